@@ -1,0 +1,83 @@
+"""The plain PyTorch loop over a real module at full dimension: the oracle of the exact reduction, and any other optimizer."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from lnt.coefficients import Coefficients, decompose
+from lnt.models import TwoLayerNet
+from lnt.optimizers import Adam, GradientDescent, MiniBatches, StochasticGradientDescent
+from lnt.problem import Problem
+from lnt.snapshot import Snapshot, label_of
+
+
+class AutogradEngine:
+    """Trains one run (R = 1) with torch.optim; patches are explicit, mini-batches index them."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        power: float,
+        optimizer: GradientDescent | StochasticGradientDescent | Adam,
+        step_size: float,
+        batches: MiniBatches | None = None,
+    ) -> None:
+        self.problem, self.batches, self.step = problem, batches, 0
+        self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], power)
+        self.optimizer = optimizer.make(self.network.parameters(), step_size)
+        self._numbers, self._step_size = optimizer, step_size
+        self._decay, self._decay_velocity = 1.0, 0.0
+        self.patches = _patches(problem.labels[0], problem.rows[0, 0], problem.rows[0, 1:])  # [n, 2, D]
+
+    def advance(self, steps: int) -> None:
+        """Take `steps` optimizer steps."""
+        for _ in range(steps):
+            observed = self.problem.observed_at(self.step)[0]
+            seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
+            self.optimizer.zero_grad()
+            softplus(-observed[seen] * self.network(self.patches[seen])).mean().backward()
+            self.optimizer.step()
+            self._shrink()
+            self.step += 1
+
+    def _shrink(self) -> None:
+        """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
+        if not isinstance(self._numbers, Adam):
+            shrink = self._step_size * float(self._numbers.weight_decay)
+            self._decay_velocity = float(self._numbers.momentum) * self._decay_velocity - shrink * self._decay
+            self._decay += self._decay_velocity
+
+    @torch.no_grad()
+    def snapshot(self) -> Snapshot:
+        """Losses, predictions and coefficients at this step."""
+        problem = self.problem
+        outputs, observed = self.network(self.patches)[None], problem.observed_at(self.step)
+        return Snapshot(
+            losses=softplus(-observed * outputs),
+            observed=observed,
+            predicted=label_of(outputs),
+            test_predicted=label_of(self._test_outputs()),
+            coefficients=self._coefficients(),
+        )
+
+    def _test_outputs(self) -> Tensor:
+        """f [1, N], with the noise patches of the test set scaled (and projected) as the training ones."""
+        problem = self.problem
+        noise = problem.test_patches[problem.test_index[0]] * problem.noise_std[0]
+        if problem.orthogonal_noise:
+            noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], 1)
+        blocks = zip(problem.test_labels[0].split(4096), noise.split(4096), strict=True)
+        signal = problem.rows[0, 0]
+        return torch.cat([self.network(_patches(labels, signal, patches)) for labels, patches in blocks])[None]
+
+    def _coefficients(self) -> Coefficients | None:
+        if isinstance(self._numbers, Adam):
+            return None
+        decay = self.problem.rows.new_tensor([self._decay])
+        return decompose(self.network.filters[None].detach(), self.problem.filters, decay, self.problem.rows)
+
+
+def _patches(labels: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+    """Samples [n, 2, D]: the signal patch y mu and the noise patch."""
+    return torch.stack([labels[:, None] * signal, noise], 1)

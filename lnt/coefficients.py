@@ -1,0 +1,48 @@
+"""Signal learning and noise memorisation: the coefficients of a filter in the span of the data.
+
+    w_{j,r}(t) = a(t) w_{j,r}(0) + j gamma_{j,r} mu / |mu|^2 + sum_i rho_{j,r,i} xi_i / |xi_i|^2
+
+a(t) is 1 without weight decay. Source: Kou et al. 2023, Definition 5.1; Han et al. 2025, signal-noise decomposition.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lnt.models import output_signs
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """gamma and rho of R runs, and how far the decomposition is from the filters it describes."""
+
+    signal: Tensor  # [R, P]: gamma
+    noise: Tensor  # [R, P, n]: rho
+    residual: Tensor  # [R]: relative
+
+
+def from_span(span: Tensor, square_norms: Tensor, residual: Tensor) -> Coefficients:
+    """Coefficients from C [R, P, K] in W = a W(0) + C [mu; xi], given |mu|^2, |xi_i|^2 as [R, K]."""
+    scaled = span * square_norms[:, None]
+    return Coefficients(scaled[..., 0] * output_signs(span.shape[1] // 2, span), scaled[..., 1:], residual)
+
+
+def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor) -> Coefficients | None:
+    """Coefficients of given filters [R, P, D] by least squares; None where the decomposition does not hold.
+
+    initial [R, P, D] is w(0), decay [R] is a(t), rows [R, K, D] are mu, xi_1 .. xi_n. The residual is the share of
+    |W - a W(0)| outside the span of the rows. The decomposition is refused if the rows are dependent (K > d, or mu = 0)
+    or if the residual is more than rounding can explain.
+    """
+    moved = filters - decay[:, None, None] * initial
+    gram = rows @ rows.mT
+    if rows.shape[1] > rows.shape[2] or bool((torch.linalg.matrix_rank(gram, hermitian=True) < rows.shape[1]).any()):
+        return None
+    span = torch.linalg.solve(gram, rows @ moved.mT).mT
+    size = torch.linalg.matrix_norm(moved)
+    outside = torch.linalg.matrix_norm(moved - span @ rows)
+    residual = torch.where(size > 0, outside / size, 0)
+    if bool((residual > torch.finfo(rows.dtype).eps ** 0.5).any()):
+        return None
+    return from_span(span, gram.diagonal(dim1=1, dim2=2), residual)

@@ -1,0 +1,162 @@
+"""From a composed Hydra configuration to validated plain objects.
+
+A component is a frozen dataclass of numbers that validates itself. A number annotated `PerRunInt` or `PerRunFloat` may
+differ between runs that train side by side, and is then an array [R]; everything else is shared by the batch.
+"""
+
+import os
+import shutil
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated, Any
+
+import numpy as np
+from hydra.experimental.callback import Callback
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+PER_RUN = "may differ between runs of a batch"
+PerRunInt = Annotated[int | np.ndarray, PER_RUN]
+PerRunFloat = Annotated[float | np.ndarray, PER_RUN]
+
+COMPONENTS = ("data", "noise", "model", "optimizer")
+FREE_BYTES_NEEDED = 16 * 2**20
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: which key, its value, and what would be right, in one line."""
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        super().__init__(f"{key}={value}: {allowed}")
+        self.key, self.value, self.allowed = key, value, allowed
+
+    def under(self, prefix: str) -> "ConfigError":
+        """The same error with the keys of component `prefix` written out in full."""
+        return ConfigError(", ".join(f"{prefix}.{key}" for key in self.key.split(", ")), self.value, self.allowed)
+
+
+def require(holds: object, key: str, value: object, allowed: str) -> None:
+    """Raise ConfigError unless `holds` (a bool, or an array [R]) is true of every run; name the first bad value."""
+    bad = ~np.atleast_1d(np.asarray(holds, dtype=bool))
+    if bad.any():
+        values = np.broadcast_to(np.asarray(value, dtype=object), bad.shape)
+        raise ConfigError(key, values[bad][0], allowed)
+
+
+def build(component: type, values: Mapping[str, Any]) -> Any:
+    """Make the dataclass `component` from `values`, each checked against its annotation.
+
+    Raises ConfigError for a key that is unknown, one that is missing, and a value of the wrong type.
+    """
+    hints = typing.get_type_hints(component, include_extras=True)
+    known = {field.name: field for field in fields(component)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(key, values[key], f"unknown key; known are {', '.join(known) or 'none'}")
+    for key, field in known.items():
+        if key not in values and field.default is MISSING:
+            raise ConfigError(key, None, "must be given")
+    return component(**{key: check_type(key, value, hints[key]) for key, value in values.items()})
+
+
+def check_type(key: str, value: Any, hint: Any) -> Any:
+    """Return `value` as its annotation wants it (1e3 is an int where an int is wanted); raise ConfigError if it is not."""
+    per_run = PER_RUN in getattr(hint, "__metadata__", ())
+    options = set(typing.get_args(hint.__origin__ if per_run else hint) or (hint,))
+    for option in [o for o in options if typing.get_origin(o) is Annotated]:  # Optional[PerRun...]
+        per_run, options = True, (options - {option}) | set(typing.get_args(option.__origin__))
+    if value is None and type(None) in options:
+        return None
+    wanted = next(kind for kind in (bool, int, float, str) if kind in options)
+    if isinstance(value, np.ndarray):
+        if per_run and value.dtype.kind in ("iu" if wanted is int else "iuf"):
+            return value
+    elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        require(np.isfinite(value), key, value, "must be a finite number")
+        return float(value)
+    elif wanted is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+        return int(value)
+    elif type(value) is wanted:
+        return value
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
+    null = " or null" if type(None) in options else ""
+    raise ConfigError(key, value, f"must be {names[wanted]}{null}")
+
+
+def build_component(name: str, values: Mapping[str, Any]) -> Any:
+    """The component that conf/`name`/ describes: its class is `_target_`, its numbers are the other keys."""
+    numbers = {key: value for key, value in values.items() if key != "_target_"}
+    try:
+        return build(get_class(values["_target_"]), numbers)
+    except ConfigError as error:
+        raise error.under(name) from None
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) for every leaf of a nested configuration."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+# What follows is Hydra's side: resolvers for conf/*.yaml, and the check that runs before Hydra writes anything.
+
+
+def fresh_name() -> str:
+    """A directory name that no other run takes, however many start in the same millisecond."""
+    return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{token_hex(4)}"
+
+
+OmegaConf.register_new_resolver("fresh_name", fresh_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("unless", lambda given, default: default if given is None else None, replace=True)
+
+
+def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """The resolved configuration without Hydra's own node; `choices` (group -> option) name the components."""
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {**plain, "choices": {name: choices[name] for name in COMPONENTS}}
+
+
+def check_writable(directory: Path) -> None:
+    """Raise ConfigError if results cannot be written to `directory` (which need not exist yet)."""
+    parent = next(path for path in [directory, *directory.resolve().parents] if path.exists())
+    require(parent.is_dir(), "output directory", directory, f"{parent} is not a directory")
+    require(os.access(parent, os.W_OK | os.X_OK), "output directory", directory, f"{parent} is not writable")
+    free = shutil.disk_usage(parent).free
+    require(free >= FREE_BYTES_NEEDED, "output directory", directory, f"only {free >> 20} MiB of disk are free")
+
+
+class RefuseBadConfig(Callback):
+    """Checks a single run before Hydra makes its directory, so that a bad setting leaves nothing behind."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit with one line of explanation if the configuration cannot be run."""
+        from lnt.experiment import Experiment
+
+        try:
+            Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
+            check_writable(Path(config.hydra.run.dir))
+        except (ConfigError, OmegaConfBaseException) as error:
+            # Hydra turns every Exception of a callback into a warning; SystemExit passes.
+            sys.exit(f"error: {explain(error)}")
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of composition; for an unknown key, the keys that there are."""
+    cause = error.__cause__
+    node = getattr(cause, "parent_node", None)
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(node, DictConfig):
+        prefix = str(cause.full_key).rpartition(".")[0]
+        known = ", ".join(f"{prefix}.{name}".lstrip(".") for name in map(str, node) if name not in ("_target_", "hydra"))
+        return f"{str(error).splitlines()[0].rstrip('.')}: unknown key; known are {known}"
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,85 @@
+"""Signal-noise data: every sample is a signal patch y*mu and a noise patch xi ~ N(0, s^2 I_d).
+
+Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions. In an orthonormal
+basis adapted to them in that order (mu first, then the xi, then the w) the coordinates of Gaussian vectors are
+independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot chi with as many degrees of
+freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact for every d >= 1: once
+d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lnt.config import PerRunFloat, PerRunInt, require
+from lnt.seeding import generator
+
+
+def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, width: int) -> np.ndarray:
+    """Coordinates [count, width] of `count` vectors ~ N(0, I_dim), in the basis adapted to `taken` earlier vectors, then these.
+
+    Row i has N(0, 1) in coordinates 0 .. taken + i - 1, chi with dim - taken - i degrees of freedom in the next one, and 0
+    beyond. With taken >= dim there is no pivot, and each row is an explicit vector of length dim, padded with zeros.
+    Source: Bartlett (1933); Muirhead, Aspects of Multivariate Statistical Theory, Theorem 3.2.14.
+    """
+    rows = rng.standard_normal((count, width))
+    pivot = taken + np.arange(count)
+    rows *= np.arange(width) < np.minimum(pivot, dim)[:, None]
+    has_pivot = np.flatnonzero((pivot < dim) & (pivot < width))
+    rows[has_pivot, pivot[has_pivot]] = np.sqrt(rng.chisquare(dim - pivot[has_pivot]))
+    return rows
+
+
+@dataclass(frozen=True)
+class SignalNoise:
+    """y uniform on {-1, +1}; patches y*mu and xi ~ N(0, s^2 I_d), in either order.
+
+    snr = |mu| / (s sqrt d) or signal_norm = |mu|: exactly one. orthogonal_noise projects every xi orthogonal to mu.
+    Source: Cao et al. 2022; Kou et al. 2023; Han et al. 2025, Definition of the data model.
+    """
+
+    n_train: int
+    n_test: int
+    dim: PerRunInt
+    snr: PerRunFloat | None
+    signal_norm: PerRunFloat | None
+    noise_std: PerRunFloat
+    orthogonal_noise: bool
+
+    def __post_init__(self) -> None:
+        require(self.n_train >= 1, "n_train", self.n_train, "must be at least 1")
+        require(self.n_test >= 1, "n_test", self.n_test, "must be at least 1")
+        least = 2 if self.orthogonal_noise else 1
+        require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
+        require(np.asarray(self.noise_std) > 0, "noise_std", self.noise_std, "must be positive")
+        both = f"{self.snr}, {self.signal_norm}"
+        allowed = "exactly one of the two must be given, the other null"
+        require((self.snr is None) != (self.signal_norm is None), "snr, signal_norm", both, allowed)
+        for key in ("snr", "signal_norm"):
+            if (value := getattr(self, key)) is not None:
+                require(np.asarray(value) >= 0, key, value, "must be at least 0")
+
+    def norm(self) -> np.ndarray:
+        """|mu|, a number or [R]."""
+        if self.signal_norm is not None:
+            return np.asarray(self.signal_norm, float)
+        return np.asarray(self.snr, float) * np.asarray(self.noise_std, float) * np.sqrt(np.asarray(self.dim, float))
+
+    def draw_training_set(self, seed: int, dim: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
+        """True labels [n] and xi / s [n, width], in reduced coordinates or (width = dim) explicitly; mu lies on axis 0."""
+        rng = generator("data", seed, dim)
+        labels = rng.choice([-1, 1], self.n_train)
+        shape = (self.n_train, width)
+        patches = adapted_rows(rng, dim, 1, *shape) if reduced else rng.standard_normal(shape)
+        if self.orthogonal_noise:
+            patches[:, 0] = 0
+        return labels, patches
+
+    def draw_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """True labels [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
+
+        The projection orthogonal to mu, the scale s and the cut at d < width act on the filters instead (Problem.test_filters).
+        """
+        rng = generator("test", seed)
+        labels = rng.choice([-1, 1], self.n_test)
+        return labels, rng.random(self.n_test), rng.standard_normal((self.n_test, width))

@@ -1,0 +1,73 @@
+"""Networks. The second layer is fixed: the first m filters count +1, the other m count -1."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lnt.config import PerRunFloat, require
+from lnt.data import adapted_rows
+from lnt.seeding import generator
+
+
+def activation(z: Tensor, power: float) -> Tensor:
+    """sigma(z) = max(0, z)^q."""
+    positive = torch.relu(z)
+    return positive if power == 1 else positive.pow(power)
+
+
+def slope(z: Tensor, power: float) -> Tensor:
+    """sigma'(z) = q max(0, z)^(q - 1), with sigma'(0) = 0 for q = 1 as well."""
+    return (z > 0).to(z.dtype) if power == 1 else power * torch.relu(z).pow(power - 1)
+
+
+def output_signs(width: int, like: Tensor) -> Tensor:
+    """j of each filter, [P]: +1 for the first m, -1 for the other m."""
+    return torch.ones(2 * width, dtype=like.dtype, device=like.device).index_fill_(
+        0, torch.arange(width, 2 * width, device=like.device), -1
+    )
+
+
+@dataclass(frozen=True)
+class TwoLayerCNN:
+    """f(x) = sum_j (j/m) sum_r [sigma(<w_{j,r}, y mu> + b_{j,r}) + sigma(<w_{j,r}, xi> + b_{j,r})], j = +1 and -1, r = 1 .. m.
+
+    w(0) ~ N(0, s0^2 I_d); with `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0.
+    Source: Kou et al. 2023; Han et al. 2025.
+    """
+
+    width: int
+    init_std: PerRunFloat
+    power: float
+    bias: bool
+
+    def __post_init__(self) -> None:
+        require(self.width >= 1, "width", self.width, "must be at least 1")
+        require(np.asarray(self.init_std) >= 0, "init_std", self.init_std, "must be at least 0")
+        require(self.power >= 1, "power", self.power, "must be at least 1")
+
+    def draw_filters(self, seed: int, dim: int, taken: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
+        """w(0) / s0 [P, width] and b(0) / s0 [P]: in the coordinates adapted to `taken` data vectors, or explicitly."""
+        rng = generator("init", seed, dim)
+        bias = rng.standard_normal(2 * self.width)
+        if reduced:
+            return adapted_rows(rng, dim, taken, 2 * self.width, width), bias
+        return rng.standard_normal((2 * self.width, width)), bias
+
+
+class TwoLayerNet(nn.Module):
+    """The same network as a plain PyTorch module over explicit patches; output [batch]."""
+
+    def __init__(self, filters: Tensor, bias: Tensor | None, power: float) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(filters.clone())  # [P, D]
+        self.bias = None if bias is None else nn.Parameter(bias.clone())  # [P]
+        self.power = power
+        self.second_layer: Tensor
+        self.register_buffer("second_layer", output_signs(len(filters) // 2, filters) / (len(filters) // 2))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """f(x) [batch] for patches [batch, 2, D]."""
+        z = nn.functional.linear(patches, self.filters, self.bias)
+        return activation(z, self.power).sum(1) @ self.second_layer

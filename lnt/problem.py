@@ -1,0 +1,102 @@
+"""R sampled training problems, as the engines take them: vectors in coordinates, labels, initial filters, test samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt.data import SignalNoise
+from lnt.models import TwoLayerCNN
+from lnt.noise import LabelNoise, ObservedLabels
+from lnt.seeding import Seeds, draw_per_run
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Sampled inputs of R runs. All vectors of a run share one orthonormal basis whose first axis is mu / |mu|."""
+
+    rows: Tensor  # [R, K, D]: mu, xi_1 .. xi_n
+    labels: Tensor  # [R, n] true training labels, -1 or +1
+    observed: ObservedLabels
+    filters: Tensor  # [R, P, D]: w(0)
+    bias: Tensor | None  # [R, P]: b(0)
+    test_patches: Tensor  # [U, N, D]: N(0, I)
+    test_index: np.ndarray  # [R]: the row of test_patches for each run
+    test_labels: Tensor  # [R, N] true test labels
+    test_observed: Tensor  # [R, N] test labels drawn with the training noise
+    noise_std: Tensor  # [R]
+    orthogonal_noise: bool
+
+    def observed_at(self, step: int) -> Tensor:
+        """Observed training labels [R, n] in force at `step`."""
+        return torch.as_tensor(self.observed.at(step)).to(self.rows)
+
+    def test_filters(self, filters: Tensor) -> Tensor:
+        """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
+
+        The scale s goes to the filter, and so does the projection. Coordinates beyond d need no cut: filters are 0 there.
+        """
+        filters = filters * self.noise_std[:, None, None]
+        if self.orthogonal_noise:
+            filters[..., 0] = 0
+        return filters
+
+
+def sample(
+    data: SignalNoise,
+    noise: LabelNoise,
+    model: TwoLayerCNN,
+    seeds: Seeds,
+    runs: int,
+    reduced: bool,
+    like: Tensor,
+) -> Problem:
+    """Draw the problems of `runs` runs with the dtype and device of `like`.
+
+    `reduced`: D = 1 + n + P coordinates whatever d is; otherwise explicit vectors with D = d, which must then be the
+    same for all runs.
+    """
+
+    def per_run(value: object) -> np.ndarray:
+        return np.broadcast_to(np.asarray(value), (runs,))
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.tensor(array).to(like)
+
+    dim = per_run(data.dim)
+    taken = 1 + data.n_train
+    width = taken + 2 * model.width if reduced else int(dim[0])
+    assert reduced or (dim == width).all(), "explicit problems of different dimensions do not fit in one tensor"
+
+    def keys(seed: object) -> np.ndarray:
+        return np.stack([per_run(seed), dim], 1)
+
+    (labels, patches), drawn = draw_per_run(keys(seeds.data), lambda seed, d: data.draw_training_set(seed, d, width, reduced))
+    (filters, bias), initial = draw_per_run(
+        keys(seeds.init), lambda seed, d: model.draw_filters(seed, d, taken, width, reduced)
+    )
+    (test_labels, uniforms, test_patches), test_index = draw_per_run(
+        per_run(seeds.test)[:, None], lambda seed: data.draw_test_set(seed, width)
+    )
+
+    std = tensor(per_run(data.noise_std))
+    rows = torch.zeros(runs, taken, width, dtype=like.dtype, device=like.device)
+    rows[:, 0, 0] = tensor(per_run(data.norm()))
+    rows[:, 1:] = tensor(patches)[drawn] * std[:, None, None]
+    init_std = tensor(per_run(model.init_std))
+    true, true_test = labels[drawn], test_labels[test_index]
+    flipped_test = uniforms[test_index] < noise.flip_rate(true_test)
+    return Problem(
+        rows=rows,
+        labels=tensor(true),
+        observed=ObservedLabels(noise, true, per_run(seeds.noise)),
+        filters=tensor(filters)[initial] * init_std[:, None, None],
+        bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
+        test_patches=tensor(test_patches),
+        test_index=test_index,
+        test_labels=tensor(true_test),
+        test_observed=tensor(np.where(flipped_test, -true_test, true_test)),
+        noise_std=std,
+        orthogonal_noise=data.orthogonal_noise,
+    )

@@ -1,0 +1,156 @@
+"""Results on disk: two tables, written atomically, with all that is needed to know where they come from."""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from lnt.config import ConfigError
+from lnt.experiment import Experiment
+from lnt.loop import LOSS, Curves
+from lnt.metrics import METRICS
+
+STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
+PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
+
+
+def curves_table(run_ids: list[str], curves: Curves) -> pd.DataFrame:
+    """Long form: run_id, step, one column per metric; without the records of a run after it diverged."""
+    times, metrics, runs = curves.values.shape
+    table = pd.DataFrame(curves.values.transpose(2, 0, 1).reshape(runs * times, metrics), columns=list(METRICS))
+    table.insert(0, "run_id", np.repeat(run_ids, times))
+    table.insert(1, "step", np.tile(curves.steps, runs))
+    return table[np.isfinite(table["train_loss"])].reset_index(drop=True)
+
+
+def runs_table(experiment: Experiment, curves: Curves) -> pd.DataFrame:
+    """One row per run: run_id, every config value under its dotted key, then outcomes."""
+    config = {key: np.broadcast_to(np.asarray(value, object), experiment.runs) for key, value in experiment.columns().items()}
+    table = pd.DataFrame({"run_id": experiment.run_ids(), **config}).infer_objects()
+    return pd.concat([table, outcomes(experiment, curves)], axis=1)
+
+
+def outcomes(experiment: Experiment, curves: Curves) -> pd.DataFrame:
+    """How each run ended: the last measured value of every metric, early-stopping oracle, stage steps."""
+    alive = np.isfinite(curves.values[:, LOSS])  # [T, R]
+    last = np.maximum(alive.sum(0) - 1, 0)
+    final = np.take_along_axis(curves.values, last[None, None, :], 0)[0]  # [M, R]
+    error = np.where(alive, curves.values[:, METRICS.index("test_error")], np.inf)
+    best, measured = error.argmin(0), np.asarray(alive.any(0))
+    return pd.DataFrame(
+        {
+            "status": np.where(alive.all(0), "completed", "diverged"),
+            "last_step": _steps(curves.steps[last], measured),
+            **dict(zip(METRICS, final, strict=True)),
+            "best_test_error": np.where(measured, error.min(0), np.nan),
+            "best_step": _steps(curves.steps[best], measured),
+            "stage1_step": _first_step(curves, "clean_accuracy"),
+            "stage2_step": _first_step(curves, "noisy_accuracy"),
+            "step_size": experiment.step_size(),
+            "wall_seconds": curves.seconds,
+        }
+    )
+
+
+def _first_step(curves: Curves, metric: str) -> pd.Series:
+    """First recorded step at which an accuracy reaches STAGE_REACHED, null if it never does."""
+    reached = curves.values[:, METRICS.index(metric)] >= STAGE_REACHED
+    return _steps(curves.steps[reached.argmax(0)], np.asarray(reached.any(0)))
+
+
+def _steps(steps: np.ndarray, exists: np.ndarray) -> pd.Series:
+    """Steps as nullable integers."""
+    return pd.Series(steps, dtype="Int64").where(pd.Series(exists))
+
+
+class RunDirectory:
+    """Owns every path of a run's directory and how files appear there: whole, or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs = path / "runs.parquet"
+        self.curves = path / "curves.parquet"
+        self.config = path / "config.yaml"
+        self.provenance = path / "provenance.json"
+        self.status = path / "status.json"
+
+    @classmethod
+    def claim(cls, path: Path) -> "RunDirectory":
+        """Take `path` for a new run; raises ConfigError if a run has it already."""
+        directory = cls(path)
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.status.open("x").close()
+        except FileExistsError:
+            raise ConfigError("output directory", path, "holds a run already; choose another or leave it out") from None
+        return directory
+
+    def say(self, state: str, **more: object) -> None:
+        """Replace status.json: running, completed or failed, and since when."""
+        self._write(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **more})))
+
+    def describe(self, config: dict[str, Any], device: torch.device) -> None:
+        """Write the resolved configuration and where results come from."""
+        self._write(self.config, lambda file: file.write_text(yaml.safe_dump(config, sort_keys=False)))
+        self._write(self.provenance, lambda file: file.write_text(_json(provenance(device))))
+
+    def save(self, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
+        """Write both tables; runs last, so that a row always has its curve."""
+        self._write(self.curves, lambda file: curves.to_parquet(file, index=False))
+        self._write(self.runs, lambda file: runs.to_parquet(file, index=False))
+
+    @staticmethod
+    def _write(target: Path, write: Callable[[Path], object]) -> None:
+        """Write beside the target, flush to the disk, then rename over it."""
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Versions, code, device and command of this process."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "command": sys.argv,
+        "time": _now(),
+        "git": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "device": f"{device.type}: {name}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the checkout that this package runs from, None without one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,50 @@
+"""Independent random streams, drawn once for all the runs that share a seed.
+
+Every number drawn depends only on its stream, its seed and its key (say, the dimension): not on the batch that a run
+trains in, not on the device, not on other settings. So changing `noise.rate` changes neither data nor weights, and a run
+trained alone repeats the run of a sweep.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from lnt.config import PerRunInt, require
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One seed for each random stream; integers >= 0, shared or one for each run."""
+
+    data: PerRunInt
+    noise: PerRunInt
+    init: PerRunInt
+    order: PerRunInt
+    test: PerRunInt
+
+    def __post_init__(self) -> None:
+        for name in STREAMS:
+            value = getattr(self, name)
+            require(np.asarray(value) >= 0, name, value, "must be an integer >= 0")
+
+
+STREAMS = tuple(field.name for field in fields(Seeds))
+
+
+def generator(stream: str, seed: int, *key: int) -> np.random.Generator:
+    """The generator of `stream` under `seed`; different keys give independent generators."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(STREAMS.index(stream), *key))
+    return np.random.Generator(np.random.SFC64(sequence))
+
+
+def draw_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Call `draw(*key)` once for each distinct row of `keys` [R, ...] (in threads: numpy lets go of the GIL).
+
+    Returns the draws, each stacked to [U, ...], and for each run the row of its draw, [R].
+    """
+    unique, index = np.unique(keys, axis=0, return_inverse=True)
+    with ThreadPoolExecutor() as pool:
+        draws = list(pool.map(lambda key: draw(*key.tolist()), unique))
+    return tuple(np.stack(parts) for parts in zip(*draws, strict=True)), index.reshape(-1)
