@@ -4,7 +4,7 @@ Letters for tensor dimensions, used in every shape comment of the package:
 
     R  runs trained side by side      n  training samples       N  test samples
     m  filters per output sign        P  filters, P = 2m        d  data dimension (patch length)
-    D  coordinates that are stored    K  rows of the span [mu; xi_1; ...; xi_n], K = 1 + n
+    D  coordinates that are stored    S  signal patches         K  distinct training patches, K = S + n
     U  distinct random draws among R  T  recorded steps         M  metrics
 """
 

@@ -28,15 +28,15 @@ class AutogradEngine:
         self.optimizer = optimizer.make(self.network.parameters(), step_size)
         self._numbers, self._step_size = optimizer, step_size
         self._decay, self._decay_velocity = 1.0, 0.0
-        self.patches = _patches(problem.labels[0], problem.rows[0, 0], problem.rows[0, 1:])  # [n, 2, D]
+        self.samples = _samples(problem.labels[0], problem.patches[0, 0], problem.patches[0, 2:])  # [n, 2, D]
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
         for _ in range(steps):
-            observed = self.problem.observed_at(self.step)[0]
+            observed = self.problem.observed.at(self.step)[0]
             seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
             self.optimizer.zero_grad()
-            softplus(-observed[seen] * self.network(self.patches[seen])).mean().backward()
+            softplus(-observed[seen] * self.network(self.samples[seen])).mean().backward()
             self.optimizer.step()
             self._shrink()
             self.step += 1
@@ -52,7 +52,7 @@ class AutogradEngine:
     def snapshot(self) -> Snapshot:
         """Losses, predictions and coefficients at this step."""
         problem = self.problem
-        outputs, observed = self.network(self.patches)[None], problem.observed_at(self.step)
+        outputs, observed = self.network(self.samples)[None], problem.observed.at(self.step)
         return Snapshot(
             losses=softplus(-observed * outputs),
             observed=observed,
@@ -68,16 +68,16 @@ class AutogradEngine:
         if problem.orthogonal_noise:
             noise = torch.cat([torch.zeros_like(noise[:, :1]), noise[:, 1:]], 1)
         blocks = zip(problem.test_labels[0].split(4096), noise.split(4096), strict=True)
-        signal = problem.rows[0, 0]
-        return torch.cat([self.network(_patches(labels, signal, patches)) for labels, patches in blocks])[None]
+        signal = problem.patches[0, 0]
+        return torch.cat([self.network(_samples(labels, signal, patches)) for labels, patches in blocks])[None]
 
     def _coefficients(self) -> Coefficients | None:
         if isinstance(self._numbers, Adam):
             return None
-        decay = self.problem.rows.new_tensor([self._decay])
-        return decompose(self.network.filters[None].detach(), self.problem.filters, decay, self.problem.rows)
+        decay = self.problem.patches.new_tensor([self._decay])
+        return decompose(self.network.filters[None].detach(), self.problem.filters, decay, self.problem.basis)
 
 
-def _patches(labels: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
+def _samples(labels: Tensor, signal: Tensor, noise: Tensor) -> Tensor:
     """Samples [n, 2, D]: the signal patch y mu and the noise patch."""
     return torch.stack([labels[:, None] * signal, noise], 1)

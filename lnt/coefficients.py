@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lnt.models import output_signs
+from lnt.models import second_layer
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Coefficients:
 
 
 def from_span(span: Tensor, square_norms: Tensor, residual: Tensor) -> Coefficients:
-    """Coefficients from C [R, P, K] in W = a W(0) + C [mu; xi], given |mu|^2, |xi_i|^2 as [R, K]."""
+    """Coefficients from C [R, P, 1 + n] in W = a W(0) + C [mu; xi], given |mu|^2, |xi_i|^2 as [R, 1 + n]."""
     scaled = span * square_norms[:, None]
-    return Coefficients(scaled[..., 0] * output_signs(span.shape[1] // 2, span), scaled[..., 1:], residual)
+    return Coefficients(scaled[..., 0] * second_layer(span.shape[1], span).sign(), scaled[..., 1:], residual)
 
 
 def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor) -> Coefficients | None:
     """Coefficients of given filters [R, P, D] by least squares; None where the decomposition does not hold.
 
-    initial [R, P, D] is w(0), decay [R] is a(t), rows [R, K, D] are mu, xi_1 .. xi_n. The residual is the share of
-    |W - a W(0)| outside the span of the rows. The decomposition is refused if the rows are dependent (K > d, or mu = 0)
+    initial [R, P, D] is w(0), decay [R] is a(t), rows [R, 1 + n, D] are mu, xi_1 .. xi_n. The residual is the share of
+    |W - a W(0)| outside the span of the rows. The decomposition is refused if the rows are dependent (1 + n > d, or mu = 0)
     or if the residual is more than rounding can explain.
     """
     moved = filters - decay[:, None, None] * initial

@@ -142,7 +142,7 @@ class Experiment:
             return AutogradEngine(problem, self.model.power, optimizer, float(self.step_size()[0]), batches)
         assert not isinstance(optimizer, Adam)
         rates = (self.step_size(), optimizer.momentum, optimizer.weight_decay)
-        eta, momentum, weight_decay = (torch.tensor(np.broadcast_to(rate, (self.runs,))).to(problem.rows) for rate in rates)
+        eta, momentum, weight_decay = (torch.tensor(np.broadcast_to(rate, (self.runs,))).to(problem.patches) for rate in rates)
         return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, batches)
 
     def runs_at_once(self) -> int:

@@ -11,22 +11,25 @@ from lnt.data import adapted_rows
 from lnt.seeding import generator
 
 
-def activation(z: Tensor, power: float) -> Tensor:
-    """sigma(z) = max(0, z)^q."""
-    positive = torch.relu(z)
-    return positive if power == 1 else positive.pow(power)
+def activation(z: Tensor, power: float, out: Tensor | None = None) -> Tensor:
+    """sigma(z) = max(0, z)^q. With `out` (which may be z) nothing is allocated and no gradient is kept."""
+    positive = torch.relu(z) if out is None else torch.clamp_min(z, 0, out=out)
+    if power == 1:
+        return positive
+    return positive.pow(power) if out is None else positive.pow_(power)
 
 
-def slope(z: Tensor, power: float) -> Tensor:
-    """sigma'(z) = q max(0, z)^(q - 1), with sigma'(0) = 0 for q = 1 as well."""
-    return (z > 0).to(z.dtype) if power == 1 else power * torch.relu(z).pow(power - 1)
+def slope(z: Tensor, power: float, out: Tensor) -> Tensor:
+    """sigma'(z) = q max(0, z)^(q - 1), with sigma'(0) = 0 for q = 1 as well; written to `out`."""
+    if power == 1:
+        return torch.gt(z, 0, out=out)
+    return torch.clamp_min(z, 0, out=out).pow_(power - 1).mul_(power)
 
 
-def output_signs(width: int, like: Tensor) -> Tensor:
-    """j of each filter, [P]: +1 for the first m, -1 for the other m."""
-    return torch.ones(2 * width, dtype=like.dtype, device=like.device).index_fill_(
-        0, torch.arange(width, 2 * width, device=like.device), -1
-    )
+def second_layer(filters: int, like: Tensor) -> Tensor:
+    """The fixed weight j/m of each of P filters, [P]: the first m have j = +1, the others j = -1."""
+    m = filters // 2
+    return torch.cat([like.new_full((m,), 1 / m), like.new_full((m,), -1 / m)])
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class TwoLayerNet(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.clone())  # [P]
         self.power = power
         self.second_layer: Tensor
-        self.register_buffer("second_layer", output_signs(len(filters) // 2, filters) / (len(filters) // 2))
+        self.register_buffer("second_layer", second_layer(len(filters), filters))
 
     def forward(self, patches: Tensor) -> Tensor:
         """f(x) [batch] for patches [batch, 2, D]."""

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lnt.config import PerRunFloat, require
 from lnt.seeding import draw_per_run, generator
@@ -95,16 +97,16 @@ class Asymmetric(LabelNoise):
 class ObservedLabels:
     """The observed training labels of R runs at every step: fixed, or (`resample`) drawn afresh for each step."""
 
-    def __init__(self, noise: LabelNoise, true: np.ndarray, seeds: np.ndarray) -> None:
-        self.noise, self.true, self.seeds = noise, true, seeds  # true [R, n], seeds [R]
+    def __init__(self, noise: LabelNoise, true: np.ndarray, seeds: np.ndarray, like: Tensor) -> None:
+        self.noise, self.true, self.seeds, self.like = noise, true, seeds, like  # true [R, n], seeds [R]
         self._block = -1
-        self._labels = np.empty(0)
+        self._labels = like
 
-    def at(self, step: int) -> np.ndarray:
-        """Labels [R, n] in force in the update from `step` to `step` + 1."""
+    def at(self, step: int) -> Tensor:
+        """Labels [R, n] in force in the update from `step` to `step` + 1, with the dtype and device of `like`."""
         block, offset = divmod(step, RESAMPLE_BLOCK) if self.noise.resample else (0, 0)
         if block != self._block:
-            self._block, self._labels = block, self._draw(block)
+            self._block, self._labels = block, torch.tensor(self._draw(block)).to(self.like)
         return self._labels[offset]
 
     def _draw(self, block: int) -> np.ndarray:

@@ -14,9 +14,13 @@ from lnt.seeding import Seeds, draw_per_run
 
 @dataclass(frozen=True)
 class Problem:
-    """Sampled inputs of R runs. All vectors of a run share one orthonormal basis whose first axis is mu / |mu|."""
+    """Sampled inputs of R runs. All vectors of a run share one orthonormal basis whose first axis is mu / |mu|.
 
-    rows: Tensor  # [R, K, D]: mu, xi_1 .. xi_n
+    The training set consists of K = S + n distinct patches: first the S = 2 signal patches +mu and -mu, which many
+    samples share, then the noise patch of each sample.
+    """
+
+    patches: Tensor  # [R, K, D]: +mu, -mu, xi_1 .. xi_n
     labels: Tensor  # [R, n] true training labels, -1 or +1
     observed: ObservedLabels
     filters: Tensor  # [R, P, D]: w(0)
@@ -28,9 +32,15 @@ class Problem:
     noise_std: Tensor  # [R]
     orthogonal_noise: bool
 
-    def observed_at(self, step: int) -> Tensor:
-        """Observed training labels [R, n] in force at `step`."""
-        return torch.as_tensor(self.observed.at(step)).to(self.rows)
+    @property
+    def signal_index(self) -> Tensor:
+        """Which signal patch each sample contains, [R, n]: 0 for +mu, 1 for -mu."""
+        return (self.labels < 0).long()
+
+    @property
+    def basis(self) -> Tensor:
+        """Rows mu, xi_1 .. xi_n that span the data, [R, 1 + n, D]."""
+        return torch.cat([self.patches[:, :1], self.patches[:, 2:]], 1)
 
     def test_filters(self, filters: Tensor) -> Tensor:
         """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
@@ -81,16 +91,16 @@ def sample(
     )
 
     std = tensor(per_run(data.noise_std))
-    rows = torch.zeros(runs, taken, width, dtype=like.dtype, device=like.device)
-    rows[:, 0, 0] = tensor(per_run(data.norm()))
-    rows[:, 1:] = tensor(patches)[drawn] * std[:, None, None]
+    norm = tensor(per_run(data.norm()))
+    signal = torch.zeros(runs, 2, width, dtype=like.dtype, device=like.device)
+    signal[:, 0, 0], signal[:, 1, 0] = norm, -norm
     init_std = tensor(per_run(model.init_std))
     true, true_test = labels[drawn], test_labels[test_index]
     flipped_test = uniforms[test_index] < noise.flip_rate(true_test)
     return Problem(
-        rows=rows,
+        patches=torch.cat([signal, tensor(patches)[drawn] * std[:, None, None]], 1),
         labels=tensor(true),
-        observed=ObservedLabels(noise, true, per_run(seeds.noise)),
+        observed=ObservedLabels(noise, true, per_run(seeds.noise), like),
         filters=tensor(filters)[initial] * init_std[:, None, None],
         bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
         test_patches=tensor(test_patches),

@@ -1,17 +1,17 @@
 """The exact reduction: gradient descent on the coefficients of the filters in the span of the data.
 
-With A = [mu; xi_1; ..; xi_n] every gradient lies in the span of A's rows, so W(t) = a(t) W(0) + C(t) A and the
-pre-activations of the training set are H = W A^T = a H(0) + C G, G = A A^T. One step costs P K^2 multiply-adds
-whatever the dimension d is, and R runs take it as one batched matrix product.
+Let X be the K distinct patches of the training set: +mu, -mu, xi_1, .., xi_n. Every gradient lies in the span of its
+rows, so W(t) = a(t) W(0) + C(t) X, and the pre-activations of all patches are H = W X^T = a H(0) + C G with G = X X^T.
+One step costs P K^2 multiply-adds whatever the dimension d is, and R runs take it as one batched matrix product.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import one_hot, softplus
 
 from lnt.coefficients import Coefficients, from_span
-from lnt.models import activation, output_signs, slope
+from lnt.models import activation, second_layer, slope
 from lnt.optimizers import MiniBatches
 from lnt.problem import Problem
 from lnt.snapshot import Snapshot, label_of
@@ -36,123 +36,119 @@ class SpanEngine:
     ) -> None:
         self.problem, self.power, self.batches, self.step = problem, power, batches, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
-        self.gram = problem.rows @ problem.rows.mT  # [R, K, K]
-        self.initial = problem.filters @ problem.rows.mT  # H(0) [R, P, K]
+        self.gram = problem.patches @ problem.patches.mT  # G [R, K, K]
+        self.initial = problem.filters @ problem.patches.mT  # H(0) [R, P, K]
         self.span = torch.zeros_like(self.initial)  # C [R, P, K]
         self.decay = torch.ones_like(step_size)  # a [R]
         self.bias = None if problem.bias is None else problem.bias.clone()  # [R, P]
-        self.signs = output_signs(self.initial.shape[1] // 2, self.initial)  # [P]
-        self._products = torch.empty_like(self.initial)
+        self.second_layer = second_layer(self.initial.shape[1], self.initial)  # [P]
+        self.signal_index = problem.signal_index  # [R, n]
+        self.contains = one_hot(self.signal_index, 2).mT.to(self.initial)  # [R, S, n]
+        self.n = self.contains.shape[2]
+        self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
-        if self._has_momentum:
-            self._span_velocity = torch.zeros_like(self.span)
-            self._decay_velocity = torch.zeros_like(self.decay)
-            self._bias_velocity = None if self.bias is None else torch.zeros_like(self.bias)
+        if self._has_decay or self._has_momentum:
+            self._velocities = [torch.zeros_like(state) for state in self._states()]
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
         for _ in range(steps):
-            if self._has_momentum or self._has_decay:
+            if self._has_decay or self._has_momentum:
                 self._step_with_memory()
             else:
                 self._descend(self.span, self.bias)
             self.step += 1
 
-    def _pre_activations(self) -> Tensor:
-        """H [R, P, K] without biases: <w, mu>, <w, xi_1>, .. <w, xi_n>."""
-        initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
-        return torch.baddbmm(initial, self.span, self.gram, out=self._products)
-
-    def _with_bias(self, z: Tensor) -> Tensor:
-        return z if self.bias is None else z + self.bias.unsqueeze(-1)
-
-    def _outputs(self, z_noise: Tensor, z_signal: Tensor, labels: Tensor) -> Tensor:
-        """f [R, n] from pre-activations of noise patches [R, P, n] and of +mu and -mu [R, P, 2], for true labels [R, n]."""
-        noise = (self.signs @ activation(z_noise, self.power)) / len(self.signs) * 2
-        signal = (self.signs @ activation(z_signal, self.power)) / len(self.signs) * 2
-        return noise + torch.where(labels > 0, signal[:, :1], signal[:, 1:])
-
-    def _signal(self, products: Tensor) -> Tensor:
-        """Pre-activations [R, P, 2] of the patches +mu and -mu, given <w, mu> [R, P]."""
-        return self._with_bias(torch.stack([products, -products], -1))
-
-    def _descend(self, span: Tensor, bias: Tensor | None) -> None:
-        """Add -eta times the loss gradient to `span` [R, P, K] and `bias` [R, P]."""
-        problem, m = self.problem, len(self.signs) // 2
-        products = self._pre_activations()
-        z_noise, z_signal = self._with_bias(products[..., 1:]), self._signal(products[..., 0])
-        observed = problem.observed_at(self.step)
-        outputs = self._outputs(z_noise, z_signal, problem.labels)
-        # eta / (n m) times -l'_i y~_i, the same factor for all filters up to the sign j
-        push = observed * torch.sigmoid(-observed * outputs) * (self.step_size / (outputs.shape[1] * m))[:, None]
-        if self.batches is not None:
-            push *= self._batch_weights(push)
-        noise_slope = slope(z_noise, self.power)
-        for filters, sign in ((slice(None, m), 1), (slice(m, None), -1)):
-            span[:, filters, 1:].addcmul_(noise_slope[:, filters], push[:, None], value=sign)
-        positive = torch.where(problem.labels > 0, push, 0).sum(1)
-        signal_push = slope(z_signal, self.power) * torch.stack([positive, push.sum(1) - positive], -1)[:, None]
-        span[..., 0] += self.signs * (signal_push[..., 0] - signal_push[..., 1])
-        if bias is not None:
-            bias += self.signs * (signal_push.sum(-1) + torch.linalg.vecdot(noise_slope, push[:, None]))
+    def _states(self) -> list[Tensor]:
+        """All that descent changes: C, a and the biases."""
+        return [self.span, self.decay] + ([] if self.bias is None else [self.bias])
 
     def _step_with_memory(self) -> None:
-        """v <- momentum v - eta (grad + weight_decay w); w <- w + v, for all of C, a and b."""
-        states = [self.span, self.decay] + ([] if self.bias is None else [self.bias])
-        velocities = [torch.zeros_like(state) for state in states]
-        if self._has_momentum:
-            velocities = [self._span_velocity, self._decay_velocity]
-            velocities += [] if self._bias_velocity is None else [self._bias_velocity]
-        shrink = self.step_size * self.weight_decay
+        """v <- momentum v - eta (grad + weight_decay w);  w <- w + v, for C, a and b alike."""
+        states, velocities = self._states(), self._velocities
         for state, velocity in zip(states, velocities, strict=True):
-            velocity *= self.momentum.view(-1, *[1] * (state.ndim - 1))
-            velocity -= shrink.view(-1, *[1] * (state.ndim - 1)) * state
+            shape = (-1, *[1] * (state.ndim - 1))
+            velocity *= self.momentum.view(shape)
+            velocity -= (self.step_size * self.weight_decay).view(shape) * state
         self._descend(velocities[0], velocities[2] if self.bias is not None else None)
         for state, velocity in zip(states, velocities, strict=True):
             state += velocity
+
+    def _descend(self, span: Tensor, bias: Tensor | None) -> None:
+        """Add -eta times the gradient of the loss to `span` [R, P, K] and `bias` [R, P]."""
+        z = self._pre_activations()
+        observed = self.problem.observed.at(self.step)
+        outputs = self._training_outputs(activation(z, self.power, out=self._scratch))
+        # -eta l'_i y~_i / n with l' = -1 / (1 + exp(y~ f)): how far a sample pushes the activations of its patches
+        push = torch.sigmoid(-observed * outputs) * observed * (self.step_size / self.n)[:, None]
+        if self.batches is not None:
+            push *= self._batch_weights(push)
+        by_patch = torch.cat([(self.contains @ push[..., None])[..., 0], push], 1)[:, None]  # [R, 1, K]
+        slopes, m = slope(z, self.power, out=self._scratch), len(self.second_layer) // 2
+        span[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
+        span[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
+        if bias is not None:
+            bias += self.second_layer * (slopes @ by_patch.mT)[..., 0]
+
+    def _pre_activations(self) -> Tensor:
+        """H plus biases [R, P, K]; overwritten by the next call."""
+        initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
+        torch.baddbmm(initial, self.span, self.gram, out=self._products)
+        if self.bias is not None:
+            self._products += self.bias[..., None]
+        return self._products
+
+    def _training_outputs(self, activations: Tensor) -> Tensor:
+        """f [R, n] from the activations of all patches [R, P, K]: each sample adds up its signal and its noise patch."""
+        by_patch = self.second_layer @ activations  # [R, K]
+        return by_patch[:, 2:] + by_patch.gather(1, self.signal_index)
 
     def _batch_weights(self, like: Tensor) -> Tensor:
         """n / B for the samples of this step's mini-batch, 0 for the others, [R, n]."""
         assert self.batches is not None
         chosen = torch.as_tensor(self.batches.at(self.step), device=like.device)
-        return torch.zeros_like(like).scatter_(1, chosen, like.shape[1] / chosen.shape[1])
+        return torch.zeros_like(like).scatter_(1, chosen, self.n / chosen.shape[1])
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
-        return self.decay[:, None, None] * self.problem.filters + self.span @ self.problem.rows
+        return self.decay[:, None, None] * self.problem.filters + self.span @ self.problem.patches
 
     def snapshot(self) -> Snapshot:
         """Losses, predictions and coefficients of all runs at this step."""
-        products, filters = self._pre_activations(), self.filters()
-        observed = self.problem.observed_at(self.step)
-        z_signal = self._signal(products[..., 0])
-        outputs = self._outputs(self._with_bias(products[..., 1:]), z_signal, self.problem.labels)
+        z, filters = self._pre_activations(), self.filters()
+        observed = self.problem.observed.at(self.step)
+        activations = activation(z, self.power)
+        outputs = self._training_outputs(activations)
         return Snapshot(
             losses=softplus(-observed * outputs),
             observed=observed,
             predicted=label_of(outputs),
-            test_predicted=label_of(self._test_outputs(filters, z_signal)),
-            coefficients=self._coefficients(products, filters),
+            test_predicted=label_of(self._test_outputs(filters, self.second_layer @ activations[..., :2])),
+            coefficients=self._coefficients(z, filters),
         )
 
-    def _test_outputs(self, filters: Tensor, z_signal: Tensor) -> Tensor:
-        """f [R, N] on the test samples: one matrix product for all the runs that share their test set."""
+    def _test_outputs(self, filters: Tensor, signal: Tensor) -> Tensor:
+        """f [R, N] on the test samples, given the outputs [R, S] of the signal patches.
+
+        All the runs that share a test set take part in one matrix product.
+        """
         problem, filters = self.problem, self.problem.test_filters(filters)
-        outputs = torch.empty_like(problem.test_labels)
+        outputs = signal.gather(1, (problem.test_labels < 0).long())
         at_once = max(1, TEST_BUFFER_BYTES // (filters.shape[1] * outputs.shape[1] * outputs.element_size()))
         for draw, patches in enumerate(problem.test_patches):
-            sharing = np.flatnonzero(problem.test_index == draw)
-            for start in range(0, len(sharing), at_once):
-                runs = torch.as_tensor(sharing[start : start + at_once], device=filters.device)
+            sharing = torch.as_tensor(np.flatnonzero(problem.test_index == draw), device=filters.device)
+            for runs in sharing.split(at_once):
                 z = filters[runs] @ patches.T  # [runs, P, N]
                 if self.bias is not None:
-                    z += self.bias[runs].unsqueeze(-1)
-                outputs[runs] = self._outputs(z, z_signal[runs], problem.test_labels[runs])
+                    z += self.bias[runs, :, None]
+                outputs[runs] += self.second_layer @ activation(z, self.power, out=z)
         return outputs
 
-    def _coefficients(self, products: Tensor, filters: Tensor) -> Coefficients:
+    def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:
         """gamma and rho from C; the residual compares the filters' own pre-activations with those trained on."""
-        mismatch = torch.linalg.matrix_norm(filters @ self.problem.rows.mT - products)
+        products = z if self.bias is None else z - self.bias[..., None]
+        mismatch = torch.linalg.matrix_norm(filters @ self.problem.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
-        residual = torch.where(size > 0, mismatch / size, 0)
-        return from_span(self.span, self.gram.diagonal(dim1=1, dim2=2), residual)
+        span = torch.cat([self.span[..., :1] - self.span[..., 1:2], self.span[..., 2:]], -1)  # on mu, xi_1 .. xi_n
+        square_norms = self.gram.diagonal(dim1=1, dim2=2)[:, 1:]
+        return from_span(span, square_norms, torch.where(size > 0, mismatch / size, 0))
