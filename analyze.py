@@ -18,7 +18,7 @@ log = logging.getLogger("lnt")
 MOST_COLUMNS = 4
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="analyze")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="analyze")
 def main(config: DictConfig) -> None:
     """Read, draw, write."""
     path = Path(config.path)
@@ -36,8 +36,7 @@ def draw_stages(results: Results, folder: Path) -> None:
         return
     curves = results.curves
     figure = plots.stages({title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()})
-    for suffix in ("pdf", "png"):
-        figure.savefig(folder / f"stages.{suffix}")
+    plots.save(figure, folder / "stages")
     log.info("%d runs in %d conditions; figure in %s", len(results.runs), len(groups), folder / "stages.png")
 
 

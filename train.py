@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import hydra
+import pandas as pd
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -19,7 +20,7 @@ from lnt.results import RunDirectory, curves_table, runs_table
 log = logging.getLogger("lnt")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def main(config: DictConfig) -> None:
     """Compose, validate, train, write."""
     job = HydraConfig.get()
@@ -42,12 +43,13 @@ def main(config: DictConfig) -> None:
 
 def report(run: dict, path: Path) -> None:
     """Log what a reader wants to know first."""
+    ended = {stage: "never" if pd.isna(run[stage]) else f"at step {run[stage]}" for stage in ("stage1_step", "stage2_step")}
+    log.info("%s after step %s; clean samples fitted: %s", run["status"], run["last_step"], ended["stage1_step"])
+    log.info("mislabelled samples memorised: %s (%.1f %% now)", ended["stage2_step"], 100 * run["noisy_accuracy"])
     log.info(
-        "%s after step %s: test error %.4f (best %.4f at step %s), clean samples fitted %.3f, mislabelled memorised %.3f",
-        *(run[key] for key in ("status", "last_step", "test_error", "best_test_error", "best_step")),
-        *(run[key] for key in ("clean_accuracy", "noisy_accuracy")),
+        "test error: %.4f; the lowest was %.4f, at step %s", *(run[k] for k in ("test_error", "best_test_error", "best_step"))
     )
-    log.info("Stage I ended at step %s, Stage II at step %s; results in %s", run["stage1_step"], run["stage2_step"], path)
+    log.info("results in %s", path)
 
 
 if __name__ == "__main__":

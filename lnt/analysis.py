@@ -23,7 +23,7 @@ def load(path: Path) -> Results:
     """Read every runs.parquet below `path`; a run that appears twice counts once. Raises ConfigError if there is none."""
     require(path.is_dir(), "path", path, "is not a directory")
     sources = sorted(path.rglob("runs.parquet"))
-    require(sources, "path", path, "holds no results: no runs.parquet in it or below it")
+    require(bool(sources), "path", path, "holds no results: no runs.parquet in it or below it")
     runs = pd.concat([pd.read_parquet(source) for source in sources], ignore_index=True)
     curves = pd.concat([pd.read_parquet(source.with_name("curves.parquet")) for source in sources], ignore_index=True)
     return Results(runs.drop_duplicates("run_id"), curves.drop_duplicates(["run_id", "step"]), sources)

@@ -142,10 +142,13 @@ class RefuseBadConfig(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with one line of explanation if the configuration cannot be run."""
         from lnt.experiment import Experiment
+        from lnt.results import RunDirectory
 
         try:
             Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
-            check_writable(Path(config.hydra.run.dir))
+            directory = Path(config.hydra.run.dir)
+            check_writable(directory)
+            RunDirectory(directory).check_free()
         except (ConfigError, OmegaConfBaseException) as error:
             # Hydra turns every Exception of a callback into a warning; SystemExit passes.
             sys.exit(f"error: {explain(error)}")

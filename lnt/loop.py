@@ -29,7 +29,7 @@ def recorded_steps(total: int, recordings: int) -> np.ndarray:
     """About `recordings` steps from 0 to `total`: all of the first ones, then evenly in log(step), always the last."""
     if recordings == 1:
         return np.array([total])
-    return np.unique(np.r_[0, np.rint(np.geomspace(1, total, recordings - 1))]).astype(int)
+    return np.unique(np.r_[0, np.rint(np.geomspace(total, 1, recordings - 1))]).astype(int)
 
 
 def train(experiment: Experiment) -> Curves:

@@ -1,6 +1,7 @@
-"""Figures. Each function takes tables and returns a matplotlib Figure; nothing is read from or written to disk."""
+"""Figures. Each function takes tables and returns a matplotlib Figure; `save` writes it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +19,7 @@ STYLE: Any = {  # matplotlib types rc keys as one long Literal
     "axes.titlesize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
     "legend.fontsize": 7,
     "lines.linewidth": 1.4,
     "pdf.fonttype": 42,  # embed fonts as TrueType, so that text stays text
@@ -47,8 +48,8 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
 def stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
 
-    `groups` maps a title to (runs, curves). Lines are means over runs, bands one standard deviation; grey areas are
-    Stage I (until clean samples are fitted) and Stage II (until mislabelled ones are), at the median over runs.
+    `groups` maps a title to (runs, curves). Lines are means over runs, bands one standard deviation. Vertical lines:
+    where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d).
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
@@ -57,19 +58,27 @@ def stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
             for row, (label, lines) in enumerate(PANELS.items()):
                 ax = axes[row, column]
                 _lines(ax, curves, lines)
-                _stage_areas(ax, runs, names=row == 0)
+                _boundaries(ax, runs, names=row == 0)
                 if column == 0:
                     ax.set_ylabel(label)
                     ax.yaxis.set_label_coords(-0.17, 0.5)
             axes[-1, column].axhline(np.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
             axes[-1, column].annotate("log 2", (1, np.log(2)), (-2, 2), ("axes fraction", "data"), "offset points", ha="right")
             axes[-1, column].set_xlabel("gradient step")
-            axes[0, column].set_title(title, pad=18)
+            axes[0, column].set_title(title, pad=24)
         for row in range(len(PANELS)):
             axes[row, -1].legend(loc="best")
         axes[1, 0].set_ylim(-0.04, 1.04)
-        axes[2, 0].set_ylim(bottom=0)
+        axes[2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+        axes[2, 0].set_ylim(0, 1)
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `path`.pdf with embedded fonts and `path`.png."""
+    with mpl.rc_context(STYLE):
+        for suffix in (".pdf", ".png"):
+            figure.savefig(path.with_name(path.name + suffix))
 
 
 def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
@@ -85,20 +94,17 @@ def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]])
     ax.set_xlim(0, mean.index.max())
 
 
-def _stage_areas(ax: Axes, runs: pd.DataFrame, names: bool) -> None:
-    """Shade both stages as far as they were reached, and mark the predicted scale of T1."""
-    start = 0.0
-    for name, key, shade in (("Stage I", "stage1_step", "0.90"), ("Stage II", "stage2_step", "0.96")):
-        end = runs[key].astype(float).median()
-        if np.isfinite(end) and end > start:
-            ax.axvspan(start, end, color=shade, linewidth=0, zorder=0)
-            if names:
-                ax.annotate(name, (start, 1), (2, 3), ("data", "axes fraction"), "offset points", fontsize=7)
-            start = end
+def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> None:
+    """Mark the ends of both stages as measured (median over runs, if most reach them), and the predicted scale of T1."""
     numbers = (runs[key] for key in ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim"))
-    scale = float(np.median(stage1_scale(*numbers)))
-    if scale < ax.get_xlim()[1]:
-        ax.axvline(scale, color=PLAIN, linewidth=0.8, linestyle="--")
-        if names:
-            text = r"$nm/\eta s^2 d$"
-            ax.annotate(text, (scale, 1), (-2, 3), ("data", "axes fraction"), "offset points", fontsize=7, ha="center")
+    marks = [
+        ("clean\nfitted", runs["stage1_step"].astype(float), CLEAN, "-"),
+        ("mislabelled\nfitted", runs["stage2_step"].astype(float), NOISY, "-"),
+        ("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*numbers)), PLAIN, "--"),
+    ]
+    for name, steps, colour, style in marks:
+        step = steps.fillna(np.inf).median()
+        if step < ax.get_xlim()[1]:
+            ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1)
+            if names:
+                ax.annotate(name, (step, 1.02), xycoords=ax.get_xaxis_transform(), color=colour, fontsize=6.5, ha="center")

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import yaml
 
-from lnt.config import ConfigError
+from lnt.config import require
 from lnt.experiment import Experiment
 from lnt.loop import LOSS, Curves
 from lnt.metrics import METRICS
@@ -90,12 +90,14 @@ class RunDirectory:
     def claim(cls, path: Path) -> "RunDirectory":
         """Take `path` for a new run; raises ConfigError if a run has it already."""
         directory = cls(path)
+        directory.check_free()
         path.mkdir(parents=True, exist_ok=True)
-        try:
-            directory.status.open("x").close()
-        except FileExistsError:
-            raise ConfigError("output directory", path, "holds a run already; choose another or leave it out") from None
+        directory.status.open("x").close()  # of two processes that come this far, one fails here
         return directory
+
+    def check_free(self) -> None:
+        """Raise ConfigError if a run has this directory already."""
+        require(not self.status.exists(), "output directory", self.path, "holds a run already; choose another or leave it out")
 
     def say(self, state: str, **more: object) -> None:
         """Replace status.json: running, completed or failed, and since when."""

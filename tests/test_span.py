@@ -1,0 +1,189 @@
+"""The exact reduction against its oracle, and the limits that any correct simulation has."""
+
+import numpy as np
+import pytest
+import torch
+
+from lnt.loop import record, recorded_steps, train
+from lnt.metrics import METRICS
+from lnt.progress import Progress
+
+SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
+DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
+SETTINGS = {
+    "plain": (),
+    "q = 2": ("model.power=2",),
+    "q = 3": ("model.power=3",),
+    "q = 2.5": ("model.power=2.5",),
+    "bias": ("model.bias=true",),
+    "momentum": ("optimizer.momentum=0.9",),
+    "weight decay": ("optimizer.weight_decay=0.01",),
+    "bias, momentum and weight decay": ("model.bias=true", "optimizer.momentum=0.8", "optimizer.weight_decay=0.02"),
+    "resampled labels": ("noise.resample=true",),
+    "exact flips": ("noise.exact=true",),
+    "orthogonal noise": ("data.orthogonal_noise=true",),
+    "orthogonal noise, q = 2, bias": ("data.orthogonal_noise=true", "model.power=2", "model.bias=true"),
+}
+
+
+def assert_close(found: np.ndarray | torch.Tensor, expected: np.ndarray | torch.Tensor, tolerance: float) -> None:
+    """Relative difference, where a value may be as wrong as the rounding of the largest one."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0))
+
+
+def assert_engines_agree(span, autograd, tolerance=1e-9):
+    """Both engines on the same vectors: pre-activations and every metric, at 30 steps up to the last."""
+    problem = span.sample()
+    ours, oracle = span.start(problem), autograd.start(problem)
+    for step in recorded_steps(span.total_steps(), 30):
+        curves = [record(engine, problem, [step], Progress(0))[0, :, 0] for engine in (ours, oracle)]
+        products = oracle.network.filters.detach() @ problem.patches[0].T
+        assert_close(ours.filters()[0] @ problem.patches[0].T, products, tolerance)
+        residual = METRICS.index("decomposition_residual")
+        assert max(values[residual] for values in curves) < 1e-12
+        coefficients = [index for index, name in enumerate(METRICS) if "coef" in name]  # on one scale: rho adds up and cancels
+        assert_close(curves[0][coefficients], curves[1][coefficients], tolerance)
+        others = [index for index in range(len(METRICS)) if index not in (*coefficients, residual)]
+        np.testing.assert_allclose(curves[0][others], curves[1][others], rtol=tolerance)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_span_equals_autograd(experiment, setting):
+    overrides = (*DEEP, *SETTINGS[setting])
+    assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
+
+
+def test_span_equals_autograd_with_asymmetric_noise(experiment):
+    overrides = [key for key in DEEP if "noise.rate" not in key] + ["noise=asymmetric"]
+    assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
+
+
+@pytest.mark.parametrize("batch_size", [5, 8, 24])
+def test_span_equals_autograd_on_mini_batches(experiment, batch_size):
+    overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", f"optimizer.batch_size={batch_size}"]
+    overrides += ["optimizer.lr=0.3", "optimizer.epochs=40", "optimizer.momentum=0.5"]
+    assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
+
+
+def test_span_follows_explicit_vectors_at_full_dimension(experiment):
+    """The engine takes any coordinates: here plain vectors of length d, as the autograd engine samples them."""
+    explicit = experiment(*DEEP, "data.dim=500", "engine=autograd")
+    problem = explicit.sample()
+    assert problem.patches.shape[-1] == 500
+    ours, oracle = experiment(*DEEP, "data.dim=500").start(problem), explicit.start(problem)
+    ours.advance(300), oracle.advance(300)
+    assert_close(ours.filters()[0], oracle.network.filters.detach(), 1e-9)
+
+
+def unlike(experiment, *overrides):
+    """Eight runs that differ in everything that may differ within a batch."""
+    return experiment(
+        *SMALL,
+        "precision=float64",
+        "optimizer.steps=200",
+        *overrides,
+        runs=8,
+        seed=np.arange(8),
+        data__dim=np.array([5, 20, 28, 33, 34, 80, 1000, 10**6]),
+        data__snr=np.array([1, 0.5, 0.4, 0.3, 0.3, 0.2, 0.1, 0.02]),
+        data__noise_std=np.linspace(0.5, 2, 8),
+        noise__rate=np.linspace(0, 0.45, 8),
+        model__init_std=np.geomspace(1e-4, 1, 8),
+        optimizer__lr=np.geomspace(1e-3, 0.1, 8),
+        optimizer__momentum=np.linspace(0, 0.9, 8),
+        optimizer__weight_decay=np.linspace(0, 0.1, 8),
+    )
+
+
+@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias", "resampled labels", "exact flips", "orthogonal noise"])
+def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
+    batch = unlike(experiment, *SETTINGS[setting])
+    together = train(batch)
+    for run in range(batch.runs):
+        alone = train(batch.take(np.array([run])))
+        assert_close(together.values[..., run], alone.values[..., 0], 1e-9)
+    assert batch.run_ids() == [batch.take(np.array([run])).run_ids()[0] for run in range(batch.runs)]
+
+
+def test_chunks_do_not_change_results(experiment, monkeypatch):
+    batch = unlike(experiment)
+    whole = train(batch)
+    monkeypatch.setattr(type(batch), "runs_at_once", lambda self: 3)
+    assert_close(train(batch).values, whole.values, 1e-9)
+
+
+def test_float32_follows_float64(experiment):
+    double = train(experiment(*SMALL, "optimizer.steps=200", "precision=float64")).values
+    single = train(experiment(*SMALL, "optimizer.steps=200", "precision=float32")).values
+    loss = METRICS.index("train_loss")
+    np.testing.assert_allclose(single[:, loss], double[:, loss], rtol=1e-4)
+
+
+def test_rate_zero_is_no_noise_bit_for_bit(experiment):
+    zero, none = train(experiment(*SMALL, "noise.rate=0")), train(experiment(*SMALL, "noise=none"))
+    np.testing.assert_array_equal(zero.values, none.values)
+
+
+def test_noise_rate_changes_neither_data_nor_weights(experiment):
+    low, high = experiment(*SMALL, "noise.rate=0.1").sample(), experiment(*SMALL, "noise.rate=0.4").sample()
+    for name in ("patches", "labels", "filters", "test_patches", "test_labels"):
+        assert torch.equal(getattr(low, name), getattr(high, name)), name
+    flipped_low, flipped_high = (problem.observed.at(0) != problem.labels for problem in (low, high))
+    assert flipped_low.sum() < flipped_high.sum()
+    assert (flipped_high | ~flipped_low).all(), "more noise keeps the flips of less noise"
+
+
+@pytest.mark.parametrize("stream", ["data", "noise", "init", "test"])
+def test_each_stream_moves_only_its_own_draws(experiment, stream):
+    before, after = experiment(*SMALL).sample(), experiment(*SMALL, f"seeds.{stream}=7").sample()
+    draws = {"data": "patches", "init": "filters", "test": "test_patches"}
+    for name, tensor in draws.items():
+        assert torch.equal(getattr(before, tensor), getattr(after, tensor)) == (name != stream)
+    flips = [problem.observed.at(0) != problem.labels for problem in (before, after)]
+    assert torch.equal(*flips) == (stream != "noise")
+
+
+@pytest.mark.parametrize("engine", ["span", "autograd"])
+def test_same_seed_repeats_bit_for_bit(experiment, engine):
+    first, second = (train(experiment(*SMALL, f"engine={engine}", "optimizer.steps=100")) for _ in range(2))
+    np.testing.assert_array_equal(first.values, second.values)
+
+
+def test_very_high_snr_never_memorises_before_fitting(experiment):
+    seeds = np.arange(10)
+    curves = train(experiment("data.n_train=100", "data.dim=1000", "data.snr=3", "noise.rate=0.2", runs=10, seed=seeds))
+    clean, noisy = (curves.values[1:, METRICS.index(name)] for name in ("clean_accuracy", "noisy_accuracy"))
+    assert (clean[:10] > 0.99).all()
+    assert (noisy[:10] < 0.01).all()
+
+
+def test_very_low_snr_memorises_from_the_start(experiment):
+    seeds = np.arange(10)
+    settings = ("data.n_train=100", "data.dim=100000", "data.snr=0.001", "noise.rate=0.2", "optimizer.t1_steps=10")
+    curves = train(experiment(*settings, "optimizer.steps=200", runs=10, seed=seeds))
+    noisy, error = (curves.values[:, METRICS.index(name)] for name in ("noisy_accuracy", "test_error"))
+    fitted_at = curves.steps[(noisy > 0.99).argmax(0)]
+    assert (fitted_at > 0).all()
+    assert (fitted_at <= 10).all()
+    assert (np.diff(noisy.mean(1)) >= 0).all(), "the share of memorised labels never falls"
+    assert abs(error[-1].mean() - 0.5) < 0.02, "nothing was learnt about the signal"
+
+
+def test_diverged_runs_leave_their_neighbours_alone(experiment):
+    rates = np.array([0.1, 1e30, 0.1])
+    batch = experiment(*SMALL, "model.power=3", "optimizer.steps=50", runs=3, seed=np.arange(3), optimizer__lr=rates)
+    curves = train(batch)
+    finite = np.isfinite(curves.values[:, METRICS.index("train_loss")])
+    assert finite[:, [0, 2]].all()
+    assert finite[0, 1]
+    assert not finite[-1, 1]
+    alone = train(batch.take(np.array([2])))
+    assert_close(curves.values[..., 2], alone.values[..., 0], 1e-5)
+
+
+@pytest.mark.gpu
+def test_cuda_repeats_the_cpu(experiment):
+    settings = (*SMALL, "precision=float64", "optimizer.steps=200", "model.bias=true", "noise.resample=true")
+    cpu, cuda = (train(experiment(*settings, f"device={device}")) for device in ("cpu", "cuda"))
+    assert_close(cuda.values, cpu.values, 1e-9)

@@ -1,0 +1,212 @@
+"""train.py as users call it: what lands on disk, and what bad input says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import train
+from lnt.config import COMPONENTS
+from lnt.metrics import METRICS
+from lnt.results import RunDirectory
+
+ROOT = Path(__file__).parents[1]
+TINY = ("data.n_train=10", "data.n_test=20", "data.dim=50", "optimizer.steps=20")
+EXACTLY_ONE = "exactly one of the two must be given, the other null"
+CONTRACT = [
+    *("status", "train_loss", "clean_accuracy", "noisy_accuracy", "test_error", "test_error_observed"),
+    *("signal_coef", "noise_coef_clean", "noise_coef_noisy", "signal_coef_mean", "noise_coef_clean_mean"),
+    *("noise_coef_noisy_mean", "selection_precision", "selection_recall", "selection_auc", "best_test_error", "best_step"),
+    *("stage1_step", "stage2_step", "realised_noise_rate", "wall_seconds"),
+]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """call(*overrides) runs train.py in an empty directory and returns the run's directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides):
+        before = set(tmp_path.rglob("status.json"))
+        monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+        train.main()
+        (status,) = set(tmp_path.rglob("status.json")) - before
+        return status.parent
+
+    return run
+
+
+def test_a_run_leaves_the_contract_on_disk(call):
+    directory = call(*TINY, "noise.rate=0.25", "seeds.init=5")
+    files = {path.name for path in directory.iterdir()}
+    assert files == {"runs.parquet", "curves.parquet", "config.yaml", "provenance.json", "status.json", "train.log"}
+    runs, curves = pd.read_parquet(directory / "runs.parquet"), pd.read_parquet(directory / "curves.parquet")
+    assert list(runs.columns[:1]) == ["run_id"]
+    assert set(CONTRACT) <= set(runs.columns)
+    (row,) = runs.to_dict("records")
+    assert (row["data"], row["noise"], row["noise.rate"], row["seed"], row["seeds.init"]) == (
+        "signal_noise",
+        "symmetric",
+        0.25,
+        0,
+        5,
+    )
+    assert (row["engine"], row["status"], row["data.signal_norm"]) == ("span", "completed", None)
+    assert list(curves.columns) == ["run_id", "step", *METRICS]
+    assert curves["run_id"].unique().tolist() == [row["run_id"]]
+    last = curves.iloc[-1]
+    assert last["step"] == 20
+    assert all(last[name] == row[name] or np.isnan(row[name]) for name in METRICS)
+    assert row["best_test_error"] == curves["test_error"].min()
+    assert row["best_step"] == curves["step"][curves["test_error"].argmin()]
+    assert json.loads((directory / "status.json").read_text())["state"] == "completed"
+    assert {"git", "versions", "device", "command"} <= set(json.loads((directory / "provenance.json").read_text()))
+    assert yaml.safe_load((directory / "config.yaml").read_text())["noise"]["rate"] == 0.25
+
+
+def test_run_id_follows_what_can_change_a_result(call):
+    ids = [
+        pd.read_parquet(call(*TINY, *more) / "runs.parquet")["run_id"][0]
+        for more in ([], ["device=cpu"], ["seed=0"], ["engine=span"], ["data.dim=50.0"], ["seed=1"], ["noise.rate=0.1"])
+    ]
+    assert len(set(ids[:5])) == 1
+    assert len(set(ids[4:])) == 3
+
+
+def test_a_diverged_run_keeps_what_was_measured(call):
+    directory = call(*TINY, "model.power=3", "model.init_std=1", "optimizer.lr=1e20")
+    runs, curves = pd.read_parquet(directory / "runs.parquet"), pd.read_parquet(directory / "curves.parquet")
+    assert runs["status"][0] == "diverged"
+    assert 1 <= len(curves) < 20
+    assert runs["train_loss"][0] == curves["train_loss"].iloc[-1]
+    assert runs["last_step"][0] == curves["step"].iloc[-1] < 20
+
+
+def test_an_exception_ends_in_the_runs_own_log(call, monkeypatch, tmp_path):
+    monkeypatch.setattr(train, "train", lambda experiment: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(*TINY)
+    (log,) = tmp_path.rglob("train.log")
+    assert "Traceback" in log.read_text()
+    assert "ZeroDivisionError" in log.read_text()
+    status = json.loads((log.parent / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "ZeroDivisionError" in status["error"]
+    assert not (log.parent / "runs.parquet").exists()
+
+
+def test_runs_never_share_or_overwrite_a_directory(call, tmp_path):
+    assert call(*TINY) != call(*TINY)
+    first = call(*TINY, "hydra.run.dir=mine")
+    before = (first / "runs.parquet").read_bytes()
+    with pytest.raises(SystemExit, match=r"output directory=mine: holds a run already"):
+        call(*TINY, "hydra.run.dir=mine", "seed=3")
+    assert (first / "runs.parquet").read_bytes() == before
+
+
+def test_a_claim_is_won_once(tmp_path):
+    RunDirectory.claim(tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a run already"):
+        RunDirectory.claim(tmp_path / "run")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    directory = RunDirectory.claim(tmp_path)
+    directory.save(pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [2]}))
+
+    class Unwritable:
+        def to_parquet(self, file, index):
+            file.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        directory.save(Unwritable(), pd.DataFrame({"b": [3]}))
+    assert pd.read_parquet(directory.runs)["a"].tolist() == [1]
+    assert not list(tmp_path.glob(".*tmp"))
+
+
+BAD = {
+    "data.n_train=abc": "data.n_train=abc: must be an integer",
+    "data.n_train=2.5": "data.n_train=2.5: must be an integer",
+    "data.n_train=0": "data.n_train=0: must be at least 1",
+    "data.n_test=0": "data.n_test=0: must be at least 1",
+    "data.dim=0": "data.dim=0: must be at least 1",
+    "data.dim=1 data.orthogonal_noise=true": "data.dim=1: must be at least 2",
+    "data.noise_std=0": "data.noise_std=0.0: must be positive",
+    "data.snr=null": f"data.snr, data.signal_norm=None, None: {EXACTLY_ONE}",
+    "data.snr=1 data.signal_norm=2": f"data.snr, data.signal_norm=1.0, 2.0: {EXACTLY_ONE}",
+    "data.snr=-1": "data.snr=-1.0: must be at least 0",
+    "data.snr=nan": "data.snr=nan: must be a finite number",
+    "data.orthogonal_noise=3": "data.orthogonal_noise=3: must be true or false",
+    "noise.rate=0.5": "noise.rate=0.5: must lie in [0, 0.5)",
+    "noise.rate=-0.1": "noise.rate=-0.1: must lie in [0, 0.5)",
+    "noise=asymmetric noise.rate_positive=1": "noise.rate_positive=1.0: must lie in [0, 1)",
+    "model.width=0": "model.width=0: must be at least 1",
+    "model.power=0.5": "model.power=0.5: must be at least 1",
+    "model.init_std=-1": "model.init_std=-1.0: must be at least 0",
+    "optimizer.steps=0": "optimizer.steps=0: must be at least 1",
+    "optimizer.lr=0": "optimizer.lr=0.0: must be positive",
+    "optimizer.lr=1 optimizer.t1_steps=1": f"optimizer.lr, optimizer.t1_steps=1.0, 1.0: {EXACTLY_ONE}",
+    "optimizer.momentum=1": "optimizer.momentum=1.0: must lie in [0, 1)",
+    "optimizer=sgd optimizer.batch_size=0": "optimizer.batch_size=0: must be at least 1",
+    "optimizer=adam engine=span": "engine=span: Adam's steps leave the span of the data; use engine=autograd or optimizer=gd",
+    "engine=fast": "engine=fast: must be one of auto, span, autograd",
+    "precision=half": "precision=half: must be one of float32, float64",
+    "device=tpu": "device=tpu: must be one of auto, cpu, cuda",
+    "recordings=0": "recordings=0: must be at least 1",
+    "seed=-1": "seed=-1: must be an integer >= 0",
+    "seeds.init=-1": "seeds.init=-1: must be an integer >= 0",
+    "+data.colour=red": "data.colour=red: unknown key; known are n_train, n_test, dim, snr, signal_norm,",
+    "engine=autograd data.dim=1e9": "data.dim=1000000000: one run needs",
+    "hydra.run.dir=train.txt/run": "is not a directory",
+    "hydra.run.dir=/proc/run": "output directory=/proc/run:",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_bad_input_is_one_line_before_anything_is_written(call, tmp_path, overrides):
+    (tmp_path / "train.txt").write_text("in the way")
+    with pytest.raises(SystemExit) as stop:
+        call(*overrides.split())
+    assert str(stop.value).startswith("error: ")
+    assert BAD[overrides] in str(stop.value)
+    assert "\n" not in str(stop.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.txt"]
+
+
+@pytest.mark.skipif("__import__('torch').cuda.is_available()")
+def test_a_device_that_is_not_there(call):
+    with pytest.raises(SystemExit, match="device=cuda: no CUDA device is available; use cpu or auto"):
+        call("device=cuda")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.n_trian=3", ["data.n_trian", "unknown key; known are data.n_train, data.n_test"]),
+        ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are data, noise, model"]),
+        ("noise=loud", ["noise/loud", "asymmetric; none; symmetric"]),
+    ],
+)
+def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, words):
+    command = [sys.executable, str(ROOT / "train.py"), override]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("component", sorted(p for name in COMPONENTS for p in (ROOT / "conf" / name).glob("*.yaml")), ids=str)
+def test_every_component_in_conf_trains(experiment, component):
+    """A new component is one class and one YAML file; this test finds it."""
+    group, option = component.parent.name, component.stem
+    settings = ("data.n_train=6", "data.n_test=5", "data.dim=30", f"{group}={option}")
+    values = train.train(experiment(*settings)).values
+    assert np.isfinite(values[:, METRICS.index("train_loss")]).all()
