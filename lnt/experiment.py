@@ -21,7 +21,7 @@ from lnt.seeding import STREAMS, Seeds
 from lnt.span import SpanEngine
 
 WITHOUT_EFFECT = ("seed", "device")  # not in run_id: every stream has its own resolved seed, and devices agree
-CACHE_BYTES = 64 * 2**20  # on a CPU, chunks whose state is larger than this fall out of the cache and train slower
+CACHE_BYTES = 6 * 2**20  # for each CPU thread: chunks with more state than this fall out of the cache and train slower
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ class Experiment:
             return 1
         state, total = self.bytes_per_run()
         fit = free_bytes(self.like().device) // 2 // total
-        return max(1, min(fit, CACHE_BYTES // state) if self.like().device.type == "cpu" else fit)
+        cached = CACHE_BYTES * torch.get_num_threads() // state if self.like().device.type == "cpu" else fit
+        return max(1, min(fit, cached))
 
     def bytes_per_run(self) -> tuple[int, int]:
         """Memory of one run: what every step touches, and all of it with the test set and what drawing it takes."""

@@ -33,11 +33,6 @@ class Problem:
     orthogonal_noise: bool
 
     @property
-    def signal_index(self) -> Tensor:
-        """Which signal patch each sample contains, [R, n]: 0 for +mu, 1 for -mu."""
-        return (self.labels < 0).long()
-
-    @property
     def basis(self) -> Tensor:
         """Rows mu, xi_1 .. xi_n that span the data, [R, 1 + n, D]."""
         return torch.cat([self.patches[:, :1], self.patches[:, 2:]], 1)

@@ -5,11 +5,13 @@ rows, so W(t) = a(t) W(0) + C(t) X, and the pre-activations of all patches are H
 One step costs P K^2 multiply-adds whatever the dimension d is, and R runs take it as one batched matrix product.
 """
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, softplus
+from torch.nn.functional import softplus
 
+from lnt import kernels
 from lnt.coefficients import Coefficients, from_span
 from lnt.models import activation, second_layer, slope
 from lnt.optimizers import MiniBatches
@@ -42,9 +44,11 @@ class SpanEngine:
         self.decay = torch.ones_like(step_size)  # a [R]
         self.bias = None if problem.bias is None else problem.bias.clone()  # [R, P]
         self.second_layer = second_layer(self.initial.shape[1], self.initial)  # [P]
-        self.signal_index = problem.signal_index  # [R, n]
-        self.contains = one_hot(self.signal_index, 2).mT.to(self.initial)  # [R, S, n]
-        self.n = self.contains.shape[2]
+        self.signal_index = (problem.labels < 0).long()  # [R, n]: the signal patch of each sample, 0 for +mu, 1 for -mu
+        n = problem.labels.shape[1]
+        self._rate = (step_size / n)[:, None].repeat(1, n)  # [R, n]
+        self._fused = power == 1 and problem.patches.device.type == "cpu"
+        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
         if self._has_decay or self._has_momentum:
@@ -76,14 +80,17 @@ class SpanEngine:
 
     def _descend(self, span: Tensor, bias: Tensor | None) -> None:
         """Add -eta times the gradient of the loss to `span` [R, P, K] and `bias` [R, P]."""
-        z = self._pre_activations()
-        observed = self.problem.observed.at(self.step)
+        z, observed = self._pre_activations(), self.problem.observed.at(self.step)
+        rate = self._rate if self.batches is None else self._rate * self._batch_weights()
+        if self._fused:
+            arrays = (z, span, span.new_empty(0, 0) if bias is None else bias, self.signal_index, observed, rate)
+            kernels.descend(*(array.numpy() for array in arrays))
+            return
         outputs = self._training_outputs(activation(z, self.power, out=self._scratch))
         # -eta l'_i y~_i / n with l' = -1 / (1 + exp(y~ f)): how far a sample pushes the activations of its patches
-        push = torch.sigmoid(-observed * outputs) * observed * (self.step_size / self.n)[:, None]
-        if self.batches is not None:
-            push *= self._batch_weights(push)
-        by_patch = torch.cat([(self.contains @ push[..., None])[..., 0], push], 1)[:, None]  # [R, 1, K]
+        push = torch.sigmoid(-observed * outputs) * observed * rate
+        positive = torch.where(self.signal_index == 0, push, 0).sum(1, keepdim=True)
+        by_patch = torch.cat([positive, push.sum(1, keepdim=True) - positive, push], 1)[:, None]  # [R, 1, K]
         slopes, m = slope(z, self.power, out=self._scratch), len(self.second_layer) // 2
         span[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
         span[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
@@ -103,11 +110,11 @@ class SpanEngine:
         by_patch = self.second_layer @ activations  # [R, K]
         return by_patch[:, 2:] + by_patch.gather(1, self.signal_index)
 
-    def _batch_weights(self, like: Tensor) -> Tensor:
+    def _batch_weights(self) -> Tensor:
         """n / B for the samples of this step's mini-batch, 0 for the others, [R, n]."""
         assert self.batches is not None
-        chosen = torch.as_tensor(self.batches.at(self.step), device=like.device)
-        return torch.zeros_like(like).scatter_(1, chosen, self.n / chosen.shape[1])
+        chosen = torch.as_tensor(self.batches.at(self.step), device=self._rate.device)
+        return torch.zeros_like(self._rate).scatter_(1, chosen, self._rate.shape[1] / chosen.shape[1])
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""

@@ -76,6 +76,17 @@ def test_span_follows_explicit_vectors_at_full_dimension(experiment):
     assert_close(ours.filters()[0], oracle.network.filters.detach(), 1e-9)
 
 
+@pytest.mark.parametrize("setting", ["plain", "bias", "momentum"])
+def test_the_fused_kernel_equals_the_plain_operations(experiment, setting):
+    """The plain operations are what other powers and CUDA use."""
+    batch = experiment(*DEEP, *SETTINGS[setting], runs=3, seed=np.arange(3))
+    fused, plain = batch.start(batch.sample()), batch.start(batch.sample())
+    assert fused._fused
+    plain._fused = False
+    fused.advance(500), plain.advance(500)
+    assert_close(fused.filters(), plain.filters(), 1e-11)
+
+
 def unlike(experiment, *overrides):
     """Eight runs that differ in everything that may differ within a batch."""
     return experiment(

@@ -1,0 +1,115 @@
+"""The span engine against an explicit simulation in d dimensions, and against the machine's own matrix product."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+from benchmarks import interleaved, seconds, table
+from lnt.config import to_plain
+from lnt.experiment import Experiment
+from lnt.models import activation, second_layer, slope
+from lnt.problem import Problem
+from lnt.span import SpanEngine
+
+CONF = str(Path(__file__).parents[1] / "conf")
+RUNS, STEPS = 64, 30
+
+
+def experiment(*overrides: str, runs: int = RUNS) -> Experiment:
+    """The default experiment (n = 200, m = 20) for seeds 0 .. runs - 1."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("config", [*overrides, "data.n_test=1"], return_hydra_config=True)
+    return Experiment.from_config(to_plain(config, config.hydra.runtime.choices) | {"seed": np.arange(runs)}, runs)
+
+
+class Explicit:
+    """The same training on vectors of length d, batched over runs and written with equal care: 2 P K d multiply-adds a step."""
+
+    def __init__(self, problem: Problem, dim: int, step_size: float) -> None:
+        runs, patches, _ = problem.patches.shape
+        self.patches = torch.randn(runs, patches, dim)  # values do not matter for time
+        self.filters = torch.randn(runs, problem.filters.shape[1], dim) * 1e-3
+        self.observed, self.signal_index = problem.observed.at(0), (problem.labels < 0).long()
+        self.positive = (problem.labels > 0).to(self.patches)
+        self.second_layer, self.step_size = second_layer(self.filters.shape[1], self.filters), step_size
+        self.products, self.scratch = (torch.empty(runs, self.filters.shape[1], patches) for _ in range(2))
+
+    def step(self) -> None:
+        torch.bmm(self.filters, self.patches.mT, out=self.products)
+        by_patch = self.second_layer @ activation(self.products, 1, out=self.scratch)
+        outputs = by_patch[:, 2:] + by_patch.gather(1, self.signal_index)
+        push = torch.sigmoid(-self.observed * outputs) * self.observed * (self.step_size / outputs.shape[1])
+        positive = torch.linalg.vecdot(push, self.positive)[:, None]
+        push_by_patch = torch.cat([positive, push.sum(1, keepdim=True) - positive, push], 1)[:, None]
+        slopes = slope(self.products, 1, out=self.scratch).mul_(push_by_patch).mul_(self.second_layer[:, None])
+        self.filters.baddbmm_(slopes, self.patches)
+
+
+def advance(engines: list[SpanEngine], steps: int) -> None:
+    """Take `steps` steps of all runs, chunk after chunk as train.py does."""
+    for engine in engines:
+        engine.advance(steps)
+
+
+def engines(*overrides: str) -> list[SpanEngine]:
+    """The engines of all chunks."""
+    return [chunk.start(chunk.sample()) for chunk in experiment(*overrides).chunks()]
+
+
+def compiled_share(chunks: list[SpanEngine], product: float) -> str:
+    """Time of a step under torch.compile, where a C++ compiler is at hand."""
+
+    def step(
+        span: Tensor, initial: Tensor, gram: Tensor, observed: Tensor, positive: Tensor, index: Tensor, j: Tensor
+    ) -> Tensor:
+        z = torch.baddbmm(initial, span, gram)
+        by_patch = j @ torch.relu(z)
+        push = torch.sigmoid(-observed * (by_patch[:, 2:] + by_patch.gather(1, index))) * observed * 5e-5
+        plus = (push * positive).sum(1, keepdim=True)
+        by_patch = torch.cat([plus, push.sum(1, keepdim=True) - plus, push], 1)[:, None]
+        return span + (z > 0) * by_patch * j[:, None]
+
+    try:
+        compiled = torch.compile(step)
+        arguments = [
+            (e.span, e.initial, e.gram, e.problem.observed.at(0), (e.signal_index == 0).float(), e.signal_index, e.second_layer)
+            for e in chunks
+        ]
+        time = seconds(lambda: [compiled(*chunk) for chunk in arguments for _ in range(STEPS)])
+    except Exception as error:
+        return f"not available here ({type(error).__name__})"
+    return f"{product / (time / STEPS / RUNS):.0%}"
+
+
+def report() -> str:
+    """Markdown for docs/benchmarks.md."""
+    ours = {dim: engines(f"data.dim={dim}") for dim in (1_000, 2_000, 20_000, 1_000_000)}
+    explicit = {dim: Explicit(experiment().sample(), dim, 0.01) for dim in (2_000, 20_000)}
+    work: dict[object, Callable[[], object]] = {dim: partial(advance, chunks, STEPS) for dim, chunks in ours.items()}
+    work |= {("explicit", dim): simulation.step for dim, simulation in explicit.items()}
+    work["product"] = lambda: [torch.bmm(chunk.span, chunk.gram) for chunk in ours[2_000] for _ in range(STEPS)]
+    took = interleaved(work)
+    cost = {name: time / RUNS / (1 if isinstance(name, tuple) else STEPS) for name, time in took.items()}
+    rows = []
+    for dim in ours:
+        slow = cost.get(("explicit", dim))
+        versus = (f"{slow * 1e6:.0f}", f"{slow / cost[dim]:.0f}") if slow else ("-", "-")
+        rows.append((f"{dim:,}", f"{cost[dim] * 1e6:.1f}", *versus))
+    product = cost["product"]
+    return "\n".join(
+        [
+            "## Cost of a gradient step\n",
+            f"Default experiment (n = 200, m = 20), {RUNS} runs in chunks as train.py makes them, float32;",
+            "microseconds for one step of one run.",
+            "`explicit` is a batched simulation on vectors of length d, written with the same operations.\n",
+            table(("d", "span", "explicit", "explicit / span"), rows),
+            f"d = 10^6 against d = 10^3: {cost[1_000_000] / cost[1_000] - 1:+.1%}.\n",
+            f"Share of the machine's own batched matrix product ({product * 1e6:.1f} us for C G): {product / cost[2_000]:.0%}; "
+            f"the same step under torch.compile: {compiled_share(ours[2_000], product)}.\n",
+        ]
+    )
