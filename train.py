@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pandas as pd
@@ -14,25 +15,37 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lnt.config import ConfigError, explain, to_plain
 from lnt.experiment import Experiment
+from lnt.grid import extend_grammar
 from lnt.loop import train
-from lnt.results import RunDirectory, curves_table, runs_table
+from lnt.results import RunDirectory, column_types, curves_table, runs_table
+from lnt.sweep import run_job
 
 log = logging.getLogger("lnt")
 
 
+extend_grammar()
+
+
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def main(config: DictConfig) -> None:
-    """Compose, validate, train, write."""
-    job = HydraConfig.get()
-    directory = RunDirectory.claim(Path(job.runtime.output_dir))
+    """Hand over to a single run, or to a job of a sweep."""
+    hydra_config = HydraConfig.get()
+    directory = Path(hydra_config.runtime.output_dir)
+    if "job" in config:
+        run_job(Path(hydra_config.sweep.dir), config.job, directory)
+    else:
+        run_one(to_plain(config, hydra_config.runtime.choices), RunDirectory.claim(directory))
+
+
+def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
+    """Validate, train, write."""
     try:
-        directory.say("running", pid=os.getpid())
-        plain = to_plain(config, job.runtime.choices)
-        experiment = Experiment.from_config(plain)
-        directory.describe(plain, experiment.like().device)
+        directory.say("running")
+        experiment = Experiment.from_config(config)
+        directory.describe(config, experiment.like().device)
         curves = train(experiment)
         runs = runs_table(experiment, curves)
-        directory.save(runs, curves_table(runs["run_id"].tolist(), curves))
+        directory.save(runs.astype(column_types([experiment])), curves_table(runs["run_id"].tolist(), curves))
     except BaseException as error:
         directory.say("failed", error=f"{type(error).__name__}: {error}")
         log.exception("The run failed")

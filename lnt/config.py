@@ -26,6 +26,7 @@ PerRunInt = Annotated[int | np.ndarray, PER_RUN]
 PerRunFloat = Annotated[float | np.ndarray, PER_RUN]
 
 COMPONENTS = ("data", "noise", "model", "optimizer")
+NOT_SETTINGS = ("hydra", "dry_run", "job")  # top-level keys that say how to run, not what
 FREE_BYTES_NEEDED = 16 * 2**20
 
 
@@ -47,6 +48,13 @@ def require(holds: object, key: str, value: object, allowed: str) -> None:
     if bad.any():
         values = np.broadcast_to(np.asarray(value, dtype=object), bad.shape)
         raise ConfigError(key, values[bad][0], allowed)
+
+
+def require_one_of(component: object, first: str, second: str) -> None:
+    """Raise ConfigError unless exactly one of two settings that say the same is given."""
+    values = getattr(component, first), getattr(component, second)
+    allowed = "exactly one of the two must be given, the other null"
+    require((values[0] is None) != (values[1] is None), f"{first}, {second}", f"{values[0]}, {values[1]}", allowed)
 
 
 def build(component: type, values: Mapping[str, Any]) -> Any:
@@ -75,8 +83,10 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
         return None
     wanted = next(kind for kind in (bool, int, float, str) if kind in options)
     if isinstance(value, np.ndarray):
-        if per_run and value.dtype.kind in ("iu" if wanted is int else "iuf"):
-            return value
+        if per_run and wanted in (int, float) and value.dtype.kind in "if":
+            whole = wanted is float or value == np.rint(value)
+            require(whole, key, value, "must be an integer")
+            return value.astype(wanted)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         require(np.isfinite(value), key, value, "must be a finite number")
         return float(value)
@@ -121,7 +131,7 @@ OmegaConf.register_new_resolver("unless", lambda given, default: default if give
 
 def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """The resolved configuration without Hydra's own node; `choices` (group -> option) name the components."""
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SETTINGS])
     plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {**plain, "choices": {name: choices[name] for name in COMPONENTS}}
@@ -143,9 +153,12 @@ class RefuseBadConfig(Callback):
         """Exit with one line of explanation if the configuration cannot be run."""
         from lnt.experiment import Experiment
         from lnt.results import RunDirectory
+        from lnt.sweep import outlook
 
         try:
-            Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
+            experiment = Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
+            if config.dry_run:
+                sys.exit(outlook([experiment], 1))
             directory = Path(config.hydra.run.dir)
             check_writable(directory)
             RunDirectory(directory).check_free()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnt.config import PerRunFloat, PerRunInt, require
+from lnt.config import PerRunFloat, PerRunInt, require, require_one_of
 from lnt.seeding import generator
 
 
@@ -52,9 +52,7 @@ class SignalNoise:
         least = 2 if self.orthogonal_noise else 1
         require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
         require(np.asarray(self.noise_std) > 0, "noise_std", self.noise_std, "must be positive")
-        both = f"{self.snr}, {self.signal_norm}"
-        allowed = "exactly one of the two must be given, the other null"
-        require((self.snr is None) != (self.signal_norm is None), "snr, signal_norm", both, allowed)
+        require_one_of(self, "snr", "signal_norm")
         for key in ("snr", "signal_norm"):
             if (value := getattr(self, key)) is not None:
                 require(np.asarray(value) >= 0, key, value, "must be at least 0")

@@ -34,15 +34,19 @@ def recorded_steps(total: int, recordings: int) -> np.ndarray:
 
 def train(experiment: Experiment) -> Curves:
     """Train all runs of the experiment, chunk by chunk."""
-    steps = recorded_steps(experiment.total_steps(), experiment.settings.recordings)
-    values, seconds = [], []
     with Progress(total=experiment.runs * experiment.total_steps()) as progress:
-        for chunk in experiment.chunks():
-            start = time.perf_counter()
-            problem = chunk.sample()
-            values.append(record(chunk.start(problem), problem, steps, progress))
-            seconds.append(np.full(chunk.runs, (time.perf_counter() - start) / chunk.runs))
-    return Curves(steps, np.concatenate(values, -1), np.concatenate(seconds))
+        parts = [train_chunk(chunk, progress) for chunk in experiment.chunks()]
+    values, seconds = (np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "seconds"))
+    return Curves(parts[0].steps, values, seconds)
+
+
+def train_chunk(chunk: Experiment, progress: Progress) -> Curves:
+    """Train runs that fit into memory together."""
+    start = time.perf_counter()
+    steps = recorded_steps(chunk.total_steps(), chunk.settings.recordings)
+    problem = chunk.sample()
+    values = record(chunk.start(problem), problem, steps, progress)
+    return Curves(steps, values, np.full(chunk.runs, (time.perf_counter() - start) / chunk.runs))
 
 
 def record(engine: SpanEngine | AutogradEngine, problem: Problem, steps: np.ndarray, progress: Progress) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lnt.config import PerRunFloat, require
+from lnt.config import PerRunFloat, require, require_one_of
 from lnt.data import adapted_rows
 from lnt.seeding import generator
 
@@ -36,19 +36,30 @@ def second_layer(filters: int, like: Tensor) -> Tensor:
 class TwoLayerCNN:
     """f(x) = sum_j (j/m) sum_r [sigma(<w_{j,r}, y mu> + b_{j,r}) + sigma(<w_{j,r}, xi> + b_{j,r})], j = +1 and -1, r = 1 .. m.
 
-    w(0) ~ N(0, s0^2 I_d); with `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0.
+    w(0) ~ N(0, s0^2 I_d) with s0 = init_std, or init_norm / sqrt(d), which makes |w(0)| about init_norm: exactly one. With
+    `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0.
     Source: Kou et al. 2023; Han et al. 2025.
     """
 
     width: int
-    init_std: PerRunFloat
+    init_std: PerRunFloat | None
+    init_norm: PerRunFloat | None
     power: float
     bias: bool
 
     def __post_init__(self) -> None:
         require(self.width >= 1, "width", self.width, "must be at least 1")
-        require(np.asarray(self.init_std) >= 0, "init_std", self.init_std, "must be at least 0")
+        require_one_of(self, "init_std", "init_norm")
+        for key in ("init_std", "init_norm"):
+            if (value := getattr(self, key)) is not None:
+                require(np.asarray(value) >= 0, key, value, "must be at least 0")
         require(self.power >= 1, "power", self.power, "must be at least 1")
+
+    def initial_std(self, dim: np.ndarray) -> np.ndarray:
+        """s0 in dimension d, a number or [R]."""
+        if self.init_std is not None:
+            return np.asarray(self.init_std, float)
+        return np.asarray(self.init_norm, float) / np.sqrt(dim)
 
     def draw_filters(self, seed: int, dim: int, taken: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
         """w(0) / s0 [P, width] and b(0) / s0 [P]: in the coordinates adapted to `taken` data vectors, or explicitly."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lnt.config import PerRunFloat, require
+from lnt.config import PerRunFloat, require, require_one_of
 from lnt.data import SignalNoise
 from lnt.models import TwoLayerCNN
 from lnt.seeding import draw_per_run, generator
@@ -39,9 +39,7 @@ class GradientDescent:
     weight_decay: PerRunFloat
 
     def __post_init__(self) -> None:
-        both = f"{self.lr}, {self.t1_steps}"
-        allowed = "exactly one of the two must be given, the other null"
-        require((self.lr is None) != (self.t1_steps is None), "lr, t1_steps", both, allowed)
+        require_one_of(self, "lr", "t1_steps")
         for key in ("lr", "t1_steps"):
             if (value := getattr(self, key)) is not None:
                 require(np.asarray(value) > 0, key, value, "must be positive")

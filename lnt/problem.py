@@ -89,7 +89,7 @@ def sample(
     norm = tensor(per_run(data.norm()))
     signal = torch.zeros(runs, 2, width, dtype=like.dtype, device=like.device)
     signal[:, 0, 0], signal[:, 1, 0] = norm, -norm
-    init_std = tensor(per_run(model.init_std))
+    init_std = tensor(per_run(model.initial_std(dim)))
     true, true_test = labels[drawn], test_labels[test_index]
     flipped_test = uniforms[test_index] < noise.flip_rate(true_test)
     return Problem(

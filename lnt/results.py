@@ -6,8 +6,9 @@ import platform
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,19 @@ from lnt.loop import LOSS, Curves
 from lnt.metrics import METRICS
 
 STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
+TYPES = {"b": "boolean", "i": "Int64", "f": "float64", "O": "float64", "U": "str"}  # O: None, a number that is not given
+OUTCOMES = {
+    "status": "str",
+    "error": "str",
+    "last_step": "Int64",
+    **dict.fromkeys(METRICS, "float64"),
+    "best_test_error": "float64",
+    "best_step": "Int64",
+    "stage1_step": "Int64",
+    "stage2_step": "Int64",
+    "step_size": "float64",
+    "wall_seconds": "float64",
+}
 PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
 
 
@@ -37,9 +51,26 @@ def curves_table(run_ids: list[str], curves: Curves) -> pd.DataFrame:
 
 def runs_table(experiment: Experiment, curves: Curves) -> pd.DataFrame:
     """One row per run: run_id, every config value under its dotted key, then outcomes."""
-    config = {key: np.broadcast_to(np.asarray(value, object), experiment.runs) for key, value in experiment.columns().items()}
-    table = pd.DataFrame({"run_id": experiment.run_ids(), **config}).infer_objects()
-    return pd.concat([table, outcomes(experiment, curves)], axis=1)
+    return pd.concat([config_table(experiment), outcomes(experiment, curves)], axis=1)
+
+
+def config_table(experiment: Experiment) -> pd.DataFrame:
+    """run_id and every config value; a number that is not given is NaN."""
+    columns = {key: np.nan if value is None else value for key, value in experiment.columns().items()}
+    return pd.DataFrame({"run_id": experiment.run_ids(), **columns})
+
+
+def failed_table(experiment: Experiment, error: BaseException) -> pd.DataFrame:
+    """The row of a run that raised."""
+    return config_table(experiment).assign(status="failed", error=f"{type(error).__name__}: {error}")
+
+
+def column_types(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """Column -> pandas type of a table that holds the runs of all these experiments, whatever their components are."""
+    types = {"run_id": "str"}
+    for experiment in experiments:
+        types |= {key: TYPES[np.asarray(value).dtype.kind] for key, value in experiment.columns().items()}
+    return {**types, **OUTCOMES}
 
 
 def outcomes(experiment: Experiment, curves: Curves) -> pd.DataFrame:
@@ -61,7 +92,7 @@ def outcomes(experiment: Experiment, curves: Curves) -> pd.DataFrame:
             "step_size": experiment.step_size(),
             "wall_seconds": curves.seconds,
         }
-    )
+    ).reindex(columns=list(OUTCOMES))
 
 
 def _first_step(curves: Curves, metric: str) -> pd.Series:
@@ -101,29 +132,36 @@ class RunDirectory:
 
     def say(self, state: str, **more: object) -> None:
         """Replace status.json: running, completed or failed, and since when."""
-        self._write(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **more})))
+        write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **more})))
 
     def describe(self, config: dict[str, Any], device: torch.device) -> None:
         """Write the resolved configuration and where results come from."""
-        self._write(self.config, lambda file: file.write_text(yaml.safe_dump(config, sort_keys=False)))
-        self._write(self.provenance, lambda file: file.write_text(_json(provenance(device))))
+        write_atomically(self.config, lambda file: file.write_text(yaml.safe_dump(config, sort_keys=False)))
+        write_atomically(self.provenance, lambda file: file.write_text(_json(provenance(device))))
 
     def save(self, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
         """Write both tables; runs last, so that a row always has its curve."""
-        self._write(self.curves, lambda file: curves.to_parquet(file, index=False))
-        self._write(self.runs, lambda file: runs.to_parquet(file, index=False))
+        write_atomically(self.curves, lambda file: curves.to_parquet(file, index=False))
+        write_atomically(self.runs, lambda file: runs.to_parquet(file, index=False))
 
-    @staticmethod
-    def _write(target: Path, write: Callable[[Path], object]) -> None:
-        """Write beside the target, flush to the disk, then rename over it."""
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            write(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def save_part(self, runs: pd.DataFrame, curves: pd.DataFrame) -> None:
+        """Add a part to both tables, which are then directories of parts; pandas reads these like files."""
+        name = f"{secrets.token_hex(8)}.parquet"
+        for target, table in ((self.curves, curves), (self.runs, runs)):
+            target.mkdir(parents=True, exist_ok=True)
+            write_atomically(target / name, partial(table.to_parquet, index=False))
+
+
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the target, flush to the disk, then rename over it."""
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
