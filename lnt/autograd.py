@@ -9,7 +9,7 @@ from lnt.coefficients import Coefficients, decompose
 from lnt.models import TwoLayerNet
 from lnt.optimizers import Adam, GradientDescent, MiniBatches, StochasticGradientDescent
 from lnt.problem import Problem
-from lnt.snapshot import Snapshot, label_of
+from lnt.snapshot import Snapshot
 
 
 class AutogradEngine:
@@ -56,8 +56,8 @@ class AutogradEngine:
         return Snapshot(
             losses=softplus(-observed * outputs),
             observed=observed,
-            predicted=label_of(outputs),
-            test_predicted=label_of(self._test_outputs()),
+            predicted=outputs.sign(),
+            test_predicted=self._test_outputs().sign(),
             coefficients=self._coefficients(),
         )
 

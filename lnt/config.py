@@ -53,8 +53,9 @@ def require(holds: object, key: str, value: object, allowed: str) -> None:
 def require_one_of(component: object, first: str, second: str) -> None:
     """Raise ConfigError unless exactly one of two settings that say the same is given."""
     values = getattr(component, first), getattr(component, second)
-    allowed = "exactly one of the two must be given, the other null"
-    require((values[0] is None) != (values[1] is None), f"{first}, {second}", f"{values[0]}, {values[1]}", allowed)
+    if (values[0] is None) == (values[1] is None):
+        both = f"{values[0]}, {values[1]}"
+        raise ConfigError(f"{first}, {second}", both, "exactly one of the two must be given, the other null")
 
 
 def build(component: type, values: Mapping[str, Any]) -> Any:

@@ -8,11 +8,14 @@ d dimensions are used up, no pivot is left and the rows are plain explicit Gauss
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from lnt.config import PerRunFloat, PerRunInt, require, require_one_of
 from lnt.seeding import generator
+
+SIGNS = np.array([-1, 1], np.int8)
 
 
 def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, width: int) -> np.ndarray:
@@ -66,18 +69,20 @@ class SignalNoise:
     def draw_training_set(self, seed: int, dim: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
         """True labels [n] and xi / s [n, width], in reduced coordinates or (width = dim) explicitly; mu lies on axis 0."""
         rng = generator("data", seed, dim)
-        labels = rng.choice([-1, 1], self.n_train)
+        labels = rng.choice(SIGNS, self.n_train)
         shape = (self.n_train, width)
         patches = adapted_rows(rng, dim, 1, *shape) if reduced else rng.standard_normal(shape)
         if self.orthogonal_noise:
             patches[:, 0] = 0
         return labels, patches
 
-    def draw_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """True labels [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
 
-        The projection orthogonal to mu, the scale s and the cut at d < width act on the filters instead (Problem.test_filters).
-        """
-        rng = generator("test", seed)
-        labels = rng.choice([-1, 1], self.n_test)
-        return labels, rng.random(self.n_test), rng.standard_normal((self.n_test, width))
+@lru_cache(maxsize=16)
+def draw_test_set(n_test: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True labels [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
+
+    The scale s, the projection orthogonal to mu and the cut at d < width act on the filters instead
+    (Problem.test_filters), so that all runs with this test seed share one set of patches.
+    """
+    rng = generator("test", seed)
+    return rng.choice(SIGNS, n_test), rng.random(n_test, np.float32), rng.standard_normal((n_test, width))

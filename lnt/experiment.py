@@ -97,7 +97,7 @@ class Experiment:
             for key, value in columns.items()
         )
         values = zip(*varying, strict=True) if varying else [()] * self.runs
-        return [hashlib.sha256((template % tuple(map(json.dumps, run))).encode()).hexdigest()[:16] for run in values]
+        return [hashlib.sha256((template % tuple(map(repr, run))).encode()).hexdigest()[:16] for run in values]
 
     def take(self, runs: np.ndarray) -> "Experiment":
         """The experiment of the given runs only."""

@@ -51,8 +51,8 @@ def axes_of(overrides: Sequence[Override]) -> list[Axis]:
     for group in pairs.values():
         columns = [values_of(override) for override in group]
         keys = tuple(override.get_key_element() for override in group)
-        sizes = {len(column) for column in columns}
-        require(len(sizes) == 1, ", ".join(keys), [len(c) for c in columns], "axes that advance together need the same length")
+        lengths = ", ".join(str(len(column)) for column in columns)
+        require(len(set(map(len, columns))) == 1, ", ".join(keys), lengths, "axes that advance together need the same length")
         axes.append(Axis(keys, tuple(zip(*columns, strict=True))))
     return axes
 
@@ -90,8 +90,8 @@ def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experime
     side_by_side = [axis for axis in axes if all(is_per_run(config, key) and _numeric(axis) for key in axis.keys)]
     shared = [axis for axis in axes if axis not in side_by_side]
     sizes = [len(axis.points) for axis in side_by_side]
-    index = np.indices(sizes).reshape(len(sizes), -1)
     runs = int(np.prod(sizes, dtype=int))
+    index = np.indices(sizes).reshape(len(sizes), runs)
     arrays = [
         np.array(column)[i] for axis, i in zip(side_by_side, index, strict=True) for column in zip(*axis.points, strict=True)
     ]

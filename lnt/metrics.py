@@ -40,6 +40,7 @@ def measure(snapshot: Snapshot, problem: Problem) -> Tensor:
     """The METRICS of R runs, [M, R]."""
     clean = snapshot.observed == problem.labels
     fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
+    wrong = snapshot.test_predicted != problem.test_labels
     small = snapshot.losses < math.log(2)
     values = {
         "train_loss": snapshot.losses.mean(1),
@@ -47,8 +48,8 @@ def measure(snapshot: Snapshot, problem: Problem) -> Tensor:
         "noisy_loss": mean_over(snapshot.losses, ~clean),
         "clean_accuracy": mean_over(fitted, clean),
         "noisy_accuracy": mean_over(fitted, ~clean),
-        "test_error": (snapshot.test_predicted != problem.test_labels).to(fitted.dtype).mean(1),
-        "test_error_observed": (snapshot.test_predicted != problem.test_observed).to(fitted.dtype).mean(1),
+        "test_error": wrong.mean(1, dtype=fitted.dtype),
+        "test_error_observed": (wrong != problem.test_flipped).mean(1, dtype=fitted.dtype),
         "selection_precision": mean_over(clean.to(fitted.dtype), small),
         "selection_recall": mean_over(small.to(fitted.dtype), clean),
         "selection_auc": separation(snapshot.losses, clean),

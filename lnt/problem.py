@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnt.data import SignalNoise
+from lnt.data import SignalNoise, draw_test_set
 from lnt.models import TwoLayerCNN
 from lnt.noise import LabelNoise, ObservedLabels
 from lnt.seeding import Seeds, draw_per_run
@@ -28,7 +28,7 @@ class Problem:
     test_patches: Tensor  # [U, N, D]: N(0, I)
     test_index: np.ndarray  # [R]: the row of test_patches for each run
     test_labels: Tensor  # [R, N] true test labels
-    test_observed: Tensor  # [R, N] test labels drawn with the training noise
+    test_flipped: Tensor  # [R, N] bool: where a test label drawn with the training noise is not the true one
     noise_std: Tensor  # [R]
     orthogonal_noise: bool
 
@@ -82,7 +82,7 @@ def sample(
         keys(seeds.init), lambda seed, d: model.draw_filters(seed, d, taken, width, reduced)
     )
     (test_labels, uniforms, test_patches), test_index = draw_per_run(
-        per_run(seeds.test)[:, None], lambda seed: data.draw_test_set(seed, width)
+        per_run(seeds.test)[:, None], lambda seed: draw_test_set(data.n_test, width, seed)
     )
 
     std = tensor(per_run(data.noise_std))
@@ -90,8 +90,7 @@ def sample(
     signal = torch.zeros(runs, 2, width, dtype=like.dtype, device=like.device)
     signal[:, 0, 0], signal[:, 1, 0] = norm, -norm
     init_std = tensor(per_run(model.initial_std(dim)))
-    true, true_test = labels[drawn], test_labels[test_index]
-    flipped_test = uniforms[test_index] < noise.flip_rate(true_test)
+    true, flip_rate = labels[drawn], noise.flip_rate(test_labels[test_index])
     return Problem(
         patches=torch.cat([signal, tensor(patches)[drawn] * std[:, None, None]], 1),
         labels=tensor(true),
@@ -100,8 +99,8 @@ def sample(
         bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
         test_patches=tensor(test_patches),
         test_index=test_index,
-        test_labels=tensor(true_test),
-        test_observed=tensor(np.where(flipped_test, -true_test, true_test)),
+        test_labels=tensor(test_labels)[test_index],
+        test_flipped=torch.tensor(uniforms[test_index] < flip_rate, device=like.device),
         noise_std=std,
         orthogonal_noise=data.orthogonal_noise,
     )

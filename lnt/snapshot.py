@@ -9,15 +9,13 @@ from lnt.coefficients import Coefficients
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of R runs at one step, seen through their predictions. Labels are -1 and +1."""
+    """The state of R runs at one step, seen through their predictions.
+
+    A predicted label is the sign of f, and 0 at f = 0, which is never right.
+    """
 
     losses: Tensor  # [R, n] log(1 + exp(-observed f))
     observed: Tensor  # [R, n] observed labels in force
     predicted: Tensor  # [R, n]
     test_predicted: Tensor  # [R, N]
     coefficients: Coefficients | None
-
-
-def label_of(outputs: Tensor) -> Tensor:
-    """The predicted label: the sign of f, -1 at f = 0."""
-    return (outputs > 0).to(outputs.dtype) * 2 - 1

@@ -16,9 +16,9 @@ from lnt.coefficients import Coefficients, from_span
 from lnt.models import activation, second_layer, slope
 from lnt.optimizers import MiniBatches
 from lnt.problem import Problem
-from lnt.snapshot import Snapshot, label_of
+from lnt.snapshot import Snapshot
 
-TEST_BUFFER_BYTES = 32 * 2**20
+TEST_BUFFER_BYTES = 8 * 2**20
 
 
 class SpanEngine:
@@ -49,6 +49,7 @@ class SpanEngine:
         self._rate = (step_size / n)[:, None].repeat(1, n)  # [R, n]
         self._fused = power == 1 and problem.patches.device.type == "cpu"
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        self._no_bias = problem.patches.new_empty(0, 0)
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
         if self._has_decay or self._has_momentum:
@@ -80,12 +81,13 @@ class SpanEngine:
 
     def _descend(self, span: Tensor, bias: Tensor | None) -> None:
         """Add -eta times the gradient of the loss to `span` [R, P, K] and `bias` [R, P]."""
-        z, observed = self._pre_activations(), self.problem.observed.at(self.step)
+        observed = self.problem.observed.at(self.step)
         rate = self._rate if self.batches is None else self._rate * self._batch_weights()
         if self._fused:
-            arrays = (z, span, span.new_empty(0, 0) if bias is None else bias, self.signal_index, observed, rate)
-            kernels.descend(*(array.numpy() for array in arrays))
+            arrays = (self._products_now(), span, self.bias, bias, self.signal_index, observed, rate)
+            kernels.descend(*((self._no_bias if array is None else array).numpy() for array in arrays))
             return
+        z = self._pre_activations()
         outputs = self._training_outputs(activation(z, self.power, out=self._scratch))
         # -eta l'_i y~_i / n with l' = -1 / (1 + exp(y~ f)): how far a sample pushes the activations of its patches
         push = torch.sigmoid(-observed * outputs) * observed * rate
@@ -97,13 +99,14 @@ class SpanEngine:
         if bias is not None:
             bias += self.second_layer * (slopes @ by_patch.mT)[..., 0]
 
+    def _products_now(self) -> Tensor:
+        """H = W X^T [R, P, K]; overwritten by the next call."""
+        initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
+        return torch.baddbmm(initial, self.span, self.gram, out=self._products)
+
     def _pre_activations(self) -> Tensor:
         """H plus biases [R, P, K]; overwritten by the next call."""
-        initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
-        torch.baddbmm(initial, self.span, self.gram, out=self._products)
-        if self.bias is not None:
-            self._products += self.bias[..., None]
-        return self._products
+        return self._products_now() if self.bias is None else self._products_now().add_(self.bias[..., None])
 
     def _training_outputs(self, activations: Tensor) -> Tensor:
         """f [R, n] from the activations of all patches [R, P, K]: each sample adds up its signal and its noise patch."""
@@ -129,8 +132,8 @@ class SpanEngine:
         return Snapshot(
             losses=softplus(-observed * outputs),
             observed=observed,
-            predicted=label_of(outputs),
-            test_predicted=label_of(self._test_outputs(filters, self.second_layer @ activations[..., :2])),
+            predicted=outputs.sign(),
+            test_predicted=self._test_outputs(filters, self.second_layer @ activations[..., :2]).sign_(),
             coefficients=self._coefficients(z, filters),
         )
 
@@ -141,11 +144,14 @@ class SpanEngine:
         """
         problem, filters = self.problem, self.problem.test_filters(filters)
         outputs = signal.gather(1, (problem.test_labels < 0).long())
-        at_once = max(1, TEST_BUFFER_BYTES // (filters.shape[1] * outputs.shape[1] * outputs.element_size()))
+        count, width = filters.shape[1], outputs.shape[1]
+        at_once = max(1, TEST_BUFFER_BYTES // (count * width * outputs.element_size()))
+        buffer = outputs.new_empty(min(at_once, len(outputs)), count, width)
         for draw, patches in enumerate(problem.test_patches):
             sharing = torch.as_tensor(np.flatnonzero(problem.test_index == draw), device=filters.device)
             for runs in sharing.split(at_once):
-                z = filters[runs] @ patches.T  # [runs, P, N]
+                z = buffer[: len(runs)]  # [runs, P, N]
+                torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
                 if self.bias is not None:
                     z += self.bias[runs, :, None]
                 outputs[runs] += self.second_layer @ activation(z, self.power, out=z)

@@ -1,0 +1,235 @@
+"""Packed sweeps: the same numbers as each run alone, whatever the packing; nothing lost, nothing twice."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from hydra.errors import HydraException
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import train
+from lnt import sweep
+from lnt.analysis import load
+from lnt.config import ConfigError
+from lnt.grid import Axis, expand
+from lnt.progress import Progress
+
+ROOT = Path(__file__).parents[1]
+TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
+NUMBERS = ["train_loss", "test_error", "signal_coef", "best_test_error", "stage1_step"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """call(*overrides) runs train.py -m with its results in DIR/sweep and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides, directory="sweep"):
+        where = [f"hydra.sweep.dir={directory}"] if directory else []
+        monkeypatch.setattr(sys, "argv", ["train.py", "-m", *TINY, *where, *overrides])
+        train.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows(path):
+    return load(Path(path)).runs.set_index("run_id").sort_index()
+
+
+def assert_same(found, expected):
+    assert found.index.tolist() == expected.index.tolist()
+    for name in NUMBERS:
+        np.testing.assert_allclose(found[name].astype(float), expected[name].astype(float), rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+AXES = {
+    "noise.rate": [0, 0.2, 0.4],
+    "seed": [0, 1, 2],
+    "data.dim": [5, 60],
+    "data.n_train": [6, 9],
+    "model.bias": [True, False],
+    "optimizer.lr": [0.01, 0.1],
+    "seeds.init": [4, 5],
+    "data.orthogonal_noise": [False, True],
+}
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(sorted(AXES)), st.integers(1, 3), st.data())
+def test_any_packing_equals_each_run_alone(composed, order, count, data):
+    """Grouping, order of axes and chunk size change neither run_id nor numbers."""
+    config = composed(*TINY, "optimizer.steps=5")
+    axes = [Axis((key,), tuple((value,) for value in AXES[key])) for key in order[:count]]
+    packed, alone = {}, {}
+    for batch in expand(config, axes):
+        for chunk in (
+            batch.take(part) for part in np.array_split(np.arange(batch.runs), data.draw(st.integers(1, batch.runs)))
+        ):
+            for runs, _ in sweep.train_or_fail(chunk, Progress(1)):
+                packed |= {row["run_id"]: row for row in runs.to_dict("records")}
+    points = [
+        dict(zip(order[:count], values, strict=True))
+        for values in np.array(np.meshgrid(*[AXES[k] for k in order[:count]])).T.reshape(-1, count)
+    ]
+    for point in points:
+        lines = [f"{key}={AXES[key][[float(v) for v in AXES[key]].index(float(value))]}" for key, value in point.items()]
+        ((single,),) = [list(expand(composed(*TINY, "optimizer.steps=5", *lines), []))]
+        for runs, _ in sweep.train_or_fail(single, Progress(1)):
+            alone |= {row["run_id"]: row for row in runs.to_dict("records")}
+    assert set(packed) == set(alone)
+    assert_same(*(pd.DataFrame(table.values()).set_index("run_id").sort_index() for table in (packed, alone)))
+
+
+def test_a_sweep_over_everything_equals_single_runs(call, tmp_path, monkeypatch):
+    said = call("noise=none,symmetric", "data.dim=50,60", "model.width=1,2", "seed=range(2)", "hydra.sweeper.runs_per_job=3")
+    assert "16 runs: 16 completed, 0 diverged, 0 failed, 0 missing" in said
+    found = rows("sweep")
+    for run, (noise, dim, width, seed) in enumerate([("none", 60, 1, 1), ("symmetric", 50, 2, 0)]):
+        overrides = [f"noise={noise}", f"data.dim={dim}", f"model.width={width}", f"seed={seed}"]
+        monkeypatch.setattr(sys, "argv", ["train.py", *TINY, *overrides, f"hydra.run.dir=single{run}"])
+        train.main()
+        single = rows(f"single{run}")
+        assert_same(found.loc[single.index], single)
+        assert found.loc[single.index, "noise"].tolist() == [noise]
+    assert found["noise.rate"].isna().sum() == 8, "noise=none has no rate"
+
+
+def test_grammar(call):
+    call(
+        "data.snr=linspace(0.1,0.3,3)",
+        "data.dim=int(geomspace(100,10000,3))",
+        "optimizer.lr=logspace(-3,-1,3)",
+        directory="spaces",
+    )
+    found = rows("spaces")
+    assert sorted(found["data.snr"].unique()) == [0.1, 0.2, 0.3]
+    assert sorted(found["data.dim"].unique()) == [100, 1000, 10000]
+    assert sorted(found["optimizer.lr"].unique()) == [0.001, 0.01, 0.1]
+    call("data.dim=tag(pair,choice(50,60))", "seed=range(2)", "data.snr=tag(pair,choice(0.5,0.6))", directory="pairs")
+    assert sorted(map(tuple, rows("pairs")[["data.dim", "data.snr"]].values)) == [(50, 0.5), (50, 0.5), (60, 0.6), (60, 0.6)]
+    call("noise.rate=range(0,0.45,0.1)", directory="dust")
+    assert sorted(rows("dust")["noise.rate"]) == [0, 0.1, 0.2, 0.3, 0.4]
+
+
+def test_an_axis_on_which_others_depend_is_composed_value_by_value(call):
+    call("optimizer.t1_steps=null,5", "data.n_test=10,20")
+    found = rows("sweep")
+    assert len(found) == 4
+    assert (found["optimizer.lr"].isna() == found["optimizer.t1_steps"].notna()).all()
+
+
+def test_a_rerun_trains_nothing_twice(call):
+    call("seed=range(4)")
+    before = {path: path.read_bytes() for path in Path("sweep").rglob("*.parquet") if path.is_file()}
+    assert "4 completed" in call("seed=range(4)")
+    assert {path: path.read_bytes() for path in Path("sweep").rglob("*.parquet") if path.is_file()} == before
+
+
+def test_another_sweep_in_the_same_directory_is_refused(call):
+    call("seed=range(4)")
+    with pytest.raises(ValueError, match=r"holds another sweep \(noise.rate: 0.35 there, 0.1 now\)"):
+        call("seed=range(4)", "noise.rate=0.1")
+    with pytest.raises(ValueError, match=r"holds another sweep \(seed: "):
+        call("seed=range(5)")
+
+
+def test_two_sweeps_in_the_same_second_get_two_directories(call):
+    call("seed=range(2)", directory=None), call("seed=range(2)", directory=None)
+    assert len(list(Path("multirun").rglob("sweep.yaml"))) == 2
+
+
+def test_a_failing_run_costs_one_row(call, monkeypatch):
+    original = sweep.train_chunk
+
+    def broken(chunk, progress):
+        if 3 in np.atleast_1d(chunk.seeds.data):
+            raise RuntimeError("seed 3 is cursed")
+        return original(chunk, progress)
+
+    monkeypatch.setattr(sweep, "train_chunk", broken)
+    said = call("seed=range(8)")
+    assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
+    assert "to finish the rest: python train.py -m" in said
+    found = rows("sweep")
+    assert found.loc[found["status"] == "failed", ["seed", "error"]].values.tolist() == [[3, "RuntimeError: seed 3 is cursed"]]
+    monkeypatch.setattr(sweep, "train_chunk", original)
+    assert "8 runs: 8 completed, 0 diverged, 0 failed, 0 missing" in call("seed=range(8)")
+    assert len(rows("sweep")) == 8
+
+
+def test_a_diverging_run_is_a_row_of_its_own(call):
+    assert "3 runs: 2 completed, 1 diverged" in call("model.power=3", "model.init_std=1", "optimizer.lr=0.001,1e20,0.002")
+
+
+def test_jobs_use_the_plan_not_conf(call, tmp_path):
+    """A job that starts late reads sweep.yaml: here with a value that conf/ does not have."""
+    call("seed=range(2)")
+    plan = yaml.safe_load(Path("sweep/sweep.yaml").read_text())
+    plan["groups"][0]["config"]["noise"]["rate"] = 0.2
+    (other := tmp_path / "other").mkdir()
+    (other / "0").mkdir()
+    (other / "sweep.yaml").write_text(yaml.safe_dump(plan))
+    sweep.run_job(other, 0, other / "0")
+    assert rows(other)["noise.rate"].tolist() == [0.2, 0.2]
+
+
+def test_dry_run_prints_the_plan_and_trains_nothing(call, tmp_path):
+    said = call("seed=range(5)", "model.width=1,2", "dry_run=true", "hydra.sweeper.runs_per_job=4")
+    assert "10 runs in 3 jobs of at most 4" in said
+    assert said.count("5 runs  n = 8") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_go_through_any_launcher(call):
+    said = call("seed=range(6)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.runs_per_job=3")
+    assert "6 runs: 6 completed" in said
+    assert len(list(Path("sweep").glob("*/runs.parquet"))) == 2
+
+
+BAD = {
+    "data.colour=1,2": "data.colour",
+    "colour=1,2": "colour",
+    "data.dim=range(5,5)": "data.dim=range(5,5): the axis is empty",
+    "data.dim=interval(1,5)": "data.dim=interval(1,5): is continuous; use linspace(start,stop,num)",
+    "data.dim=linspace(1,2,4)": "data.dim=1.33333333333: must be an integer",
+    "noise.rate=0.1,0.7": "noise.rate=0.7: must lie in [0, 0.5)",
+    "model.width=2,0": "model.width=0: must be at least 1",
+    "data.dim=tag(p,choice(1,2)) data.snr=tag(p,choice(1,2,3))": "axes that advance together need the same length",
+    "seed=1,2 hydra.sweeper.runs_per_job=0": "hydra.sweeper.runs_per_job=0: must be auto or at least 1",
+}
+
+
+@pytest.mark.parametrize("overrides", BAD)
+def test_bad_axes_are_refused_before_anything_is_written(call, tmp_path, overrides):
+    with pytest.raises((ConfigError, HydraException)) as error:
+        call(*overrides.split())
+    assert BAD[overrides] in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_then_finished(tmp_path):
+    """kill -9 at random moments, twenty times; the rerun's table equals that of an undisturbed sweep."""
+    overrides = ["data.n_train=20", "data.n_test=100", "optimizer.steps=200", "model.width=3", "data.dim=range(100,200,1)"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *overrides, "seed=range(60)", "hydra.sweeper.runs_per_job=2000"]
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        process = subprocess.Popen([*command, "hydra.sweep.dir=killed"], cwd=tmp_path, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(2, 12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for directory in ("killed", "undisturbed"):
+        subprocess.run([*command, f"hydra.sweep.dir={directory}"], cwd=tmp_path, check=True)
+    found, expected = rows(tmp_path / "killed"), rows(tmp_path / "undisturbed")
+    assert len(found) == 6000
+    assert_same(found, expected)
+    raw = pd.concat(pd.read_parquet(part) for part in (tmp_path / "killed").rglob("runs.parquet/*.parquet"))
+    assert not raw["run_id"].duplicated().any()
