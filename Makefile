@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(READY)
-	$(BIN)/python train.py -m noise.rate=0.3,0 'seed=range(10)' hydra.sweep.dir=multirun/demo/$$($(BIN)/python -c "import time; print(int(time.time()))")
+	$(BIN)/python train.py -m noise.rate=0.35,0 'seed=range(10)' hydra.sweep.dir=multirun/demo
+	$(BIN)/python analyze.py path=multirun/demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from lnt.analysis import Results, conditions, load
 from lnt.config import ConfigError, explain
 
 log = logging.getLogger("lnt")
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font table that it embeds
 MOST_COLUMNS = 4
 
 
