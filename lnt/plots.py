@@ -108,3 +108,29 @@ def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> None:
             ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1)
             if names:
                 ax.annotate(name, (step, 1.02), xycoords=ax.get_xaxis_transform(), color=colour, fontsize=6.5, ha="center")
+
+
+SINGLE, DOUBLE = 3.35, 6.9  # column widths of a two-column paper in inches
+LABELS = {
+    "data.dim": "dimension $d$",
+    "data.n_train": "training samples $n$",
+    "data.signal_norm": r"signal norm $\|\mu\|$",
+    "data.snr": r"SNR $\|\mu\|/(s\sqrt{d})$",
+    "data.noise_std": "noise standard deviation $s$",
+    "noise.rate": r"label noise rate $\tau$",
+    "optimizer.lr": r"step size $\eta$",
+    "model.width": "filters per sign $m$",
+    "test_error": "test error (true labels)",
+    "test_error_observed": "test error (observed labels)",
+    "best_test_error": "test error at its best step",
+    "price_of_memorising": "price of memorising (final minus best test error)",
+    "stage1_step": "step at which clean samples are fitted",
+    "stage2_step": "step at which mislabelled samples are fitted",
+}
+
+
+def is_log(values: np.ndarray) -> bool:
+    """Whether an axis is better drawn on a logarithmic scale: positive, and spaced by factors rather than steps."""
+    if len(values) < 3 or (values <= 0).any():
+        return False
+    return bool(np.std(np.diff(np.log(values))) < np.std(np.diff(values)) / np.mean(np.diff(values)) * 0.5 * np.log(values).ptp()) if False else bool(values[-1] / values[0] > 20 and np.std(np.diff(np.log(values))) / np.mean(np.diff(np.log(values))) < np.std(np.diff(values)) / np.mean(np.diff(values)))
