@@ -104,13 +104,11 @@ def cells(results: Results, keys: list[str], values: list[str]) -> pd.DataFrame:
     """
     numbers = results.runs[keys + values].astype(dict.fromkeys(values, float))
     grouped = numbers.groupby(keys, dropna=False)
-    table = grouped[values].agg(["mean", "std"])
-    table.columns = [f"{value}_{'sd' if what == 'std' else what}" for value, what in table.columns]
-    count = grouped.size()
-    for value in values:
-        half = 1.96 * table[f"{value}_sd"] / np.sqrt(grouped[value].count().clip(lower=1))
-        table[f"{value}_low"], table[f"{value}_high"] = table[f"{value}_mean"] - half, table[f"{value}_mean"] + half
-    table.insert(0, "n", count)
+    mean, sd, there = grouped[values].mean(), grouped[values].std(), grouped[values].count()
+    half = 1.96 * sd / np.sqrt(there.clip(lower=1))
+    kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    table = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
+    table.insert(0, "n", grouped.size())
     lost = results.failed.groupby(keys, dropna=False).size() if len(results.failed) else pd.Series(dtype=int)
     table.insert(1, "failed", lost.reindex(table.index).fillna(0).astype(int) if len(lost) else 0)
     expected = results.planned // len(table) if results.planned else int((table["n"] + table["failed"]).max())

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lnt.analysis import Boundary, Grid, PowerLaw
 from lnt.theory import stage1_scale
 
 # Okabe & Ito's colour-blind-safe palette
@@ -26,6 +27,7 @@ STYLE: Any = {  # matplotlib types rc keys as one long Literal
     "savefig.dpi": 200,
 }
 
+ERRORS = ("test_error", "test_error_observed", "best_test_error")
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "coefficient (max)": {
         "signal_coef": (SIGNAL, r"signal $\gamma$"),
@@ -114,23 +116,120 @@ SINGLE, DOUBLE = 3.35, 6.9  # column widths of a two-column paper in inches
 LABELS = {
     "data.dim": "dimension $d$",
     "data.n_train": "training samples $n$",
-    "data.signal_norm": r"signal norm $\|\mu\|$",
-    "data.snr": r"SNR $\|\mu\|/(s\sqrt{d})$",
+    "data.signal_norm": r"signal norm $|\mu|$",
+    "data.snr": r"SNR $|\mu|/(s\sqrt{d})$",
     "data.noise_std": "noise standard deviation $s$",
     "noise.rate": r"label noise rate $\tau$",
     "optimizer.lr": r"step size $\eta$",
     "model.width": "filters per sign $m$",
     "test_error": "test error (true labels)",
     "test_error_observed": "test error (observed labels)",
-    "best_test_error": "test error at its best step",
-    "price_of_memorising": "price of memorising (final minus best test error)",
-    "stage1_step": "step at which clean samples are fitted",
-    "stage2_step": "step at which mislabelled samples are fitted",
+    "best_test_error": "test error at the best step",
+    "price_of_memorising": "price of memorising\n(final minus best test error)",
+    "stage1_step": "step: clean fitted",
+    "stage2_step": "step: mislabelled fitted",
 }
 
 
+def label(key: str) -> str:
+    """The axis label of a column."""
+    return LABELS.get(key, key)
+
+
 def is_log(values: np.ndarray) -> bool:
-    """Whether an axis is better drawn on a logarithmic scale: positive, and spaced by factors rather than steps."""
-    if len(values) < 3 or (values <= 0).any():
+    """Whether an axis wants a logarithmic scale: positive, wide, and spaced more evenly in factors than in steps."""
+    if len(values) < 3 or values[0] <= 0 or values[-1] < 10 * values[0]:
         return False
-    return bool(np.std(np.diff(np.log(values))) < np.std(np.diff(values)) / np.mean(np.diff(values)) * 0.5 * np.log(values).ptp()) if False else bool(values[-1] / values[0] > 20 and np.std(np.diff(np.log(values))) / np.mean(np.diff(np.log(values))) < np.std(np.diff(values)) / np.mean(np.diff(values)))
+    steps, factors = np.diff(values), np.diff(np.log(values))
+    return bool(factors.std() / factors.mean() < steps.std() / steps.mean())
+
+
+def phase_diagram(
+    facets: Mapping[str, Grid],
+    x: str,
+    y: str,
+    value: str,
+    edges: Mapping[str, Boundary] | None = None,
+    laws: Mapping[str, PowerLaw] | None = None,
+    width: float = DOUBLE,
+) -> Figure:
+    """A value over two swept keys, one panel for each facet, on true coordinates; empty cells are hatched.
+
+    White line and band: where the mean over seeds crosses a level, and its 95 % bootstrap interval. Dashed: the theory's
+    power law with its fitted constant.
+    """
+    edges, laws = edges or {}, laws or {}
+    with mpl.rc_context(STYLE):
+        columns = min(3, len(facets))
+        rows = -(-len(facets) // columns)
+        panel = width / columns
+        figure = Figure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        low, high = _colour_range(value, [data.mean for data in facets.values()])
+        for ax, (title, data) in zip(axes.flat, facets.items(), strict=False):
+            ax.set_facecolor("white")
+            ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
+            mesh = ax.pcolormesh(
+                data.x, data.y, data.mean, cmap="viridis", vmin=low, vmax=high, shading="nearest", rasterized=True
+            )
+            ax.set_xscale("log" if is_log(data.x) else "linear")
+            ax.set_yscale("log" if is_log(data.y) else "linear")
+            ax.set_title(title)
+            if title in edges:
+                _draw_edge(ax, data, edges[title], laws.get(title))
+        for ax in axes.flat[len(facets) :]:
+            ax.set_visible(False)
+        figure.supxlabel(label(x), fontsize=8)
+        figure.supylabel(label(y), fontsize=8)
+        figure.colorbar(mesh, ax=axes, label=label(value))
+    return figure
+
+
+def _colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
+    """Errors run from 0 to chance at least; anything else over what was measured."""
+    finite = np.concatenate([mean[np.isfinite(mean)] for mean in means])
+    if finite.size == 0:
+        return 0.0, 1.0
+    return (0.0, max(0.5, float(finite.max()))) if value in ERRORS else (float(finite.min()), float(finite.max()))
+
+
+def _draw_edge(ax: Axes, data: Grid, edge: Boundary, law: PowerLaw | None) -> None:
+    """The measured boundary with its band, and the theory's power law."""
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.fill_between(data.x, edge.low, edge.high, color="white", alpha=0.45, linewidth=0)
+    ax.plot(data.x, edge.y, color="white", label=f"measured: {edge.level:.3g}")
+    if law is not None:
+        exponent, error = law.exponent[0], (law.exponent[2] - law.exponent[1]) / 2
+        text = f"theory: slope {law.predicted:.2g}\n(measured {exponent:.2f} ± {error:.2f})"
+        ax.plot(data.x, law.constant[0] * data.x**law.predicted, color="#E69F00", linestyle="--", label=text)
+    ax.set(xlim=limits[0], ylim=limits[1])
+    ax.legend(loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
+
+
+def line_plot(table: pd.DataFrame, x: str, values: list[str]) -> Figure:
+    """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(SINGLE, 2.4), layout="constrained")
+        ax = figure.subplots()
+        for value, colour in zip(values, (PLAIN, SIGNAL, NOISY, CLEAN), strict=False):
+            ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
+            ax.fill_between(table[x], table[f"{value}_low"], table[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
+        ax.set_xscale("log" if is_log(table[x].to_numpy(float)) else "linear")
+        ax.set_xlabel(label(x))
+        ax.legend()
+    return figure
+
+
+def collapse_plot(
+    combination: np.ndarray, value: np.ndarray, colour: np.ndarray, names: tuple[str, str, str], r2: float
+) -> Figure:
+    """Cell means of a value against the theory's combination of parameters; `names` of combination, value and colour."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(SINGLE, 2.6), layout="constrained")
+        ax = figure.subplots()
+        norm = mpl.colors.LogNorm() if is_log(np.unique(colour)) else None
+        points = ax.scatter(combination, value, c=colour, s=3, cmap="viridis", norm=norm, linewidth=0, rasterized=True)
+        ax.set_xscale("log")
+        ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"collapse: $R^2$ = {r2:.3f}")
+        figure.colorbar(points, label=label(names[2]))
+    return figure

@@ -1,0 +1,188 @@
+"""Everything that analyze.py leaves in DIR/analysis/: tables, figures with their data, a manifest, one page to look at."""
+
+import base64
+import html
+import json
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from matplotlib.figure import Figure
+
+from lnt import analysis, plots
+from lnt.analysis import Results
+from lnt.results import write_atomically
+from lnt.theory import BENIGN_EXPONENTS, benign_ratio
+
+log = logging.getLogger(__name__)
+MOST_CONDITIONS, MOST_FACETS = 4, 6
+USUAL = ("best_test_error", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
+PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
+<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
+table{{border-collapse:collapse;font-size:13px}}
+td,th{{padding:.15rem .5rem;border-bottom:1px solid #ddd;text-align:right}}</style>
+<h1>{title}</h1><p>{summary}</p>{sections}"""
+
+
+@dataclass
+class Report:
+    """Writes into one folder and remembers what it wrote."""
+
+    results: Results
+    folder: Path
+    notes: list[str] = field(default_factory=list)  # what was not drawn, and why
+    figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
+
+    def table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table as parquet and CSV."""
+        arrow = pa.Table.from_pandas(table, preserve_index=False)
+        write_atomically(self.folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False))
+        write_atomically(self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file))
+
+    def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str) -> None:
+        """Write a figure as PDF and PNG, and its data as CSV."""
+        plots.save(figure, self.folder / name)
+        write_atomically(self.folder / f"{name}.csv", lambda file: data.to_csv(file, index=False))
+        self.figures[name] = caption
+
+    def note(self, text: str) -> None:
+        """Say, and keep for the report, what could not be drawn."""
+        log.warning(text)
+        self.notes.append(text)
+
+    def finish(self, summary_table: pd.DataFrame) -> None:
+        """Write the manifest and the page."""
+        write_atomically(self.folder / "manifest.json", lambda file: file.write_text(json.dumps(self.manifest(), indent=2)))
+        summary = f"{len(self.results.runs)} runs measured, {self.results.dropped['failed']} failed, {self.missing()} missing."
+        parts = [f"<p>{html.escape(note)}</p>" for note in self.notes]
+        for name, caption in self.figures.items():
+            image = base64.b64encode((self.folder / f"{name}.png").read_bytes()).decode()
+            parts.append(
+                f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
+            )
+        parts.append(f"<h2>Cells</h2>{summary_table.head(100).to_html(index=False, float_format='{:.4g}'.format)}")
+        page = PAGE.format(title=html.escape(self.results.path.resolve().name), summary=summary, sections="\n".join(parts))
+        write_atomically(self.folder / "report.html", lambda file: file.write_text(page))
+
+    def missing(self) -> int:
+        """Runs that were planned and have no row."""
+        there = len(self.results.runs) + len(self.results.failed)
+        return max(0, (self.results.planned or there) - there)
+
+    def manifest(self) -> dict[str, Any]:
+        """Sources with their provenance, and what was dropped and why."""
+        described = {}
+        for source in self.results.sources:
+            provenance = source.with_name("provenance.json")
+            described[str(source.relative_to(self.results.path))] = (
+                json.loads(provenance.read_text()) if provenance.exists() else None
+            )
+        dropped = {**self.results.dropped, "missing": self.missing()}
+        written = datetime.now(UTC).isoformat(timespec="seconds")
+        return {"time": written, "sources": described, "dropped": dropped, "notes": self.notes, "figures": self.figures}
+
+
+def write(path: Path, x: str | None, y: str | None, value: str | None, level: float | None) -> Report:
+    """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError."""
+    results = analysis.load(path)
+    runs, outcomes = results.runs, analysis.outcome_columns(results.runs)
+    keys = analysis.swept(runs)
+    for name, key in (("x", x), ("y", y)):
+        if key is not None:
+            analysis.check_column(runs, name, key, analysis.config_columns(runs))
+    if value is not None:
+        analysis.check_column(runs, "value", value, outcomes)
+    folder = path / "analysis"
+    folder.mkdir(exist_ok=True)
+    report = Report(results, folder)
+    report.table("runs", pd.concat([runs, results.failed]))
+    cells = analysis.cells(results, keys or ["data"], outcomes)
+    report.table("cells", cells)
+    values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
+    if not value and runs["last_step"].equals(runs["best_step"]):
+        values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
+    axes = [key for key in keys if pd.api.types.is_numeric_dtype(runs[key]) and not pd.api.types.is_bool_dtype(runs[key])]
+    x = x or next((key for key in axes if key != y), None)
+    y = y or next((key for key in axes if key != x), None)
+    _draw_stages(report)
+    if x and y:
+        for name in values:
+            _draw_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level)
+    elif x:
+        for key in [key for key in keys if key != x]:
+            report.note(f"{key} takes several values and is averaged over in the plots against {x}")
+        if runs[x].nunique() == 1:
+            report.note(f"the axis {x} has one point only")
+        _draw_lines(report, x, values)
+    columns = [*keys, "n", "failed", "missing", *(f"{name}_{what}" for name in values for what in ("mean", "sd"))]
+    report.finish(cells[columns] if keys else cells)
+    return report
+
+
+def _draw_stages(report: Report) -> None:
+    """The two-stage figure, if there are few conditions and several recorded steps."""
+    groups = analysis.conditions(report.results.runs)
+    if len(groups) > MOST_CONDITIONS:
+        return
+    curves = report.results.curves
+    if curves["step"].nunique() < 3:
+        return
+    tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
+    data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
+    report.figure("stages", plots.stages(tables), data.reset_index(), "Two stages of learning")
+
+
+def _draw_lines(report: Report, x: str, values: list[str]) -> None:
+    """Values against the one swept key: errors in one figure, steps in another."""
+    cells = analysis.cells(report.results, [x], values)
+    for name, kind in (("errors", [v for v in values if "step" not in v]), ("steps", [v for v in values if "step" in v])):
+        if kind:
+            report.figure(f"{name}_by_{x}", plots.line_plot(cells, x, kind), cells, f"{', '.join(kind)} by {x}")
+
+
+def _draw_phase(report: Report, x: str, y: str, others: list[str], value: str, level: float | None) -> None:
+    """A phase diagram at single and double width, and the collapse where theory names a combination."""
+    facets = analysis.conditions(report.results.runs, others)
+    if len(facets) > MOST_FACETS:
+        report.note(f"{len(facets)} facets over {', '.join(others)}: the first {MOST_FACETS} are drawn")
+    shown = dict(list(facets.items())[:MOST_FACETS])
+    grids = {title: analysis.grid(runs, x, y, value) for title, runs in shown.items()}
+    edges, laws = {}, {}
+    for title, data in grids.items():
+        if min(data.mean.shape) < 2:
+            report.note(f"an axis of the phase diagram of {value} has one point only")
+        finite = data.mean[np.isfinite(data.mean)]
+        if finite.size and min(data.mean.shape) > 1 and (level is not None or value in plots.ERRORS):
+            edges[title] = analysis.boundary(data, level if level is not None else (finite.min() + finite.max()) / 2)
+            predicted = BENIGN_EXPONENTS.get((x, y)) if value in plots.ERRORS else None
+            if predicted is not None and (law := analysis.power_law(data, edges[title], predicted)):
+                laws[title] = law
+                log.info("%s %s: boundary slope %.3f [%.3f, %.3f], predicted %.3g", value, title, *law.exponent, predicted)
+    name = f"phase_{value}"
+    cells = analysis.cells(report.results, [x, y, *others], [value])
+    caption = f"{plots.label(value).replace(chr(10), ' ')} by {x} and {y}"
+    report.figure(name, plots.phase_diagram(grids, x, y, value, edges, laws), cells, caption)
+    if len(grids) == 1:
+        plots.save(plots.phase_diagram(grids, x, y, value, edges, laws, plots.SINGLE), report.folder / f"{name}_single")
+    if laws and not others:
+        _draw_collapse(report, x, y, value)
+
+
+def _draw_collapse(report: Report, x: str, y: str, value: str) -> None:
+    """Cell means against n |mu|^4 / (s^4 d)."""
+    runs = report.results.runs
+    norm = runs["data.signal_norm"].fillna(runs["data.snr"] * runs["data.noise_std"] * np.sqrt(runs["data.dim"].astype(float)))
+    ratio = benign_ratio(runs["data.n_train"], norm, runs["data.noise_std"], runs["data.dim"])
+    table = runs.assign(ratio=ratio).groupby([x, y], as_index=False)[["ratio", value]].mean()
+    table = table[table["ratio"] > 0]
+    combination, mean = table["ratio"].to_numpy(float), table[value].to_numpy(float)
+    r2 = analysis.collapse(combination, mean)
+    names = (r"$n|\mu|^4/(s^4 d)$", value, x)
+    figure = plots.collapse_plot(combination, mean, table[x].to_numpy(float), names, r2)
+    report.figure(f"collapse_{value}", figure, table, f"Scaling collapse of {value} on n|mu|^4/(s^4 d): R^2 = {r2:.3f}")
