@@ -44,8 +44,8 @@ def load(path: Path) -> Results:
     sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
     require(bool(sources), "path", path, "holds no results: no runs.parquet in it or below it")
     plans = sorted(path.rglob("sweep.yaml"))
-    components = {tuple(sorted(g["config"]["data"])) for p in plans for g in yaml.safe_load(p.read_text())["groups"]}
-    require(len(components) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, plans))}; name one")
+    studies = {study_of(plan) for plan in plans}
+    require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, plans))}; name one")
     rows = pd.concat([pd.read_parquet(source) for source in sources], ignore_index=True)
     failed = rows["status"] == "failed"
     runs = rows[~failed].drop_duplicates("run_id")
@@ -53,6 +53,15 @@ def load(path: Path) -> Results:
     dropped = {"failed": len(lost), "duplicates": len(rows) - len(runs) - len(lost)}
     runs = runs.assign(price_of_memorising=runs["test_error"] - runs["best_test_error"]).reset_index(drop=True)
     return Results(path, runs, lost, sources, sum(map(planned_runs, plans)) if plans else None, dropped)
+
+
+def study_of(plan: Path) -> tuple[str, ...]:
+    """What makes sweeps one study: the same configuration keys (values may differ) and the same swept axes."""
+    groups = yaml.safe_load(plan.read_text())["groups"]
+    keys = {
+        f"{name}.{key}" for group in groups for name, part in group["config"].items() if isinstance(part, dict) for key in part
+    }
+    return (*sorted(keys), *sorted({key for group in groups for axis in group["axes"] for key in axis["keys"]}))
 
 
 def planned_runs(plan: Path) -> int:

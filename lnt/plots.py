@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis import Boundary, Grid, PowerLaw
 from lnt.theory import stage1_scale
@@ -144,6 +145,18 @@ def is_log(values: np.ndarray) -> bool:
     return bool(factors.std() / factors.mean() < steps.std() / steps.mean())
 
 
+def _scale(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
+    """Linear, or logarithmic with ticks at 1, 2 and 5 where there are too few powers of ten."""
+    if not is_log(values):
+        return
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    if values[-1] / values[0] < 1000:
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def phase_diagram(
     facets: Mapping[str, Grid],
     x: str,
@@ -172,8 +185,8 @@ def phase_diagram(
             mesh = ax.pcolormesh(
                 data.x, data.y, data.mean, cmap="viridis", vmin=low, vmax=high, shading="nearest", rasterized=True
             )
-            ax.set_xscale("log" if is_log(data.x) else "linear")
-            ax.set_yscale("log" if is_log(data.y) else "linear")
+            _scale(ax, "x", data.x)
+            _scale(ax, "y", data.y)
             ax.set_title(title)
             if title in edges:
                 _draw_edge(ax, data, edges[title], laws.get(title))
@@ -214,7 +227,7 @@ def line_plot(table: pd.DataFrame, x: str, values: list[str]) -> Figure:
         for value, colour in zip(values, (PLAIN, SIGNAL, NOISY, CLEAN), strict=False):
             ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
             ax.fill_between(table[x], table[f"{value}_low"], table[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
-        ax.set_xscale("log" if is_log(table[x].to_numpy(float)) else "linear")
+        _scale(ax, "x", table[x].to_numpy(float))
         ax.set_xlabel(label(x))
         ax.legend()
     return figure

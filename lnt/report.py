@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from lnt import analysis, plots
 from lnt.analysis import Results
-from lnt.results import write_atomically
+from lnt.files import write_atomically
 from lnt.theory import BENIGN_EXPONENTS, benign_ratio
 
 log = logging.getLogger(__name__)
@@ -127,12 +127,10 @@ def write(path: Path, x: str | None, y: str | None, value: str | None, level: fl
 
 def _draw_stages(report: Report) -> None:
     """The two-stage figure, if there are few conditions and several recorded steps."""
-    groups = analysis.conditions(report.results.runs)
-    if len(groups) > MOST_CONDITIONS:
+    runs = report.results.runs
+    if len(runs[analysis.swept(runs)].drop_duplicates()) > MOST_CONDITIONS or report.results.curves["step"].nunique() < 3:
         return
-    curves = report.results.curves
-    if curves["step"].nunique() < 3:
-        return
+    groups, curves = analysis.conditions(runs), report.results.curves
     tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
     data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
     report.figure("stages", plots.stages(tables), data.reset_index(), "Two stages of learning")

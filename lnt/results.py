@@ -1,12 +1,11 @@
 """Results on disk: two tables, written atomically, with all that is needed to know where they come from."""
 
 import json
-import os
 import platform
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +19,7 @@ import yaml
 
 from lnt.config import require
 from lnt.experiment import Experiment
+from lnt.files import write_atomically
 from lnt.loop import LOSS, Curves
 from lnt.metrics import METRICS
 
@@ -150,18 +150,6 @@ class RunDirectory:
         for target, table in ((self.curves, curves), (self.runs, runs)):
             target.mkdir(parents=True, exist_ok=True)
             write_atomically(target / name, partial(table.to_parquet, index=False))
-
-
-def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target, flush to the disk, then rename over it."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from omegaconf import DictConfig
 
 from lnt.config import check_writable, flatten, require, to_plain
 from lnt.experiment import Experiment
+from lnt.files import write_atomically
 from lnt.grid import Axis, axes_of, expand
 from lnt.loop import train_chunk
 from lnt.progress import Progress
-from lnt.results import RunDirectory, column_types, curves_table, failed_table, runs_table, write_atomically
+from lnt.results import RunDirectory, column_types, curves_table, failed_table, runs_table
 
 log = logging.getLogger(__name__)
 MOST_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side

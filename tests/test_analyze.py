@@ -1,12 +1,16 @@
 """analyze.py: files in, figures out."""
 
+import json
+import subprocess
 import sys
 
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.image import imread
 
 import analyze
+import train as train_entry
 from lnt import plots
 from lnt.analysis import conditions, load
 from lnt.loop import train
@@ -73,3 +77,70 @@ def test_a_path_without_results(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=words):
         call(monkeypatch, f"path={path}")
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, capsys):
+    """A small sweep over two keys."""
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(3)")
+    axes = ("data.dim=20,40,80", "data.signal_norm=0,2,4,8")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, *axes, "hydra.sweep.dir=sweep"])
+    train_entry.main()
+    return tmp_path / "sweep"
+
+
+def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
+    call(monkeypatch, f"path={sweep}")
+    folder = sweep / "analysis"
+    names = ("phase_test_error.pdf", "phase_test_error.png", "phase_test_error.csv", "runs.csv", "cells.parquet")
+    assert all((folder / name).stat().st_size > 100 for name in names)
+    cells = pd.read_csv(folder / "cells.csv")
+    assert len(cells) == 12
+    assert (cells["n"] == 3).all()
+    assert (cells["missing"] == 0).all()
+    runs = pd.read_parquet(folder / "runs.parquet")
+    first = runs[(runs["data.dim"] == 20) & (runs["data.signal_norm"] == 2)]["test_error"]
+    row = cells[(cells["data.dim"] == 20) & (cells["data.signal_norm"] == 2)].iloc[0]
+    assert row["test_error_mean"] == pytest.approx(first.mean())
+    assert row["test_error_sd"] == pytest.approx(first.std())
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(json.loads((folder / "manifest.json").read_text())["figures"])
+    assert "http" not in page.replace("http-equiv", ""), "self-contained"
+
+
+def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch):
+    (part,) = (sweep / "0" / "runs.parquet").iterdir()
+    pd.read_parquet(part).iloc[5:].to_parquet(part)
+    call(monkeypatch, f"path={sweep}", "value=test_error")
+    assert json.loads((sweep / "analysis" / "manifest.json").read_text())["dropped"]["missing"] == 5
+    assert pd.read_csv(sweep / "analysis" / "cells.csv")["missing"].sum() == 5
+
+
+def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
+    call(monkeypatch, f"path={sweep}", "x=noise.rate", "y=data.dim", "value=train_loss")
+    assert "one point only" in json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"][0]
+    assert (sweep / "analysis" / "phase_train_loss.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("value=colour", "value=colour: no such column; there are .*test_error"), ("x=colour", "x=colour: no such column")],
+)
+def test_a_column_that_does_not_exist(sweep, monkeypatch, override, words):
+    with pytest.raises(ValueError, match=words):
+        call(monkeypatch, f"path={sweep}", override)
+
+
+def test_two_studies_in_one_directory_are_refused(sweep, monkeypatch):
+    (other := sweep.parent / "other").mkdir()
+    plan = yaml.safe_load((sweep / "sweep.yaml").read_text())
+    plan["groups"][0]["config"]["model"]["depth"] = 3
+    (other / "sweep.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(ValueError, match="different studies"):
+        call(monkeypatch, f"path={sweep.parent}")
+
+
+def test_analysis_needs_no_training_code():
+    code = "import sys; import lnt.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
