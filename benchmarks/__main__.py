@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import engine
+from benchmarks import engine, sweep
 
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -25,6 +25,7 @@ text = f"""# Benchmarks
 `make bench`, {date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}.
 Ratios are measured in one run on a shared machine, medians of five.
 
-{engine.report()}"""
+{engine.report()}
+{sweep.report()}"""
 TARGET.write_text(text)
 print(text)

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import hydra
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks import interleaved, seconds, table
@@ -20,10 +22,15 @@ CONF = str(Path(__file__).parents[1] / "conf")
 RUNS, STEPS = 64, 30
 
 
+def compose(*overrides: str) -> DictConfig:
+    """The configuration that train.py would see, with Hydra's own node."""
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return hydra.compose("config", list(overrides), return_hydra_config=True)
+
+
 def experiment(*overrides: str, runs: int = RUNS) -> Experiment:
     """The default experiment (n = 200, m = 20) for seeds 0 .. runs - 1."""
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("config", [*overrides, "data.n_test=1"], return_hydra_config=True)
+    config = compose(*overrides, "data.n_test=1")
     return Experiment.from_config(to_plain(config, config.hydra.runtime.choices) | {"seed": np.arange(runs)}, runs)
 
 
@@ -69,9 +76,11 @@ def compiled_share(chunks: list[SpanEngine], product: float) -> str:
     ) -> Tensor:
         z = torch.baddbmm(initial, span, gram)
         by_patch = j @ torch.relu(z)
-        push = torch.sigmoid(-observed * (by_patch[:, 2:] + by_patch.gather(1, index))) * observed * 5e-5
+        n = observed.shape[1]
+        push = torch.sigmoid(-observed * (by_patch[:, 2 : 2 + n] + by_patch.gather(1, index))) * observed * 5e-5
         plus = (push * positive).sum(1, keepdim=True)
-        by_patch = torch.cat([plus, push.sum(1, keepdim=True) - plus, push], 1)[:, None]
+        by_patch = torch.cat([plus, push.sum(1, keepdim=True) - plus, push], 1)
+        by_patch = torch.nn.functional.pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]
         return span + (z > 0) * by_patch * j[:, None]
 
     try:

@@ -33,7 +33,7 @@ def descend(
             b = bias[run, p] if biased else zero
             for k in range(patches):
                 outputs[k] += j * max(products[run, p, k] + b, zero)
-        for i in range(patches - 2):
+        for i in range(observed.shape[1]):
             signal = negative[run, i]
             margin = observed[run, i] * (outputs[signal] + outputs[2 + i])
             push[2 + i] = observed[run, i] * rate[run, i] / (one + np.exp(margin))

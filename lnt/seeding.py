@@ -30,6 +30,7 @@ class Seeds:
             require(np.asarray(value) >= 0, name, value, "must be an integer >= 0")
 
 
+THREADS_FROM_BYTES = 2**18
 STREAMS = tuple(field.name for field in fields(Seeds))
 
 
@@ -40,11 +41,17 @@ def generator(stream: str, seed: int, *key: int) -> np.random.Generator:
 
 
 def draw_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Call `draw(*key)` once for each distinct row of `keys` [R, ...] (in threads: numpy lets go of the GIL).
+    """Call `draw(*key)` once for each distinct row of `keys` [R, ...].
 
-    Returns the draws, each stacked to [U, ...], and for each run the row of its draw, [R].
+    Returns the draws, each stacked to [U, ...], and for each run the row of its draw, [R]. Large draws share the cores
+    (numpy lets go of the interpreter lock); for small ones threads cost more than they give.
     """
     unique, index = np.unique(keys, axis=0, return_inverse=True)
-    with ThreadPoolExecutor() as pool:
-        draws = list(pool.map(lambda key: draw(*key.tolist()), unique))
+    first, *rest = unique.tolist()
+    draws = [draw(*first)]
+    if sum(part.nbytes for part in draws[0]) > THREADS_FROM_BYTES:
+        with ThreadPoolExecutor() as pool:
+            draws += pool.map(lambda key: draw(*key), rest)
+    else:
+        draws += [draw(*key) for key in rest]
     return tuple(np.stack(parts) for parts in zip(*draws, strict=True)), index.reshape(-1)

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from lnt import kernels
 from lnt.coefficients import Coefficients, from_span
@@ -18,6 +18,7 @@ from lnt.optimizers import MiniBatches
 from lnt.problem import Problem
 from lnt.snapshot import Snapshot
 
+ALIGNED = 8  # K is filled up with zero patches to a multiple of this: short ragged rows defeat vector instructions
 TEST_BUFFER_BYTES = 8 * 2**20
 
 
@@ -38,15 +39,16 @@ class SpanEngine:
     ) -> None:
         self.problem, self.power, self.batches, self.step = problem, power, batches, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
-        self.gram = problem.patches @ problem.patches.mT  # G [R, K, K]
-        self.initial = problem.filters @ problem.patches.mT  # H(0) [R, P, K]
+        self.n = problem.labels.shape[1]
+        self.patches = pad(problem.patches, (0, 0, 0, -problem.patches.shape[1] % ALIGNED))  # X [R, K, D]
+        self.gram = self.patches @ self.patches.mT  # G [R, K, K]
+        self.initial = problem.filters @ self.patches.mT  # H(0) [R, P, K]
         self.span = torch.zeros_like(self.initial)  # C [R, P, K]
         self.decay = torch.ones_like(step_size)  # a [R]
         self.bias = None if problem.bias is None else problem.bias.clone()  # [R, P]
         self.second_layer = second_layer(self.initial.shape[1], self.initial)  # [P]
         self.signal_index = (problem.labels < 0).long()  # [R, n]: the signal patch of each sample, 0 for +mu, 1 for -mu
-        n = problem.labels.shape[1]
-        self._rate = (step_size / n)[:, None].repeat(1, n)  # [R, n]
+        self._rate = (step_size / self.n)[:, None].repeat(1, self.n)  # [R, n]
         self._fused = power == 1 and problem.patches.device.type == "cpu"
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         self._no_bias = problem.patches.new_empty(0, 0)
@@ -92,7 +94,8 @@ class SpanEngine:
         # -eta l'_i y~_i / n with l' = -1 / (1 + exp(y~ f)): how far a sample pushes the activations of its patches
         push = torch.sigmoid(-observed * outputs) * observed * rate
         positive = torch.where(self.signal_index == 0, push, 0).sum(1, keepdim=True)
-        by_patch = torch.cat([positive, push.sum(1, keepdim=True) - positive, push], 1)[:, None]  # [R, 1, K]
+        by_patch = torch.cat([positive, push.sum(1, keepdim=True) - positive, push], 1)
+        by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, K]
         slopes, m = slope(z, self.power, out=self._scratch), len(self.second_layer) // 2
         span[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
         span[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
@@ -111,7 +114,7 @@ class SpanEngine:
     def _training_outputs(self, activations: Tensor) -> Tensor:
         """f [R, n] from the activations of all patches [R, P, K]: each sample adds up its signal and its noise patch."""
         by_patch = self.second_layer @ activations  # [R, K]
-        return by_patch[:, 2:] + by_patch.gather(1, self.signal_index)
+        return by_patch[:, 2 : 2 + self.n] + by_patch.gather(1, self.signal_index)
 
     def _batch_weights(self) -> Tensor:
         """n / B for the samples of this step's mini-batch, 0 for the others, [R, n]."""
@@ -121,7 +124,7 @@ class SpanEngine:
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
-        return self.decay[:, None, None] * self.problem.filters + self.span @ self.problem.patches
+        return self.decay[:, None, None] * self.problem.filters + self.span @ self.patches
 
     def snapshot(self) -> Snapshot:
         """Losses, predictions and coefficients of all runs at this step."""
@@ -160,8 +163,8 @@ class SpanEngine:
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:
         """gamma and rho from C; the residual compares the filters' own pre-activations with those trained on."""
         products = z if self.bias is None else z - self.bias[..., None]
-        mismatch = torch.linalg.matrix_norm(filters @ self.problem.patches.mT - products)
+        mismatch = torch.linalg.matrix_norm(filters @ self.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
-        span = torch.cat([self.span[..., :1] - self.span[..., 1:2], self.span[..., 2:]], -1)  # on mu, xi_1 .. xi_n
-        square_norms = self.gram.diagonal(dim1=1, dim2=2)[:, 1:]
+        span = torch.cat([self.span[..., :1] - self.span[..., 1:2], self.span[..., 2 : 2 + self.n]], -1)  # on mu, xi_1 .. xi_n
+        square_norms = self.gram.diagonal(dim1=1, dim2=2)[:, 1 : 2 + self.n]
         return from_span(span, square_norms, torch.where(size > 0, mismatch / size, 0))

@@ -1,0 +1,128 @@
+"""The kou2023 study whole, from the command line to its figures, against one PyTorch training after another."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from matplotlib.figure import Figure
+from torch import nn
+
+from benchmarks import table
+from lnt import plots
+from lnt.analysis import load
+from lnt.config import to_plain
+from lnt.grid import axes_of, expand
+
+ROOT = Path(__file__).parents[1]
+RUNS = 100_000
+PUBLISHED = pd.read_csv(ROOT / "tests" / "data" / "kou2023_test_error.csv", comment="#", index_col="d")
+
+
+def usual_training(dim: int, norm: float, seed: int) -> float:
+    """One training the usual way: explicit vectors, a module, autograd, a loop. Returns the test error."""
+    torch.manual_seed(seed)
+    signal = torch.zeros(dim)
+    signal[0] = norm
+
+    def draw(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(0, 2, (size,)) * 2.0 - 1
+        patches = torch.stack([labels[:, None] * signal, torch.randn(size, dim)], 2)  # [size, d, 2]
+        return patches, torch.where(torch.rand(size) < 0.1, -labels, labels)
+
+    layers = nn.ModuleList([nn.Conv1d(dim, 10, 1), nn.Conv1d(dim, 10, 1)])
+
+    def network(patches: torch.Tensor) -> torch.Tensor:
+        return sum(sign * torch.relu(layer(patches)).mean(2).sum(1) for sign, layer in zip((1, -1), layers, strict=True))
+
+    optimizer = torch.optim.SGD(layers.parameters(), lr=0.1)
+    (patches, labels), (test_patches, test_labels) = draw(20), draw(1000)
+    for _ in range(100):
+        optimizer.zero_grad()
+        nn.functional.softplus(-labels * network(patches)).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        return float((network(test_patches).sign() != test_labels).float().mean())
+
+
+def packing_seconds() -> float:
+    """From override lines and a composed configuration to validated batches of 100 000 runs."""
+    from benchmarks.engine import compose
+
+    config = compose("data.signal_norm=0")
+    lines = ["data.dim=range(100,1100,10)", "data.signal_norm=range(0,10,0.1)", "seed=range(10)"]
+    start = time.perf_counter()
+    axes = axes_of(OverridesParser.create().parse_overrides(lines))
+    batches = list(expand(to_plain(config, config.hydra.runtime.choices), axes))
+    assert sum(batch.runs for batch in batches) == RUNS
+    return time.perf_counter() - start
+
+
+def timed(*command: str) -> float:
+    """Wall time of a command of this project."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - start
+
+
+def compare(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Our mean and standard error in the published cells, both [d, |mu|]."""
+    runs = load(directory).runs
+    cells = runs.groupby(["data.dim", "data.signal_norm"])["test_error_observed"]
+    norms = [float(norm) for norm in PUBLISHED.columns]
+    return tuple(part.unstack().loc[PUBLISHED.index, norms] for part in (cells.mean(), cells.sem()))
+
+
+def side_by_side(mean: pd.DataFrame, error: pd.DataFrame) -> Figure:
+    """Published cells (dots) over ours (lines, two standard errors)."""
+    with plots.mpl.rc_context(plots.STYLE):
+        figure = Figure(figsize=(plots.DOUBLE, 3.6), layout="constrained")
+        for ax, dim in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, mean.index, strict=True):
+            ax.errorbar(mean.columns, mean.loc[dim], 2 * error.loc[dim], color=plots.SIGNAL, label="lnt, mean of 10 runs")
+            ax.plot(mean.columns, PUBLISHED.loc[dim], "o", color=plots.NOISY, markersize=4, label="published, mean of 10 runs")
+            ax.set_title(f"$d$ = {dim}")
+        ax.legend()
+        figure.supxlabel(plots.label("data.signal_norm"), fontsize=8)
+        figure.supylabel(plots.label("test_error_observed"), fontsize=8)
+    return figure
+
+
+def report() -> str:
+    """Markdown for docs/benchmarks.md; also draws docs/kou2023_*.png."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "kou2023"
+        whole = timed("train.py", "experiment=kou2023", f"hydra.sweep.dir={directory}")
+        rng, times = np.random.default_rng(0), []
+        for seed in range(20):
+            start = time.perf_counter()
+            usual_training(int(rng.integers(10, 110)) * 10, rng.uniform(0, 10), seed)
+            times.append(time.perf_counter() - start)
+        usual = float(np.median(times))
+        analysis = timed("analyze.py", f"path={directory}", "value=test_error_observed", "level=0.2")
+        for name in ("phase", "collapse"):
+            shutil.copy(directory / "analysis" / f"{name}_test_error_observed.png", ROOT / "docs" / f"kou2023_{name}.png")
+        mean, error = compare(directory)
+    side_by_side(mean, error).savefig(ROOT / "docs" / "kou2023_published.png", dpi=200)
+    difference = mean.to_numpy() - PUBLISHED.to_numpy()
+    packing = packing_seconds()
+    rows = [
+        ("100 000 trainings, `python train.py experiment=kou2023`, start-up and writing included", f"{whole:.1f} s"),
+        ("one training the usual way (median of 20, d from 100 to 1090)", f"{usual:.3f} s"),
+        ("ratio: 100 000 trainings the usual way / the study", f"{usual * RUNS / whole:.0f}"),
+        ("from override lines to validated batches, per run", f"{packing / RUNS * 1e6:.2f} us"),
+        ("`python analyze.py` on the result", f"{analysis:.1f} s"),
+    ]
+    return "\n".join(
+        [
+            "## A whole phase diagram: kou2023\n",
+            table(("what", "measured"), rows),
+            f"Against the {difference.size} published cells: root mean square difference {np.sqrt((difference**2).mean()):.4f}, "
+            f"mean difference {difference.mean():+.4f}.\n",
+        ]
+    )
