@@ -87,7 +87,7 @@ def side_by_side(mean: pd.DataFrame, error: pd.DataFrame) -> Figure:
             ax.errorbar(mean.columns, mean.loc[dim], 2 * error.loc[dim], color=plots.SIGNAL, label="lnt, mean of 10 runs")
             ax.plot(mean.columns, PUBLISHED.loc[dim], "o", color=plots.NOISY, markersize=4, label="published, mean of 10 runs")
             ax.set_title(f"$d$ = {dim}")
-        ax.legend()
+        ax.legend(loc="upper right")
         figure.supxlabel(plots.label("data.signal_norm"), fontsize=8)
         figure.supylabel(plots.label("test_error_observed"), fontsize=8)
     return figure
@@ -122,7 +122,7 @@ def report() -> str:
         [
             "## A whole phase diagram: kou2023\n",
             table(("what", "measured"), rows),
-            f"Against the {difference.size} published cells: root mean square difference {np.sqrt((difference**2).mean()):.4f}, "
-            f"mean difference {difference.mean():+.4f}.\n",
+            f"Against the {difference.size} published cells: root mean square difference "
+            f"{np.sqrt((difference**2).mean()):.4f}, mean difference {difference.mean():+.4f}.\n",
         ]
     )

@@ -150,7 +150,7 @@ def _scale(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
     if not is_log(values):
         return
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-    if values[-1] / values[0] < 1000:
+    if values[-1] / values[0] < 100:
         axis = ax.xaxis if which == "x" else ax.yaxis
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,40 @@
+"""Studies: the configurations in conf/experiment/ run, and agree with what was published."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnt.grid import Axis, expand
+from lnt.loop import train
+from lnt.results import runs_table
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_kou2023_agrees_with_the_published_cells(composed):
+    """The 66 cells read from the authors' result files, means of ten runs each; the same runs as in the whole study.
+
+    A published cell's own standard error is about 0.02.
+    """
+    published = pd.read_csv(ROOT / "tests" / "data" / "kou2023_test_error.csv", comment="#", index_col="d")
+    norms = [float(norm) for norm in published.columns]
+    config = composed("experiment=kou2023")
+    axes = [
+        Axis(("data.dim",), tuple((dim,) for dim in published.index)),
+        Axis(("data.signal_norm",), tuple((norm,) for norm in norms)),
+        Axis(("seed",), tuple((seed,) for seed in range(10))),
+    ]
+    (batch,) = expand(config, axes)
+    runs = runs_table(batch, train(batch))
+    ours = runs.groupby(["data.dim", "data.signal_norm"])["test_error_observed"].mean().unstack()
+    difference = ours.loc[published.index, norms].to_numpy() - published.to_numpy()
+    assert np.sqrt((difference**2).mean()) <= 0.03
+    assert abs(difference.mean()) <= 0.02
+
+
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
+def test_every_study_trains(composed, study):
+    (batch,) = expand(composed(f"experiment={study}", "data.n_test=10", "optimizer.steps=3"), [])
+    assert np.isfinite(train(batch).values[-1, 0]).all()
