@@ -37,6 +37,7 @@ OUTCOMES = {
     "step_size": "float64",
     "wall_seconds": "float64",
 }
+CURVES = {"run_id": "str", "step": "int64", **dict.fromkeys(METRICS, "float64")}
 PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
 
 

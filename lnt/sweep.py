@@ -33,7 +33,7 @@ from lnt.files import write_atomically
 from lnt.grid import Axis, axes_of, expand
 from lnt.loop import train_chunk
 from lnt.progress import Progress
-from lnt.results import RunDirectory, column_types, curves_table, failed_table, runs_table
+from lnt.results import CURVES, RunDirectory, column_types, curves_table, failed_table, runs_table
 
 log = logging.getLogger(__name__)
 MOST_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side
@@ -247,8 +247,9 @@ class Parts:
         """Write what has been collected."""
         if not self.tables:
             return
-        runs, curves = (pd.concat([table for table in tables if len(table)]) for tables in zip(*self.tables, strict=True))
-        self.directory.save_part(runs.reindex(columns=list(self.types)).astype(self.types), curves)
+        runs, curves = (pd.concat(tables, ignore_index=True) for tables in zip(*self.tables, strict=True))
+        runs = runs.reindex(columns=list(self.types)).astype(self.types)
+        self.directory.save_part(runs, curves.reindex(columns=list(CURVES)).astype(CURVES))
         self.done += len(runs)
         self.tables = []
         self.directory.say("running", done=self.done, of=self.total)

@@ -158,11 +158,23 @@ def test_a_failing_run_costs_one_row(call, monkeypatch):
     said = call("seed=range(8)")
     assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
     assert "to finish the rest: python train.py -m" in said
-    found = rows("sweep")
-    assert found.loc[found["status"] == "failed", ["seed", "error"]].values.tolist() == [[3, "RuntimeError: seed 3 is cursed"]]
+    found = load(Path("sweep"))
+    assert found.failed[["seed", "error"]].values.tolist() == [[3, "RuntimeError: seed 3 is cursed"]]
+    assert found.runs["error"].isna().sum() == 7
     monkeypatch.setattr(sweep, "train_chunk", original)
     assert "8 runs: 8 completed, 0 diverged, 0 failed, 0 missing" in call("seed=range(8)")
     assert len(rows("sweep")) == 8
+
+
+def test_a_sweep_whose_runs_all_fail_or_diverge_at_once_still_has_its_rows(call, monkeypatch):
+    said = call("model.power=3", "model.init_std=1", "optimizer.lr=1e20,1e21", "recordings=1", directory="diverged")
+    assert "2 runs: 0 completed, 2 diverged" in said
+    assert len(pd.read_parquet("diverged/0/curves.parquet")) == 0
+    monkeypatch.setattr(sweep, "train_chunk", lambda chunk, progress: 1 / 0)
+    assert "2 runs: 0 completed, 0 diverged, 2 failed" in call("seed=1,2", directory="failed")
+    found = pd.read_parquet("failed/0/runs.parquet")
+    assert found["error"].tolist() == ["ZeroDivisionError: division by zero"] * 2
+    assert found["test_error"].isna().all()
 
 
 def test_a_diverging_run_is_a_row_of_its_own(call):
