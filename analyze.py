@@ -21,8 +21,8 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every fo
 def main(config: DictConfig) -> None:
     """Read, draw, write."""
     written = report.write(Path(config.path), config.x, config.y, config.value, config.level)
-    runs = len(written.results.runs)
-    log.info("%d runs, %d figures; open %s", runs, len(written.figures), written.folder / "report.html")
+    log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
+    log.info("open %s", written.folder / "report.html")
 
 
 if __name__ == "__main__":

@@ -219,7 +219,7 @@ def _draw_edge(ax: Axes, data: Grid, edge: Boundary, law: PowerLaw | None) -> No
     ax.legend(loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
 
 
-def line_plot(table: pd.DataFrame, x: str, values: list[str]) -> Figure:
+def line_plot(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
     """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(SINGLE, 2.4), layout="constrained")
@@ -228,7 +228,7 @@ def line_plot(table: pd.DataFrame, x: str, values: list[str]) -> Figure:
             ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
             ax.fill_between(table[x], table[f"{value}_low"], table[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
         _scale(ax, "x", table[x].to_numpy(float))
-        ax.set_xlabel(label(x))
+        ax.set(xlabel=label(x), ylabel=y_label)
         ax.legend()
     return figure
 

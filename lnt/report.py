@@ -137,11 +137,17 @@ def _draw_stages(report: Report) -> None:
 
 
 def _draw_lines(report: Report, x: str, values: list[str]) -> None:
-    """Values against the one swept key: errors in one figure, steps in another."""
+    """Values against the one swept key, those of one unit in one figure; the price of memorising shows as a gap there."""
     cells = analysis.cells(report.results, [x], values)
-    for name, kind in (("errors", [v for v in values if "step" not in v]), ("steps", [v for v in values if "step" in v])):
-        if kind:
-            report.figure(f"{name}_by_{x}", plots.line_plot(cells, x, kind), cells, f"{', '.join(kind)} by {x}")
+    units: dict[str, list[str]] = {}
+    for value in values:
+        unit = "error" if value in plots.ERRORS else "gradient step" if value.endswith("_step") else value
+        if unit != "price_of_memorising":
+            units.setdefault(unit, []).append(value)
+    for unit, members in units.items():
+        if len(cells) > 2:
+            name = f"{unit.replace(' ', '_')}_by_{x}"
+            report.figure(name, plots.line_plot(cells, x, members, plots.label(unit)), cells, f"{', '.join(members)} by {x}")
 
 
 def _draw_phase(report: Report, x: str, y: str, others: list[str], value: str, level: float | None) -> None:

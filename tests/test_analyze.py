@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -121,6 +122,17 @@ def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
     call(monkeypatch, f"path={sweep}", "x=noise.rate", "y=data.dim", "value=train_loss")
     assert "one point only" in json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"][0]
     assert (sweep / "analysis" / "phase_train_loss.png").exists()
+
+
+def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(3)", "data.dim=20,40,80")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, "hydra.sweep.dir=sweep"])
+    train_entry.main()
+    call(monkeypatch, "path=sweep")
+    assert {"error_by_data.dim", "gradient_step_by_data.dim"} <= set(
+        json.loads(Path("sweep/analysis/manifest.json").read_text())["figures"]
+    )
 
 
 @pytest.mark.parametrize(
