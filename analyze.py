@@ -20,7 +20,7 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every fo
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="analyze")
 def main(config: DictConfig) -> None:
     """Read, draw, write."""
-    written = report.write(Path(config.path), config.x, config.y, config.value, config.level)
+    written = report.write(Path(str(config.path)), config.x, config.y, config.value, config.level)
     log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
     log.info("open %s", written.folder / "report.html")
 

@@ -1,7 +1,8 @@
 """From results on disk to tables. Reads files only: nothing here trains, needs a GPU, or instantiates a configuration."""
 
-import logging
-from dataclasses import dataclass, field
+import itertools
+from collections import Counter
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,50 +10,55 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lnt.config import ConfigError, require
+from lnt.config import ConfigError, flatten, require
+from lnt.files import parts_of
 
-log = logging.getLogger(__name__)
 SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seeds.test")
 BOOTSTRAPS = 200
 
 
 @dataclass(frozen=True)
 class Results:
-    """All runs found under a directory. Duplicates and failed runs are dropped and counted."""
+    """All runs found under a directory, by how they ended."""
 
     path: Path
-    runs: pd.DataFrame  # one row per run_id that was measured
-    failed: pd.DataFrame  # rows of runs that raised
+    runs: pd.DataFrame  # completed: what means and figures are made of
+    diverged: pd.DataFrame  # the last finite measurement of runs that diverged
+    failed: pd.DataFrame  # runs that raised
     sources: list[Path]
-    planned: int | None  # runs that the sweeps' plans name, None without a plan
-    dropped: dict[str, int] = field(default_factory=dict)
+    plans: list[Path]
+    duplicates: int = 0
 
     @cached_property
     def curves(self) -> pd.DataFrame:
         """run_id, step, metrics; read when first asked for."""
-        tables = [pd.read_parquet(source.with_name("curves.parquet")) for source in self.sources]
-        return pd.concat(tables, ignore_index=True).drop_duplicates(["run_id", "step"])
+        parts = [part for source in self.sources for part in parts_of(source.with_name("curves.parquet"))]
+        return pd.concat(map(pd.read_parquet, parts), ignore_index=True).drop_duplicates(["run_id", "step"])
 
 
 def load(path: Path) -> Results:
-    """Read every runs.parquet below `path`, of running and partial sweeps too. Raises ConfigError if there is none.
+    """Read every runs.parquet below `path`, of running and partial sweeps too. Raises ConfigError if no run completed.
 
     A run that appears twice counts once; one that failed and was trained later is not failed. The column
     `price_of_memorising` = test_error - best_test_error is added.
     """
     require(path.is_dir(), "path", path, "is not a directory")
     sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
-    require(bool(sources), "path", path, "holds no results: no runs.parquet in it or below it")
-    plans = sorted(path.rglob("sweep.yaml"))
+    parts = [part for source in sources for part in parts_of(source)]
+    require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
+    plans = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
     studies = {study_of(plan) for plan in plans}
     require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, plans))}; name one")
-    rows = pd.concat([pd.read_parquet(source) for source in sources], ignore_index=True)
-    failed = rows["status"] == "failed"
-    runs = rows[~failed].drop_duplicates("run_id")
-    lost = rows[failed & ~rows["run_id"].isin(runs["run_id"])].drop_duplicates("run_id")
-    dropped = {"failed": len(lost), "duplicates": len(rows) - len(runs) - len(lost)}
-    runs = runs.assign(price_of_memorising=runs["test_error"] - runs["best_test_error"]).reset_index(drop=True)
-    return Results(path, runs, lost, sources, sum(map(planned_runs, plans)) if plans else None, dropped)
+    rows = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
+    rows = rows.assign(price_of_memorising=rows["test_error"] - rows["best_test_error"])
+    measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
+    failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")
+    completed = measured["status"] == "completed"
+    ends = f"no run completed: {(~completed).sum()} diverged, {len(failed)} failed"
+    require(completed.any(), "path", path, ends)
+    duplicates = len(rows) - len(measured) - len(failed)
+    runs, diverged = measured[completed].reset_index(drop=True), measured[~completed]
+    return Results(path, runs, diverged, failed, sources, plans, duplicates)
 
 
 def study_of(plan: Path) -> tuple[str, ...]:
@@ -64,10 +70,19 @@ def study_of(plan: Path) -> tuple[str, ...]:
     return (*sorted(keys), *sorted({key for group in groups for axis in group["axes"] for key in axis["keys"]}))
 
 
-def planned_runs(plan: Path) -> int:
-    """How many runs a sweep.yaml names."""
-    groups = yaml.safe_load(plan.read_text())["groups"]
-    return sum(int(np.prod([len(axis["points"]) for axis in group["axes"]], dtype=int)) for group in groups)
+def planned_cells(plans: list[Path], keys: list[str]) -> pd.DataFrame:
+    """The cells that sweep plans name: a row for each combination of `keys`, with the number of runs `planned` in it."""
+    rows: Counter[tuple] = Counter()
+    for group in (group for plan in plans for group in yaml.safe_load(plan.read_text())["groups"]):
+        fixed = dict(flatten(group["config"])) | group["config"]["choices"]
+        inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
+        outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
+        runs = int(np.prod([len(axis["points"]) for axis in inner], dtype=int))
+        names = [key for axis in outer for key in axis["keys"]]
+        for points in itertools.product(*(axis["points"] for axis in outer)):
+            chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
+            rows[tuple(chosen.get(key) for key in keys)] += runs
+    return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
 
 
 def config_columns(runs: pd.DataFrame) -> list[str]:
@@ -107,22 +122,25 @@ def conditions(runs: pd.DataFrame, keys: list[str] | None = None) -> dict[str, p
 
 
 def cells(results: Results, keys: list[str], values: list[str]) -> pd.DataFrame:
-    """For each combination of `keys` and each value column: n, mean, sd, 95 % confidence interval over seeds; failed, missing.
+    """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
+    95 % confidence interval over the completed ones.
 
     The interval is mean -/+ 1.96 sd / sqrt(n). Without a plan, a cell misses what it has less than the fullest cell.
     """
-    numbers = results.runs[keys + values].astype(dict.fromkeys(values, float))
-    grouped = numbers.groupby(keys, dropna=False)
-    mean, sd, there = grouped[values].mean(), grouped[values].std(), grouped[values].count()
-    half = 1.96 * sd / np.sqrt(there.clip(lower=1))
+    grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
+    mean, sd = grouped[values].mean(), grouped[values].std()
+    half = 1.96 * sd / np.sqrt(grouped[values].count().clip(lower=1))
     kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
-    table = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
-    table.insert(0, "n", grouped.size())
-    lost = results.failed.groupby(keys, dropna=False).size() if len(results.failed) else pd.Series(dtype=int)
-    table.insert(1, "failed", lost.reindex(table.index).fillna(0).astype(int) if len(lost) else 0)
-    expected = results.planned // len(table) if results.planned else int((table["n"] + table["failed"]).max())
-    table.insert(2, "missing", (expected - table["n"] - table["failed"]).clip(lower=0))
-    return table.reset_index()
+    counts = {"n": grouped.size()}
+    counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
+    if results.plans:
+        types = {key: results.runs[key].dtype for key in keys}
+        counts["planned"] = planned_cells(results.plans, keys).astype(types).groupby(keys, dropna=False)["planned"].sum()
+    table = pd.DataFrame(counts).fillna(0).astype(int)
+    there = table[["n", "diverged", "failed"]].sum(axis=1)
+    table["missing"] = ((table.pop("planned") if results.plans else there.max()) - there).clip(lower=0)
+    measured = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
+    return table.join(measured).rename_axis(keys).reset_index()
 
 
 @dataclass(frozen=True)
@@ -148,6 +166,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 def grid(runs: pd.DataFrame, x: str, y: str, value: str) -> Grid:
     """Arrange runs on the axes x and y; runs of a cell are ordered by their seeds, so that seeds pair across cells."""
+    runs = runs.dropna(subset=[x, y])
     (xs, i), (ys, j) = (np.unique(runs[key].astype(float), return_inverse=True) for key in (x, y))
     seeds = runs.groupby([key for key in SEEDS if key in runs], dropna=False, sort=True).ngroup().to_numpy()
     values = np.full((len(ys), len(xs), seeds.max() + 1), np.nan)
@@ -182,8 +201,8 @@ def boundary(data: Grid, level: float) -> Boundary:
 
 def crossing(y: np.ndarray, mean: np.ndarray, level: float) -> np.ndarray:
     """For each column of mean [Y, X] the y at which it crosses `level` for good, interpolated linearly; NaN if it does not."""
-    above = mean > level
-    changes = above[1:] != above[:-1]
+    above, there = mean > level, np.isfinite(mean)
+    changes = (above[1:] != above[:-1]) & there[1:] & there[:-1]
     last = len(y) - 2 - changes[::-1].argmax(0)
     columns = np.arange(mean.shape[1])
     below, over = mean[last, columns], mean[last + 1, columns]

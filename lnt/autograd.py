@@ -44,8 +44,8 @@ class AutogradEngine:
     def _shrink(self) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
         if not isinstance(self._numbers, Adam):
-            shrink = self._step_size * float(self._numbers.weight_decay)
-            self._decay_velocity = float(self._numbers.momentum) * self._decay_velocity - shrink * self._decay
+            shrink = self._step_size * np.asarray(self._numbers.weight_decay).item()
+            self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity - shrink * self._decay
             self._decay += self._decay_velocity
 
     @torch.no_grad()

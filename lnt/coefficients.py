@@ -36,8 +36,8 @@ def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor) -> 
     or if the residual is more than rounding can explain.
     """
     moved = filters - decay[:, None, None] * initial
-    gram = rows @ rows.mT
-    if rows.shape[1] > rows.shape[2] or bool((torch.linalg.matrix_rank(gram, hermitian=True) < rows.shape[1]).any()):
+    gram, unit = rows @ rows.mT, torch.nn.functional.normalize(rows.double(), dim=2)
+    if rows.shape[1] > rows.shape[2] or bool((torch.linalg.matrix_rank(unit @ unit.mT, hermitian=True) < rows.shape[1]).any()):
         return None
     span = torch.linalg.solve(gram, rows @ moved.mT).mT
     size = torch.linalg.matrix_norm(moved)

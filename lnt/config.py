@@ -19,7 +19,7 @@ import numpy as np
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 PER_RUN = "may differ between runs of a batch"
 PerRunInt = Annotated[int | np.ndarray, PER_RUN]
@@ -85,13 +85,14 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
     wanted = next(kind for kind in (bool, int, float, str) if kind in options)
     if isinstance(value, np.ndarray):
         if per_run and wanted in (int, float) and value.dtype.kind in "if":
-            whole = wanted is float or value == np.rint(value)
-            require(whole, key, value, "must be an integer")
+            require(np.isfinite(value), key, value, "must be a finite number")
+            require(wanted is float or value == np.rint(value), key, value, "must be an integer")
             return value.astype(wanted)
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         require(np.isfinite(value), key, value, "must be a finite number")
         return float(value)
-    elif wanted is int and isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+    elif wanted is int and isinstance(value, int | float) and not isinstance(value, bool):
+        require(abs(value) < 2**63 and value == int(value), key, value, "must be an integer")
         return int(value)
     elif type(value) is wanted:
         return value
@@ -135,7 +136,7 @@ def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SETTINGS])
     plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    return {**plain, "choices": {name: choices[name] for name in COMPONENTS}}
+    return {**plain, "choices": {name: choices.get(name) for name in COMPONENTS}}
 
 
 def check_writable(directory: Path) -> None:
@@ -159,12 +160,13 @@ class RefuseBadConfig(Callback):
         try:
             experiment = Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
             if config.dry_run:
-                sys.exit(outlook([experiment], 1))
+                print(outlook([experiment], 1))
+                sys.exit(0)
             directory = Path(config.hydra.run.dir)
             check_writable(directory)
             RunDirectory(directory).check_free()
-        except (ConfigError, OmegaConfBaseException) as error:
-            # Hydra turns every Exception of a callback into a warning; SystemExit passes.
+        except Exception as error:
+            # Hydra would turn it into a warning and train all the same; SystemExit passes.
             sys.exit(f"error: {explain(error)}")
 
 

@@ -8,7 +8,6 @@ d dimensions are used up, no pivot is left and the rows are plain explicit Gauss
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -77,7 +76,6 @@ class SignalNoise:
         return labels, patches
 
 
-@lru_cache(maxsize=16)
 def draw_test_set(n_test: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True labels [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
 

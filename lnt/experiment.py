@@ -64,6 +64,8 @@ class Experiment:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], runs: int = 1) -> "Experiment":
         """Validate a plain, resolved configuration whose values may be arrays [R]; raises ConfigError."""
+        for name in (*COMPONENTS, "seeds"):
+            require(isinstance(config.get(name), Mapping), name, config.get(name), "must be given")
         parts = {name: build_component(name, config[name]) for name in COMPONENTS}
         top = {key: value for key, value in config.items() if key not in (*COMPONENTS, "seeds", "choices")}
         settings = build(Settings, top)
@@ -192,5 +194,6 @@ PARTS = (*COMPONENTS, "seeds")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the device."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    """Memory that is free on the device, and on the host, where everything is drawn before it moves to the device."""
+    host = psutil.virtual_memory().available
+    return min(host, torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host

@@ -16,3 +16,8 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def parts_of(table: Path) -> list[Path]:
+    """The files of a table that is one file or a folder of parts; a folder may be empty yet."""
+    return sorted(table.glob("*.parquet")) if table.is_dir() else [table]

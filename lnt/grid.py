@@ -44,8 +44,8 @@ def axes_of(overrides: Sequence[Override]) -> list[Axis]:
     pairs: dict[object, list[Override]] = {}
     for override in overrides:
         sweep = override.value()
-        assert isinstance(sweep, Sweep)
-        tag = ("tag", *sorted(sweep.tags)) if sweep.tags else ("key", override.get_key_element())
+        tags = sweep.tags if isinstance(sweep, Sweep) else ()  # glob(..) has none
+        tag = ("tag", *sorted(tags)) if tags else ("key", override.get_key_element())
         pairs.setdefault(tag, []).append(override)
     axes = []
     for group in pairs.values():

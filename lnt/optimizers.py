@@ -56,7 +56,9 @@ class GradientDescent:
         return self.steps
 
     def make(self, parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr, float(self.momentum), weight_decay=float(self.weight_decay))
+        return torch.optim.SGD(
+            parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class StochasticGradientDescent:
         return self.epochs * -(-n // self.batch_size)
 
     def make(self, parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr, float(self.momentum), weight_decay=float(self.weight_decay))
+        return torch.optim.SGD(
+            parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Adam:
         return self.epochs * -(-n // self.batch_size)
 
     def make(self, parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr, weight_decay=float(self.weight_decay))
+        return torch.optim.Adam(parameters, lr, weight_decay=np.asarray(self.weight_decay).item())
 
 
 class MiniBatches:

@@ -26,7 +26,7 @@ class Progress:
         now = time.monotonic()
         if self.bar.disable and now - self.said >= SECONDS_BETWEEN_LINES:
             self.said = now
-            left = (now - self.start) / self.done * (self.total - self.done)
+            left = (now - self.start) / max(self.done, 1) * (self.total - self.done)
             log.info(
                 "%d of %d run-steps done (%.0f %%), about %.0f s left",
                 self.done,

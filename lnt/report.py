@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from lnt import analysis, plots
 from lnt.analysis import Results
+from lnt.config import check_writable, require
 from lnt.files import write_atomically
 from lnt.theory import BENIGN_EXPONENTS, benign_ratio
 
@@ -36,6 +37,7 @@ class Report:
 
     results: Results
     folder: Path
+    missing: int = 0  # runs that a plan names and that have no row
     notes: list[str] = field(default_factory=list)  # what was not drawn, and why
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
 
@@ -56,10 +58,20 @@ class Report:
         log.warning(text)
         self.notes.append(text)
 
+    def dropped(self) -> dict[str, int]:
+        """Runs that no mean or figure contains, and why."""
+        found = self.results
+        return {
+            "diverged": len(found.diverged),
+            "failed": len(found.failed),
+            "missing": self.missing,
+            "duplicate rows": found.duplicates,
+        }
+
     def finish(self, summary_table: pd.DataFrame) -> None:
         """Write the manifest and the page."""
         write_atomically(self.folder / "manifest.json", lambda file: file.write_text(json.dumps(self.manifest(), indent=2)))
-        summary = f"{len(self.results.runs)} runs measured, {self.results.dropped['failed']} failed, {self.missing()} missing."
+        summary = f"{len(self.results.runs)} runs completed, " + ", ".join(f"{n} {what}" for what, n in self.dropped().items())
         parts = [f"<p>{html.escape(note)}</p>" for note in self.notes]
         for name, caption in self.figures.items():
             image = base64.b64encode((self.folder / f"{name}.png").read_bytes()).decode()
@@ -70,11 +82,6 @@ class Report:
         page = PAGE.format(title=html.escape(self.results.path.resolve().name), summary=summary, sections="\n".join(parts))
         write_atomically(self.folder / "report.html", lambda file: file.write_text(page))
 
-    def missing(self) -> int:
-        """Runs that were planned and have no row."""
-        there = len(self.results.runs) + len(self.results.failed)
-        return max(0, (self.results.planned or there) - there)
-
     def manifest(self) -> dict[str, Any]:
         """Sources with their provenance, and what was dropped and why."""
         described = {}
@@ -83,33 +90,38 @@ class Report:
             described[str(source.relative_to(self.results.path))] = (
                 json.loads(provenance.read_text()) if provenance.exists() else None
             )
-        dropped = {**self.results.dropped, "missing": self.missing()}
         written = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"time": written, "sources": described, "dropped": dropped, "notes": self.notes, "figures": self.figures}
+        return {"time": written, "sources": described, "dropped": self.dropped(), "notes": self.notes, "figures": self.figures}
 
 
 def write(path: Path, x: str | None, y: str | None, value: str | None, level: float | None) -> Report:
     """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError."""
     results = analysis.load(path)
-    runs, outcomes = results.runs, analysis.outcome_columns(results.runs)
-    keys = analysis.swept(runs)
-    for name, key in (("x", x), ("y", y)):
-        if key is not None:
-            analysis.check_column(runs, name, key, analysis.config_columns(runs))
-    if value is not None:
-        analysis.check_column(runs, "value", value, outcomes)
+    runs, keys = results.runs, analysis.swept(results.runs)
+    numeric = [key for key in analysis.config_columns(runs) if _is_axis(runs[key])]
+    outcomes = analysis.outcome_columns(runs)
+    for name, column, allowed in (("x", x, numeric), ("y", y, numeric), ("value", value, outcomes)):
+        if column is not None:
+            analysis.check_column(runs, name, column, allowed)
+    require(x is None or x != y, "y", y, "must be another key than x")
+    require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
     folder = path / "analysis"
+    check_writable(folder)
     folder.mkdir(exist_ok=True)
     report = Report(results, folder)
-    report.table("runs", pd.concat([runs, results.failed]))
+    report.table("runs", pd.concat([runs, results.diverged, results.failed]))
     cells = analysis.cells(results, keys or ["data"], outcomes)
+    report.missing = int(cells["missing"].sum())
     report.table("cells", cells)
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
-    axes = [key for key in keys if pd.api.types.is_numeric_dtype(runs[key]) and not pd.api.types.is_bool_dtype(runs[key])]
+    axes = [key for key in keys if key in numeric and runs[key].notna().all()]
     x = x or next((key for key in axes if key != y), None)
     y = y or next((key for key in axes if key != x), None)
+    absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
+    if absent:
+        report.note(f"{absent} runs that have no value of {x} or {y} are not in the figures over these")
     _draw_stages(report)
     if x and y:
         for name in values:
@@ -120,9 +132,15 @@ def write(path: Path, x: str | None, y: str | None, value: str | None, level: fl
         if runs[x].nunique() == 1:
             report.note(f"the axis {x} has one point only")
         _draw_lines(report, x, values)
-    columns = [*keys, "n", "failed", "missing", *(f"{name}_{what}" for name in values for what in ("mean", "sd"))]
+    columns = [*keys, "n", "diverged", "failed", "missing", *(f"{name}_{what}" for name in values for what in ("mean", "sd"))]
     report.finish(cells[columns] if keys else cells)
     return report
+
+
+def _is_axis(column: pd.Series) -> bool:
+    """Whether a configuration column holds numbers that can be an axis."""
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return bool(numeric and column.notna().any())
 
 
 def _draw_stages(report: Report) -> None:

@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 
 from lnt.config import check_writable, flatten, require, to_plain
 from lnt.experiment import Experiment
-from lnt.files import write_atomically
+from lnt.files import parts_of, write_atomically
 from lnt.grid import Axis, axes_of, expand
 from lnt.loop import train_chunk
 from lnt.progress import Progress
@@ -94,7 +94,8 @@ def plan(overrides: Sequence[str], config: DictConfig, loader: ConfigLoader, run
     composed: list[Axis] = []
     for axis in axes:
         chosen = any(loader.get_group_options(key) for key in axis.keys)
-        (composed if chosen or _others_depend_on(axis, axes, compose) else written).append(axis)
+        nulls = any(value is None for point in axis.points for value in point)  # where one of two keys must be given
+        (composed if chosen or nulls or _others_depend_on(axis, axes, compose) else written).append(axis)
     groups = []
     for points in itertools.product(*(axis.points for axis in composed)):
         base = compose([*zip(composed, points, strict=True), *((axis, axis.points[0]) for axis in written)])
@@ -133,8 +134,12 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     check_writable(path)
     sweep = path / "sweep.yaml"
     if sweep.exists():
-        check_same(yaml.safe_load(sweep.read_text()), found.to_plain(), path)
+        before = yaml.safe_load(sweep.read_text())
+        check_same(before, found.to_plain(), path)
+        found = Plan.from_plain(before)  # jobs read it from there: its order of axes and its size of jobs hold
+        batches = found.batches()
     else:
+        check_distinct(batches)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
         write_atomically(sweep, lambda file: file.write_text(yaml.safe_dump(found.to_plain(), sort_keys=False)))
@@ -145,7 +150,10 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     command = shlex.join(
         ["python", *sys.argv, *([] if any("sweep.dir" in a for a in sys.argv) else [f"hydra.sweep.dir={path}"])]
     )
-    print(summary(path, sum(batch.runs for batch in batches), command))
+    finished, line = summary(path, sum(batch.runs for batch in batches), command)
+    print(line)
+    if not finished:
+        sys.exit(1)
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -154,6 +162,14 @@ def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     differing = [key for key in {**flat[0], **flat[1]} if flat[0].get(key) != flat[1].get(key)]
     shown = "; ".join(f"{key.split('.', 2)[2]}: {flat[0].get(key)} there, {flat[1].get(key)} now" for key in differing[:3])
     require(not differing, "hydra.sweep.dir", path, f"holds another sweep ({shown}); choose another directory")
+
+
+def check_distinct(batches: Sequence[Experiment]) -> None:
+    """Raise ConfigError if two points of the grid are one and the same run."""
+    count = Counter(itertools.chain.from_iterable(batch.run_ids() for batch in batches))
+    twice = sum(count.values()) - len(count)
+    allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
+    require(twice == 0, "sweep", twice, allowed)
 
 
 def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -261,8 +277,8 @@ class Parts:
 def outcomes_so_far(path: Path) -> dict[str, str]:
     """run_id -> status of all runs that have a row; a run that failed once and completed later is completed."""
     found: dict[str, str] = {}
-    for source in sorted(path.glob("*/runs.parquet")):
-        rows = pd.read_parquet(source, columns=["run_id", "status"])
+    for part in (part for source in sorted(path.glob("*/runs.parquet")) for part in parts_of(source)):
+        rows = pd.read_parquet(part, columns=["run_id", "status"])
         for run, status in zip(rows["run_id"], rows["status"], strict=True):
             if found.get(run, "failed") == "failed":
                 found[run] = status
@@ -293,10 +309,11 @@ def _missing(path: Path, batches: Sequence[Experiment], runs_per_job: int) -> It
         offset += batch.runs
 
 
-def summary(path: Path, planned: int, command: str) -> str:
-    """How a sweep stands, and the command that finishes it."""
+def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:
+    """Whether nothing is left to do, and in words how a sweep stands and the command that finishes it."""
     counts = Counter(outcomes_so_far(path).values())
     missing = planned - sum(counts.values())
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
     line = f"{planned} runs: {states}, {missing} missing; results in {path}"
-    return f"{line}\nto finish the rest: {command}" if missing or counts["failed"] else line
+    finished = not missing and not counts["failed"]
+    return finished, line if finished else f"{line}\nto finish the rest: {command}"

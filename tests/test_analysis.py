@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from lnt import analysis, plots
 from lnt.analysis import Grid, Results
@@ -46,6 +47,8 @@ def test_a_level_that_is_never_crossed_has_no_boundary():
 def test_crossing_interpolates():
     mean = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
     np.testing.assert_allclose(analysis.crossing(np.array([0.0, 1.0, 2.0]), mean, 0.25), [0.75, 1.5, np.nan])
+    partial = np.array([[0.0], [0.5], [np.nan]])
+    np.testing.assert_allclose(analysis.crossing(np.array([0.0, 1.0, 2.0]), partial, 0.25), [0.5]), "a hole is no crossing"
 
 
 def test_collapse_is_one_on_the_right_combination_and_less_on_a_wrong_one():
@@ -62,14 +65,22 @@ def frame(**columns):
     return table.assign(test_error=np.arange(len(table)) / 10)
 
 
-def test_cells_count_what_is_there_failed_and_missing():
-    runs = frame(**{"data.dim": [1, 1, 1, 2, 2], "seed": [0, 1, 2, 0, 1]})
+def test_cells_count_what_is_there_diverged_failed_and_missing(tmp_path):
+    config = {"data": {"dim": 1}, "choices": {"noise": "none"}}
+    axes = [{"keys": ["data.dim"], "points": [[1], [2], [3]]}, {"keys": ["seed"], "points": [[0], [1], [2], [3]]}]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": [{"config": config, "axes": axes}]}))
+    runs = frame(**{"data.dim": [1, 1, 1, 2], "seed": [0, 1, 2, 0]})
     failed = frame(**{"data.dim": [2], "seed": [2]}).assign(status="failed")
-    cells = analysis.cells(Results("", runs, failed, [], planned=8), ["data.dim"], ["test_error"])
-    assert cells[["data.dim", "n", "failed", "missing"]].values.tolist() == [[1, 3, 0, 1], [2, 2, 1, 1]]
-    assert cells["test_error_mean"].tolist() == pytest.approx([0.1, 0.35])
+    diverged = frame(**{"data.dim": [2], "seed": [1]}).assign(status="diverged", test_error=9.0)
+    found = Results(tmp_path, runs, diverged, failed, [], [tmp_path / "sweep.yaml"])
+    cells = analysis.cells(found, ["data.dim"], ["test_error"])
+    counts = ["data.dim", "n", "diverged", "failed", "missing"]
+    assert cells[counts].values.tolist() == [[1, 3, 0, 0, 1], [2, 1, 1, 1, 1], [3, 0, 0, 0, 4]]
+    assert cells["test_error_mean"].tolist() == pytest.approx([0.1, 0.3, np.nan], nan_ok=True)
     assert cells["test_error_sd"][0] == pytest.approx(0.1)
     assert cells["test_error_high"][0] - cells["test_error_mean"][0] == pytest.approx(1.96 * 0.1 / np.sqrt(3))
+    without_plan = analysis.cells(Results(tmp_path, runs, diverged, failed, [], []), ["data.dim"], ["test_error"])
+    assert without_plan["missing"].tolist() == [0, 0]
 
 
 def test_a_grid_pairs_seeds_and_leaves_holes():

@@ -137,11 +137,17 @@ def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("value=colour", "value=colour: no such column; there are .*test_error"), ("x=colour", "x=colour: no such column")],
+    [
+        ("y=data.signal_norm x=data.signal_norm", "must be another key than x"),
+        ("x=noise", "x=noise: no such column"),
+        ("level=abc", "level=abc: must be a number"),
+        ("value=colour", "value=colour: no such column; there are .*test_error"),
+        ("x=colour", "x=colour: no such column"),
+    ],
 )
 def test_a_column_that_does_not_exist(sweep, monkeypatch, override, words):
     with pytest.raises(ValueError, match=words):
-        call(monkeypatch, f"path={sweep}", override)
+        call(monkeypatch, f"path={sweep}", *override.split())
 
 
 def test_two_studies_in_one_directory_are_refused(sweep, monkeypatch):
@@ -156,3 +162,14 @@ def test_two_studies_in_one_directory_are_refused(sweep, monkeypatch):
 def test_analysis_needs_no_training_code():
     code = "import sys; import lnt.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_mixed_components_are_drawn_over_the_keys_that_all_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(2)", "data.dim=20,40,80")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, "noise=none,symmetric", "hydra.sweep.dir=0"])
+    train_entry.main()
+    call(monkeypatch, "path=0")
+    cells = pd.read_csv("0/analysis/cells.csv")
+    assert len(cells) == 6
+    assert (cells["missing"] == 0).all()
