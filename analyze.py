@@ -1,17 +1,13 @@
 """Turn results into tables and figures: python analyze.py path=DIR [x=KEY y=KEY value=COLUMN] writes to DIR/analysis/."""
 
 import logging
-import os
-import sys
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from lnt import report
-from lnt.config import ConfigError, explain
+from lnt.config import run_entry
 
 log = logging.getLogger("lnt")
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font table that it embeds
@@ -26,8 +22,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this line instead of being printed by Hydra
-    try:
-        main()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error)}")
+    run_entry(main)

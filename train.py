@@ -1,19 +1,15 @@
 """Train one run, or with -m a sweep: python train.py [overrides]. Results land in outputs/, sweeps in multirun/."""
 
 import logging
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pandas as pd
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from lnt.config import ConfigError, explain, to_plain
+from lnt.config import run_entry, to_plain
 from lnt.experiment import Experiment
 from lnt.grid import extend_grammar
 from lnt.loop import train
@@ -66,8 +62,4 @@ def report(run: dict, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach this line instead of being printed by Hydra
-    try:
-        main()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {explain(error)}")
+    run_entry(main)

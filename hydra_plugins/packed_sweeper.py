@@ -1,6 +1,6 @@
 """The sweeper behind -m: packs many runs into few jobs and hands these to whichever launcher is configured.
 
-Hydra finds plugins in this package only; all that is worth reading is in lnt/grid.py and lnt/sweep.py.
+Hydra finds plugins in this package only; all that is worth reading is in lnt/plan.py and lnt/sweep.py.
 """
 
 from typing import Any
@@ -31,7 +31,8 @@ class PackedSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan, write the plan to the sweep's directory, launch the jobs that have runs to train, sum up."""
-        from lnt.sweep import plan, start
+        from lnt.plan import plan
+        from lnt.sweep import start
 
         overrides = [f"{key}={value}" for key, value in self.params.items()] + arguments
         start(plan(overrides, self.config, self.loader, self.runs_per_job), self.config, self.launcher)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +16,11 @@ from secrets import token_hex
 from typing import Annotated, Any
 
 import numpy as np
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 PER_RUN = "may differ between runs of a batch"
 PerRunInt = Annotated[int | np.ndarray, PER_RUN]
@@ -154,8 +155,8 @@ class RefuseBadConfig(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with one line of explanation if the configuration cannot be run."""
         from lnt.experiment import Experiment
+        from lnt.plan import outlook
         from lnt.results import RunDirectory
-        from lnt.sweep import outlook
 
         try:
             experiment = Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
@@ -179,3 +180,12 @@ def explain(error: BaseException) -> str:
         known = ", ".join(f"{prefix}.{name}".lstrip(".") for name in map(str, node) if name not in ("_target_", "hydra"))
         return f"{str(error).splitlines()[0].rstrip('.')}: unknown key; known are {known}"
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def run_entry(main: Callable[[], None]) -> None:
+    """Run an entry point; what a user can mend ends in one line on stderr, anything else in its traceback."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the next lines instead of being printed by Hydra
+    try:
+        main()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {explain(error)}")

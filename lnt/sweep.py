@@ -15,114 +15,28 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from lnt.config import check_writable, flatten, require, to_plain
+from lnt.config import check_writable, flatten, require
 from lnt.experiment import Experiment
 from lnt.files import parts_of, write_atomically
-from lnt.grid import Axis, axes_of, expand
 from lnt.loop import train_chunk
+from lnt.plan import Plan, outlook
 from lnt.progress import Progress
 from lnt.results import CURVES, RunDirectory, column_types, curves_table, failed_table, runs_table
 
 log = logging.getLogger(__name__)
-MOST_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side
 SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its time
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Composed configurations, each with the axes to sweep over it, and how many runs make a job."""
-
-    groups: tuple[tuple[dict[str, Any], tuple[Axis, ...]], ...]
-    runs_per_job: int
-
-    def batches(self) -> list[Experiment]:
-        """All runs, in batches that share shapes; validates every value. Raises ConfigError."""
-        return [batch for config, axes in self.groups for batch in expand(config, axes)]
-
-    def to_plain(self) -> dict[str, Any]:
-        """The plan as YAML writes it."""
-        groups = [{"config": config, "axes": [asdict(axis) for axis in axes]} for config, axes in self.groups]
-        return yaml.safe_load(yaml.safe_dump({"groups": _listed(groups), "runs_per_job": self.runs_per_job}))
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> "Plan":
-        groups = [
-            (group["config"], tuple(Axis(tuple(axis["keys"]), tuple(map(tuple, axis["points"]))) for axis in group["axes"]))
-            for group in plain["groups"]
-        ]
-        return cls(tuple(groups), plain["runs_per_job"])
-
-
-def _listed(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-# Planning: in the process that the user starts.
-
-
-def plan(overrides: Sequence[str], config: DictConfig, loader: ConfigLoader, runs_per_job: int | str) -> Plan:
-    """Turn override lines into a plan, composing one configuration for each combination of group choices.
-
-    Values of other axes are written into the composed configuration; an axis on which more than its own key depends (by
-    interpolation) is composed value by value instead.
-    """
-    parsed = {o.key_or_group: o for o in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))}
-    fixed = [str(o.input_line) for o in parsed.values() if not o.is_sweep_override()]
-    axes = axes_of([o for o in parsed.values() if o.is_sweep_override()])
-
-    def compose(points: Sequence[tuple[Axis, tuple[Any, ...]]]) -> dict[str, Any]:
-        lines = [f"{key}={_encode(value)}" for axis, point in points for key, value in zip(axis.keys, point, strict=True)]
-        composed = loader.load_sweep_config(config, fixed + lines)
-        return to_plain(composed, composed.hydra.runtime.choices)
-
-    written: list[Axis] = []
-    composed: list[Axis] = []
-    for axis in axes:
-        chosen = any(loader.get_group_options(key) for key in axis.keys)
-        nulls = any(value is None for point in axis.points for value in point)  # where one of two keys must be given
-        (composed if chosen or nulls or _others_depend_on(axis, axes, compose) else written).append(axis)
-    groups = []
-    for points in itertools.product(*(axis.points for axis in composed)):
-        base = compose([*zip(composed, points, strict=True), *((axis, axis.points[0]) for axis in written)])
-        groups.append((base, tuple(written)))
-    found = Plan(tuple(groups), 1)
-    return Plan(found.groups, _runs_per_job(runs_per_job, sum(b.runs for b in found.batches()), config))
-
-
-def _others_depend_on(axis: Axis, axes: Sequence[Axis], compose: Any) -> bool:
-    """Whether keys other than the axis' own change between its first and its last point."""
-    first = [(other, other.points[0]) for other in axes]
-    last = [(other, other.points[-1] if other is axis else other.points[0]) for other in axes]
-    before, after = (dict(flatten(compose(points))) for points in (first, last))
-    return any(before.get(key) != after.get(key) for key in {*before, *after} - set(axis.keys))
-
-
-def _encode(value: Any) -> str:
-    """A value as Hydra's grammar reads it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _runs_per_job(wanted: int | str, total: int, config: DictConfig) -> int:
-    if wanted == "auto":
-        alone = str(config.hydra.launcher._target_).endswith("BasicLauncher")
-        return total if alone else -(-total // MOST_JOBS)
-    require(isinstance(wanted, int) and wanted >= 1, "hydra.sweeper.runs_per_job", wanted, "must be auto or at least 1")
-    return int(wanted)
+# Starting: in the process that the user starts.
 
 
 def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
@@ -178,22 +92,6 @@ def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
         dict(flatten(group["config"])) | {", ".join(axis["keys"]): str(axis["points"]) for axis in group["axes"]}
         for group in plan["groups"]
     ]
-
-
-def outlook(batches: Sequence[Experiment], runs_per_job: int) -> str:
-    """What a sweep would do: batches, runs, jobs, and about how long and how large."""
-    total = sum(batch.runs for batch in batches)
-    lines = []
-    for batch in batches:
-        needed = min(batch.runs, batch.runs_at_once()) * batch.bytes_per_run()[1]
-        shape = f"n = {batch.data.n_train}, m = {batch.model.width}, {batch.total_steps()} steps, {batch.settings.engine}"
-        kind = " ".join(f"{key}={value}" for key, value in batch.choices.items())
-        lines.append(
-            f"{batch.runs:8d} runs  {shape}  {kind}  about {needed / 2**20:.0f} MiB, {batch.estimated_seconds():.1f} s"
-        )
-    seconds = sum(batch.estimated_seconds() for batch in batches)
-    lines.append(f"{total} runs in {-(-total // runs_per_job)} jobs of at most {runs_per_job}, about {seconds:.1f} s in all")
-    return "\n".join(lines)
 
 
 # Running a job: in whatever process the launcher starts.
