@@ -83,11 +83,12 @@ def side_by_side(mean: pd.DataFrame, error: pd.DataFrame) -> Figure:
     """Published cells (dots) over ours (lines, two standard errors)."""
     with plots.mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(plots.DOUBLE, 3.6), layout="constrained")
-        for ax, dim in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, mean.index, strict=True):
+        axes = figure.subplots(2, 3, sharex=True, sharey=True)
+        for ax, dim in zip(axes.flat, mean.index, strict=True):
             ax.errorbar(mean.columns, mean.loc[dim], 2 * error.loc[dim], color=plots.SIGNAL, label="lnt, mean of 10 runs")
             ax.plot(mean.columns, PUBLISHED.loc[dim], "o", color=plots.NOISY, markersize=4, label="published, mean of 10 runs")
             ax.set_title(f"$d$ = {dim}")
-        ax.legend(loc="upper right")
+        axes[0, 0].legend(loc="upper right")
         figure.supxlabel(plots.label("data.signal_norm"), fontsize=8)
         figure.supylabel(plots.label("test_error_observed"), fontsize=8)
     return figure
