@@ -157,6 +157,16 @@ def _scale(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
+def cell_edges(centres: np.ndarray) -> np.ndarray:
+    """Edges [X + 1] halfway between the centres [X] of cells, on the scale (linear or log) that their axis is drawn on."""
+    if len(centres) == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    values = np.log(centres) if is_log(centres) else centres
+    middle = (values[1:] + values[:-1]) / 2
+    edges = np.r_[2 * values[0] - middle[0], middle, 2 * values[-1] - middle[-1]]
+    return np.exp(edges) if is_log(centres) else edges
+
+
 def phase_diagram(
     facets: Mapping[str, Grid],
     x: str,
@@ -182,9 +192,8 @@ def phase_diagram(
         for ax, (title, data) in zip(axes.flat, facets.items(), strict=False):
             ax.set_facecolor("white")
             ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
-            mesh = ax.pcolormesh(
-                data.x, data.y, data.mean, cmap="viridis", vmin=low, vmax=high, shading="nearest", rasterized=True
-            )
+            edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
+            mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
             _scale(ax, "x", data.x)
             _scale(ax, "y", data.y)
             ax.set_title(title)

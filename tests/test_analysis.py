@@ -108,6 +108,14 @@ def test_phase_diagrams_hatch_what_is_missing_and_keep_true_coordinates():
     np.testing.assert_allclose(theory.get_ydata(), law.constant[0] * data.x**0.25)
 
 
+def test_cells_lie_around_their_centres_on_the_scale_that_is_drawn():
+    np.testing.assert_allclose(plots.cell_edges(np.array([1.0, 2.0, 3.0])), [0.5, 1.5, 2.5, 3.5])
+    dims = np.geomspace(300, 1e5, 6)
+    edges = plots.cell_edges(dims)
+    np.testing.assert_allclose(np.sqrt(edges[1:] * edges[:-1]), dims)
+    assert len(plots.cell_edges(np.array([7.0]))) == 2
+
+
 def test_scales():
     assert plots.is_log(np.geomspace(1, 100, 9))
     assert not plots.is_log(np.linspace(1, 100, 9))
