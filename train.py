@@ -8,11 +8,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lnt.checkpoint import Checkpoint
+from lnt.compose import experiment_from
 from lnt.config import run_entry, to_plain
-from lnt.experiment import Experiment
 from lnt.grid import extend_grammar
 from lnt.loop import train
-from lnt.results import RunDirectory, runs_schema, tables
+from lnt.results import RunDirectory, runs_schema, save_networks, tables
 from lnt.sweep import run_job
 
 log = logging.getLogger("lnt")
@@ -29,18 +30,22 @@ def main(config: DictConfig) -> None:
     if "job" in config:
         run_job(Path(hydra_config.sweep.dir), config.job, directory)
     else:
-        run_one(to_plain(config, hydra_config.runtime.choices), RunDirectory.claim(directory))
+        plain = to_plain(config, hydra_config.runtime.choices)
+        run_one(plain, RunDirectory.claim(directory, plain))
 
 
 def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
-    """Validate, train, write."""
+    """Validate, train from the start or from a checkpoint, write."""
+    checkpoint = Checkpoint(directory.path / "checkpoints")
     try:
-        directory.say("running")
-        experiment = Experiment.from_config(config)
+        experiment = experiment_from(config)
         directory.describe(config, experiment.like().device)
-        curves = train(experiment)
-        runs, recorded = tables(experiment, curves, runs_schema([experiment]))
-        directory.save(runs, recorded)
+        curves = train(experiment, checkpoint)
+        found = tables(experiment, curves, runs_schema([experiment]))
+        if curves.kept is not None and experiment.settings.keep_networks:
+            save_networks(directory.networks, experiment, curves.kept)
+        directory.save(found)
+        checkpoint.discard()
     except KeyboardInterrupt:
         directory.say("interrupted")
         raise
@@ -48,7 +53,7 @@ def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
         directory.say("failed", error=f"{type(error).__name__}: {error}")
         log.exception("The run failed")
         raise
-    (run,) = runs.to_pylist()
+    (run,) = found.runs.to_pylist()
     directory.say("completed", runs={run["status"]: 1})
     report(run, directory.path)
 

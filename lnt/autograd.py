@@ -1,5 +1,8 @@
 """The plain PyTorch loop over a real module at full dimension: the oracle of the exact reduction, and any other optimizer."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,7 +10,7 @@ from torch.nn.functional import softplus
 
 from lnt.coefficients import Coefficients, decompose
 from lnt.models import TwoLayerNet
-from lnt.optimizers import Adam, GradientDescent, MiniBatches, StochasticGradientDescent
+from lnt.optimizers import Adam, GradientDescent, MiniBatches, StochasticGradientDescent, schedule_factor
 from lnt.problem import Problem
 from lnt.snapshot import Snapshot
 
@@ -26,6 +29,7 @@ class AutogradEngine:
         self.problem, self.batches, self.step = problem, batches, 0
         self._power = power
         self._numbers, self._step_size = optimizer, step_size
+        self._total = optimizer.total_steps(problem.labels.shape[1])
         self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
         self._begin()
         self._signals, noise = problem.patches[0].tensor_split([problem.signals])  # [S, D], [n, D]
@@ -43,6 +47,19 @@ class AutogradEngine:
         if bool(runs.all()):
             self._begin()
 
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from."""
+        network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
+        decay = (self._decay, self._decay_velocity)
+        return {"step": self.step, "network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step, (self._decay, self._decay_velocity) = state["step"], state["decay"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.copy_(state["weights"])
+
     @torch.no_grad()
     def losses(self) -> Tensor:
         """log(1 + exp(-y~ f)) of the training samples, [1, n]."""
@@ -53,19 +70,21 @@ class AutogradEngine:
         for _ in range(steps):
             observed = self.problem.observed.at(self.step)[0]
             seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
+            rate = self._step_size * schedule_factor(self._numbers.schedule, self.step, self._total)
+            self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             losses = softplus(-observed[seen] * self.network(self.samples[seen]))
             (self.weights[0, seen] * losses).mean().backward()
             self.optimizer.step()
-            self._shrink()
+            self._shrink(rate)
             self.step += 1
 
-    def _shrink(self) -> None:
+    def _shrink(self, rate: float) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
         if not isinstance(self._numbers, Adam):
-            shrink = self._step_size * np.asarray(self._numbers.weight_decay).item()
-            self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity - shrink * self._decay
-            self._decay += self._decay_velocity
+            pull = np.asarray(self._numbers.weight_decay).item() * self._decay
+            self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity + pull
+            self._decay -= rate * self._decay_velocity
 
     @torch.no_grad()
     def snapshot(self) -> Snapshot:

@@ -7,8 +7,10 @@ differ between runs that train side by side, and is then an array [R]; everythin
 import os
 import shutil
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
@@ -47,6 +49,8 @@ def require(holds: object, key: str, value: object, allowed: str) -> None:
     """Raise ConfigError unless `holds` (a bool, or an array [R]) is true of every run; name the first bad value."""
     bad = ~np.atleast_1d(np.asarray(holds, dtype=bool))
     if bad.any():
+        if isinstance(value, list | tuple):
+            raise ConfigError(key, list(value), allowed)
         values = np.broadcast_to(np.asarray(value, dtype=object), bad.shape)
         raise ConfigError(key, values[bad][0], allowed)
 
@@ -78,11 +82,16 @@ def build(component: type, values: Mapping[str, Any]) -> Any:
 def check_type(key: str, value: Any, hint: Any) -> Any:
     """Return `value` as its annotation wants it (1e3 is an int where an int is wanted); raise ConfigError if it is not."""
     per_run = PER_RUN in getattr(hint, "__metadata__", ())
-    options = set(typing.get_args(hint.__origin__ if per_run else hint) or (hint,))
+    options = set(typing.get_args(hint.__origin__) if per_run else alternatives(hint))
     for option in [o for o in options if typing.get_origin(o) is Annotated]:  # Optional[PerRun...]
         per_run, options = True, (options - {option}) | set(typing.get_args(option.__origin__))
     if value is None and type(None) in options:
         return None
+    null = " or null" if type(None) in options else ""
+    for option in [o for o in options if typing.get_origin(o) is tuple]:
+        if isinstance(value, list | tuple):
+            return tuple(check_type(key, item, typing.get_args(option)[0]) for item in value)
+        raise ConfigError(key, value, f"must be a list{null}")
     wanted = next(kind for kind in (bool, int, float, str) if kind in options)
     if isinstance(value, np.ndarray):
         if per_run and wanted in (int, float) and value.dtype.kind in "if":
@@ -98,17 +107,28 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
     elif type(value) is wanted:
         return value
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a word"}
-    null = " or null" if type(None) in options else ""
     raise ConfigError(key, value, f"must be {names[wanted]}{null}")
+
+
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """int | None -> int, None; any other annotation is its own only alternative."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+
+
+@contextmanager
+def keys_under(prefix: str) -> Iterator[None]:
+    """Write out the keys of a ConfigError raised inside in full: those of component `prefix`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(prefix) from None
 
 
 def build_component(name: str, values: Mapping[str, Any]) -> Any:
     """The component that conf/`name`/ describes: its class is `_target_`, its numbers are the other keys."""
     numbers = {key: value for key, value in values.items() if key != "_target_"}
-    try:
+    with keys_under(name):
         return build(get_class(values["_target_"]), numbers)
-    except ConfigError as error:
-        raise error.under(name) from None
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -154,18 +174,19 @@ class RefuseBadConfig(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with one line of explanation if the configuration cannot be run."""
-        from lnt.experiment import Experiment
+        from lnt.compose import experiment_from
         from lnt.plan import outlook
         from lnt.results import RunDirectory
 
         try:
-            experiment = Experiment.from_config(to_plain(config, config.hydra.runtime.choices))
+            plain = to_plain(config, config.hydra.runtime.choices)
+            experiment = experiment_from(plain)
             if config.dry_run:
                 print(outlook([experiment], 1))
                 sys.exit(0)
             directory = Path(config.hydra.run.dir)
             check_writable(directory)
-            RunDirectory(directory).check_free()
+            RunDirectory(directory).check_free(plain)
         except Exception as error:
             # Hydra would turn it into a warning and train all the same; SystemExit passes.
             sys.exit(f"error: {explain(error)}")

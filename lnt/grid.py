@@ -12,6 +12,7 @@ from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, Sweep, Transformer
 from hydra.utils import get_class
 
+from lnt.compose import experiment_from
 from lnt.config import COMPONENTS, PER_RUN, ConfigError, require
 from lnt.experiment import Experiment, Settings
 from lnt.seeding import Seeds
@@ -99,7 +100,7 @@ def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experime
     for combination in itertools.product(*(axis.points for axis in shared)):
         chosen = [value for point in combination for value in point]
         names = [key for axis in shared for key in axis.keys]
-        yield Experiment.from_config(with_values(config, names + keys, chosen + arrays), runs)
+        yield experiment_from(with_values(config, names + keys, chosen + arrays), runs)
 
 
 def _numeric(axis: Axis) -> bool:

@@ -1,24 +1,44 @@
-"""The one loop around both engines: advance to the next recorded step, look, measure, record."""
+"""The one loop around all engines: advance to the next recorded step, look, measure, record."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from lnt.autograd import AutogradEngine
+from lnt.checkpoint import Checkpoint
+from lnt.engine import Engine
 from lnt.experiment import Experiment
-from lnt.metrics import METRICS, measure
-from lnt.problem import Problem
+from lnt.metrics import METRICS, Truth, measure
 from lnt.progress import Progress, StepCount
 from lnt.snapshot import Snapshot
-from lnt.span import SpanEngine
+from lnt.strategies import Knowns, Strategy
+from lnt.workers import threads
 
-LOSS, CRITERION = METRICS.index("train_loss"), METRICS.index("stopping_criterion")
+LOSS, ERROR, CRITERION = (METRICS.index(name) for name in ("train_loss", "test_error", "stopping_criterion"))
 BLOCK = 50  # steps between two signs of life
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is kept of R networks at one step: per-sample losses against observed labels, and weights."""
+
+    losses: Tensor  # [R, n]
+    parameters: Mapping[str, Tensor]  # [R, ..] each
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of runs on images beside their metrics: the samples and, twice, the networks."""
+
+    labels: Tensor  # [R, n] true classes
+    observed: Tensor  # [R, n] at the end
+    best: Seen  # at the first recorded step with the lowest test error
+    last: Seen
 
 
 @dataclass(frozen=True)
@@ -29,69 +49,141 @@ class Curves:
     values: np.ndarray  # [T, M, R]
     chosen: np.ndarray  # [R] index of the recorded step whose network the strategy returns
     seconds: np.ndarray  # [R] wall time, shared evenly by the runs of a chunk
+    kept: Kept | None = None
 
 
-def recorded_steps(total: int, recordings: int) -> np.ndarray:
-    """About `recordings` steps from 0 to `total`: all of the first ones, then evenly in log(step), always the last."""
-    if recordings == 1:
-        return np.array([total])
-    return np.unique(np.r_[0, np.rint(np.geomspace(total, 1, recordings - 1))]).astype(int)
-
-
-def train(experiment: Experiment) -> Curves:
+def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
     """Train all runs of the experiment, chunk by chunk."""
     with Progress(total=experiment.runs * experiment.total_steps()) as progress:
-        parts = [train_chunk(chunk, progress) for chunk in experiment.chunks()]
-    joined = (np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds"))
-    return Curves(parts[0].steps, *joined)
+        parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
+    values, chosen, seconds = (
+        np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds")
+    )
+    return Curves(parts[0].steps, values, chosen, seconds, parts[0].kept if len(parts) == 1 else None)
 
 
-def train_chunk(chunk: Experiment, progress: StepCount) -> Curves:
-    """Train runs that fit into memory together, under their strategy."""
+def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
+    """Train runs that fit into memory together, under their strategy; go on from their checkpoint if there is one."""
     start = time.perf_counter()
-    steps = recorded_steps(chunk.total_steps(), chunk.settings.recordings)
-    problem, strategy, known = chunk.sample(), chunk.strategy, chunk.knowns()
-    engines = [chunk.start(problem)] + [chunk.start(chunk.sample(peer)) for peer in range(1, strategy.networks)]
-    for engine in engines:
-        strategy.begin(engine, known)
-    acts = {int(step): partial(strategy.act, engines, known) for step in strategy.acts_at(int(steps[-1]), known)}
-    values = record(engines, problem, steps, progress, acts, strategy.criterion)
-    chosen = strategy.choose(values[:, CRITERION])
-    return Curves(steps, values, chosen, np.full(chunk.runs, (time.perf_counter() - start) / chunk.runs))
+    with threads(chunk.cores()):
+        training = Training.of(chunk)
+        if checkpoint is not None and (state := checkpoint.load(chunk)) is not None:
+            training.load(state)
+            progress.update(training.step * chunk.runs)
+        training.run(progress, None if checkpoint is None else partial(checkpoint.save, chunk))
+        return training.curves(time.perf_counter() - start)
 
 
-def record(
-    engines: Sequence[SpanEngine | AutogradEngine],
-    problem: Problem,
-    steps: np.ndarray,
-    progress: StepCount,
-    acts: Mapping[int, Callable[[], None]] = MappingProxyType({}),
-    criterion: Callable[[Snapshot, Snapshot | None], Tensor | None] = lambda now, before: None,
-) -> np.ndarray:
-    """Train from step 0 to the last of `steps`, [T], and measure the first engine at each of them: [T, M, R].
+class Training:
+    """R runs in training, from step 0 or from a saved state to the end, with all that has been measured so far.
 
-    After the steps that `acts` names, what it names is done.
+    The first engine is measured at each recorded step; a strategy may train further ones and acts on all.
     """
-    first, runs = engines[0], len(problem.labels)
-    values = np.full((len(steps), len(METRICS), runs), np.nan)
-    alive, before = np.ones(runs, bool), None
-    stops = np.union1d(list(acts), steps).astype(int)
-    for step in stops[stops <= steps[-1]]:
-        while first.step < step:
-            block = min(BLOCK, int(step) - first.step)
-            for engine in engines:
-                engine.advance(block)
-            progress.update(block * runs)
-        for row in np.flatnonzero(steps == step):
-            now = first.snapshot()
-            measured = measure(now, problem).cpu().numpy()
-            if (watched := criterion(now, before)) is not None:
-                measured[CRITERION] = watched.cpu().numpy()
-            alive &= np.isfinite(measured[LOSS])
-            values[row], before = np.where(alive, measured, np.nan), now
-        if not alive.any():
-            progress.update(int(steps[-1] - step) * runs)
-            break
-        if step in acts:
-            acts[step]()
-    return values
+
+    def __init__(self, engines: Sequence[Engine], problem: Truth, steps: np.ndarray, strategy: Strategy, known: Knowns) -> None:
+        self.engines, self.problem, self.steps, self.strategy, self.known = engines, problem, steps, strategy, known
+        self.runs = len(problem.labels)
+        self.values = np.full((len(steps), len(METRICS), self.runs), np.nan)
+        self.alive = np.ones(self.runs, bool)
+        self.before: Tensor | None = None  # predictions at the recorded step before
+        self.best: Seen | None = None
+        self.last: Snapshot | None = None
+        self.rows = 0  # recorded steps so far
+        self.acted = 0  # the last step at which the strategy has acted
+
+    @classmethod
+    def of(cls, chunk: Experiment) -> "Training":
+        """The runs of an experiment at step 0."""
+        strategy, known, problem = chunk.strategy, chunk.knowns(), chunk.sample()
+        peers = [chunk.sample(peer) for peer in range(1, strategy.networks)]
+        engines = [chunk.start(sampled) for sampled in (problem, *peers)]
+        for engine in engines:
+            strategy.begin(engine, known)
+        return cls(engines, problem, chunk.recorded_steps(), strategy, known)
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.engines[0].step
+
+    def run(self, progress: StepCount, save: Callable[[Callable[[], Mapping]], None] | None = None) -> None:
+        """Train to the last recorded step; `save` is offered the state now and then."""
+        acts = self.strategy.acts_at(int(self.steps[-1]), self.known)
+        stops = np.union1d(acts, self.steps).astype(int)
+        for stop in stops[(stops >= self.step) & (stops <= self.steps[-1])]:
+            while self.step < stop:
+                block = min(BLOCK, int(stop) - self.step)
+                for engine in self.engines:
+                    engine.advance(block)
+                progress.update(block * self.runs)
+                if save is not None and self.step < stop:
+                    save(self.state)
+            if stop in self.steps[self.rows :]:
+                self._record()
+            if not self.alive.any():
+                progress.update(int(self.steps[-1] - stop) * self.runs)
+                break
+            if stop in acts and stop > self.acted:
+                self.strategy.act(self.engines, self.known)
+                self.acted = int(stop)
+            if save is not None and stop < self.steps[-1]:
+                save(self.state)
+
+    def _record(self) -> None:
+        """Look and measure."""
+        now = self.last = self.engines[0].snapshot()
+        measured = measure(now, self.problem).cpu().numpy()
+        if (watched := self.strategy.criterion(now, self.before)) is not None:
+            measured[CRITERION] = watched.cpu().numpy()
+        self.alive &= np.isfinite(measured[LOSS])
+        lowest = np.nanmin(self.values[: self.rows, ERROR], 0, initial=np.inf)
+        better = self.alive & (measured[ERROR] < lowest)
+        self.values[self.rows], self.before = np.where(self.alive, measured, np.nan), now.predicted
+        if now.parameters is not None:
+            self.best = updated(self.best, Seen(now.losses, now.parameters), torch.as_tensor(better))
+        self.rows += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from: tensors and numbers."""
+        best = self.best
+        return {
+            "engines": [engine.state() for engine in self.engines],
+            "values": torch.as_tensor(self.values),
+            "alive": torch.as_tensor(self.alive),
+            "before": self.before,
+            "best": None if best is None else {"losses": best.losses, "parameters": dict(best.parameters)},
+            "rows": self.rows,
+            "acted": self.acted,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for engine, saved in zip(self.engines, state["engines"], strict=True):
+            engine.load(saved)
+        device = self.problem.labels.device
+        self.values, self.alive = state["values"].numpy(), state["alive"].numpy()
+        self.before = None if state["before"] is None else state["before"].to(device)
+        self.rows, self.acted = state["rows"], state["acted"]
+        if (best := state["best"]) is not None:
+            self.best = Seen(best["losses"].to(device), {name: value.to(device) for name, value in best["parameters"].items()})
+
+    def curves(self, seconds: float) -> Curves:
+        """What was measured, once training has ended."""
+        chosen, last = self.strategy.choose(self.values[:, CRITERION]), self.last
+        each = np.full(self.runs, seconds / self.runs)
+        kept = None
+        if last is not None and last.parameters is not None and self.best is not None:
+            kept = Kept(self.problem.labels, last.observed, self.best, Seen(last.losses, last.parameters))
+        return Curves(self.steps, self.values, chosen, each, kept)
+
+
+def updated(best: Seen | None, now: Seen, better: Tensor) -> Seen:
+    """`now` in the runs [R] where it is better, `best` in the others; a copy, since `now` is a view of live networks."""
+    if best is None:
+        return Seen(now.losses.clone(), {name: value.clone() for name, value in now.parameters.items()})
+    if bool(better.any()):
+        better = better.to(now.losses.device)
+        best.losses[better] = now.losses[better]
+        for name, value in best.parameters.items():
+            value[better] = now.parameters[name][better]
+    return best

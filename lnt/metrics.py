@@ -1,12 +1,12 @@
 """What is measured at every recorded step. A value that does not exist (no mislabelled sample, say) is NaN."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lnt.coefficients import Coefficients
-from lnt.problem import Problem
 from lnt.snapshot import Snapshot
 
 METRICS = (
@@ -42,7 +42,26 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0).sum(1) / mask.sum(1)
 
 
-def measure(snapshot: Snapshot, problem: Problem) -> Tensor:
+class Truth(Protocol):
+    """What predictions are held against."""
+
+    @property
+    def labels(self) -> Tensor:
+        """True training labels, [R, n]."""
+        ...
+
+    @property
+    def test_labels(self) -> Tensor:
+        """True test labels, [R, N]."""
+        ...
+
+    @property
+    def test_observed(self) -> Tensor | None:
+        """Test labels drawn with the training noise, [R, N]."""
+        ...
+
+
+def measure(snapshot: Snapshot, problem: Truth) -> Tensor:
     """The METRICS of R runs, [M, R]."""
     clean = snapshot.observed == problem.labels
     fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
@@ -55,7 +74,6 @@ def measure(snapshot: Snapshot, problem: Problem) -> Tensor:
         "clean_accuracy": mean_over(fitted, clean),
         "noisy_accuracy": mean_over(fitted, ~clean),
         "test_error": wrong.mean(1, dtype=fitted.dtype),
-        "test_error_observed": (wrong != problem.test_flipped).mean(1, dtype=fitted.dtype),
         "selection_precision": mean_over(clean.to(fitted.dtype), small),
         "selection_recall": mean_over(small.to(fitted.dtype), clean),
         "selection_auc": separation(snapshot.losses, clean),
@@ -64,6 +82,8 @@ def measure(snapshot: Snapshot, problem: Problem) -> Tensor:
         "kept_precision": mean_over(clean.to(fitted.dtype), kept),
         "kept_recall": mean_over(kept.to(fitted.dtype), clean),
     }
+    if problem.test_observed is not None:
+        values["test_error_observed"] = (snapshot.test_predicted != problem.test_observed).mean(1, dtype=fitted.dtype)
     if snapshot.coefficients is not None:
         values |= measure_coefficients(snapshot.coefficients, snapshot.observed, clean)
     missing = torch.full_like(values["train_loss"], torch.nan)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from lnt.config import flatten, require, to_plain
 from lnt.experiment import Experiment
 from lnt.grid import Axis, axes_of, expand
-from lnt.workers import workers_for
+from lnt.imaging import ImageExperiment
 
 MOST_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side
 
@@ -53,7 +53,7 @@ def _listed(value: Any) -> Any:
 def plan(grids: Sequence[Sequence[str]], config: DictConfig, loader: ConfigLoader, runs_per_job: int | str) -> Plan:
     """Turn the override lines of one or several grids into a plan: the union of what each of them spans."""
     found = Plan(tuple(group for overrides in grids for group in _groups(overrides, config, loader)), 1)
-    return Plan(found.groups, _runs_per_job(runs_per_job, sum(b.runs for b in found.batches()), config))
+    return Plan(found.groups, _runs_per_job(runs_per_job, found.batches(), config))
 
 
 def _groups(
@@ -102,10 +102,13 @@ def _encode(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _runs_per_job(wanted: int | str, total: int, config: DictConfig) -> int:
+def _runs_per_job(wanted: int | str, batches: Sequence[Experiment], config: DictConfig) -> int:
+    """All runs in one job on this machine; for other launchers one run on images, or so many that 32 jobs do."""
     if wanted == "auto":
-        alone = str(config.hydra.launcher._target_).endswith("BasicLauncher")
-        return total if alone else -(-total // MOST_JOBS)
+        total = sum(batch.runs for batch in batches)
+        if str(config.hydra.launcher._target_).endswith("BasicLauncher"):
+            return total
+        return 1 if any(isinstance(batch, ImageExperiment) for batch in batches) else -(-total // MOST_JOBS)
     require(isinstance(wanted, int) and wanted >= 1, "hydra.sweeper.runs_per_job", wanted, "must be auto or at least 1")
     return int(wanted)
 
@@ -115,12 +118,10 @@ def outlook(batches: Sequence[Experiment], runs_per_job: int) -> str:
     total, seconds = sum(batch.runs for batch in batches), 0.0
     lines = []
     for batch in batches:
-        workers = workers_for(batch.like().device)
-        needed = min(batch.runs, workers * batch.runs_at_once(workers)) * batch.bytes_per_run()[1]
-        takes = batch.estimated_seconds(workers)
+        takes = batch.estimated_seconds()
         seconds += takes
-        shape = f"n = {batch.data.n_train}, m = {batch.model.width}, {batch.total_steps()} steps, {batch.settings.engine}"
         kind = " ".join(f"{key}={value}" for key, value in batch.choices.items())
-        lines.append(f"{batch.runs:8d} runs  {shape}  {kind}  about {needed / 2**20:.0f} MiB, {takes:.1f} s")
+        mebibytes = batch.bytes_at_once() / 2**20
+        lines.append(f"{batch.runs:8d} runs  {batch.shape()}  {kind}  about {mebibytes:.0f} MiB, {takes:.1f} s")
     lines.append(f"{total} runs in {-(-total // runs_per_job)} jobs of at most {runs_per_job}, about {seconds:.1f} s in all")
     return "\n".join(lines)

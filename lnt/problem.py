@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lnt.data import SignalNoise
 from lnt.models import TwoLayerCNN
-from lnt.noise import LabelNoise, ObservedLabels
+from lnt.noise import LabelNoise, ObservedLabels, Samples
 from lnt.seeding import Seeds, draw_per_run
 
 
@@ -30,7 +30,7 @@ class Problem:
     test_signals: Tensor  # [U, N, S] one-hot: the signal patch of each test sample
     test_index: np.ndarray  # [R]: the row of both for each run
     test_labels: Tensor  # [R, N] true test labels
-    test_flipped: Tensor  # [R, N] bool: where a test label drawn with the training noise is not the true one
+    test_observed: Tensor | None  # [R, N] test labels drawn with the training noise
     noise_std: Tensor  # [R]
     axes: int  # V
     orthogonal_noise: bool
@@ -99,20 +99,26 @@ def sample(
     signal[..., : data.axes] = per_run(data.norm())[:, None, None] * data.signals()
     init_std = tensor(per_run(model.initial_std(dim)))
     true, test_labels = label_of[kinds], label_of[test_kinds]
-    flip_rate = noise.flip_rate(test_labels[test_index])
+    noise_seeds = per_run(seeds.noise)
+    test_observed = noise.observe(Samples(as_class(test_labels)[test_index]), uniforms[test_index])
     return Problem(
         patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
         signal_index=torch.as_tensor(kinds, dtype=torch.int64, device=like.device),
         labels=tensor(true),
-        observed=ObservedLabels(noise, true, per_run(seeds.noise), like),
+        observed=ObservedLabels(noise, Samples(as_class(true)), noise_seeds, lambda classes: tensor(1 - 2 * classes)),
         filters=tensor(filters)[initial] * init_std[:, None, None],
         bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
         test_patches=tensor(test_patches),
         test_signals=tensor(np.eye(len(label_of))[test_kinds]),
         test_index=test_index,
         test_labels=tensor(test_labels)[test_index],
-        test_flipped=torch.tensor(uniforms[test_index] < flip_rate, device=like.device),
+        test_observed=tensor(1 - 2 * test_observed),
         noise_std=std,
         axes=data.axes,
         orthogonal_noise=data.orthogonal_noise,
     )
+
+
+def as_class(labels: np.ndarray) -> np.ndarray:
+    """Class 0 for the label +1, class 1 for -1."""
+    return (labels < 0).astype(np.int8)

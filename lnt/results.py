@@ -1,6 +1,7 @@
 """Results on disk: two tables, written atomically, with all that is needed to know where they come from."""
 
 import json
+import os
 import platform
 import secrets
 import subprocess
@@ -10,22 +11,36 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 import pyarrow as pa
 import torch
 import yaml
 from pyarrow import parquet as pq
 
-from lnt.config import require
-from lnt.experiment import Experiment
+from lnt.config import flatten, require
+from lnt.experiment import HOW, Experiment
 from lnt.files import write_atomically
-from lnt.loop import LOSS, Curves
+from lnt.loop import LOSS, Curves, Kept
 from lnt.metrics import METRICS
 
-Tables = tuple[pa.Table, pa.Table]  # of runs, of curves
+SAMPLES = pa.schema(  # of runs on images: a row for each training sample
+    {"run_id": pa.string(), "index": pa.int32(), "true": pa.int16(), "observed": pa.int16()}
+    | {"loss_best": pa.float32(), "loss_last": pa.float32()}
+)
+
+
+class Tables(NamedTuple):
+    """Results of some runs."""
+
+    runs: pa.Table
+    curves: pa.Table
+    samples: pa.Table
+
+
 STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
 TYPES = {"b": "boolean", "i": "Int64", "f": "float64", "O": "float64", "U": "str"}  # O: None, a number that is not given
 OUTCOMES = {
@@ -40,6 +55,7 @@ OUTCOMES = {
     "stage1_step": "Int64",
     "stage2_step": "Int64",
     "step_size": "float64",
+    "realised_transition": "str",  # P(observed | true) among the training samples of a run on images, as JSON
     "wall_seconds": "float64",
 }
 PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
@@ -59,7 +75,9 @@ def runs_schema(experiments: Sequence[Experiment]) -> pa.Schema:
     """The schema of a table that holds the runs of all these experiments, whatever their components are."""
     types = {"run_id": "str"}
     for experiment in experiments:
-        types |= {key: TYPES[np.asarray(value).dtype.kind] for key, value in experiment.columns().items()}
+        for key, value in experiment.columns().items():
+            if value is not None or key not in types:
+                types[key] = TYPES[np.asarray(value).dtype.kind]
     return schema_of({**types, **OUTCOMES})
 
 
@@ -85,14 +103,49 @@ def tables(experiment: Experiment, curves: Curves, schema: pa.Schema) -> Tables:
         "step": np.tile(curves.steps, count),
         **dict(zip(METRICS, curves.values.transpose(1, 2, 0).reshape(metrics, count * times), strict=True)),
     }
-    return runs, _table(columns, count * times, CURVES).filter(np.isfinite(columns["train_loss"]))
+    recorded = _table(columns, count * times, CURVES).filter(np.isfinite(columns["train_loss"]))
+    return Tables(runs, recorded, SAMPLES.empty_table() if curves.kept is None else samples(experiment, curves.kept))
+
+
+def samples(experiment: Experiment, kept: Kept) -> pa.Table:
+    """Training samples, run by run: position in the files, true and observed class number, losses at both networks kept."""
+    count, n = kept.labels.shape
+    numbers = np.array(experiment.classes().numbers)
+    columns = {
+        "run_id": np.repeat(experiment.run_ids(), n),
+        "index": experiment.positions().ravel(),
+        "true": numbers[kept.labels.cpu().numpy().ravel()],
+        "observed": numbers[kept.observed.cpu().numpy().ravel()],
+        "loss_best": kept.best.losses.cpu().numpy().ravel(),
+        "loss_last": kept.last.losses.cpu().numpy().ravel(),
+    }
+    return _table(columns, count * n, SAMPLES)
+
+
+def realised_transition(kept: Kept, classes: int) -> list[str]:
+    """Shares of the observed classes (columns) among the training samples of each true one (rows), for each run."""
+    counts = np.zeros((len(kept.labels), classes, classes))
+    runs = np.arange(len(kept.labels))[:, None]
+    np.add.at(counts, (runs, kept.labels.cpu().numpy(), kept.observed.cpu().numpy()), 1)
+    return [json.dumps(np.round(matrix / matrix.sum(1, keepdims=True), 6).tolist()) for matrix in counts]
+
+
+def save_networks(folder: Path, experiment: Experiment, kept: Kept) -> None:
+    """For each run a file of the weights of its two networks kept: at the lowest test error, and the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for r, run_id in enumerate(experiment.run_ids()):
+        networks = {
+            name: {key: value[r].cpu().clone() for key, value in seen.parameters.items()}
+            for name, seen in (("best", kept.best), ("last", kept.last))
+        }
+        write_atomically(folder / f"{run_id}.pt", partial(torch.save, networks))
 
 
 def failed_tables(experiment: Experiment, error: BaseException, schema: pa.Schema) -> Tables:
     """The row of a run that raised; it has no curve."""
     failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     runs = _table({"run_id": experiment.run_ids(), **experiment.columns(), **failure}, experiment.runs, schema)
-    return runs, CURVES.empty_table()
+    return Tables(runs, CURVES.empty_table(), SAMPLES.empty_table())
 
 
 def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
@@ -114,6 +167,7 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
         "stage1_step": _first_step(curves, "clean_accuracy"),
         "stage2_step": _first_step(curves, "noisy_accuracy"),
         "step_size": experiment.step_size(),
+        "realised_transition": curves.kept and realised_transition(curves.kept, experiment.classes().count),
         "wall_seconds": curves.seconds,
     }
 
@@ -136,43 +190,63 @@ class RunDirectory:
         self.path = path
         self.runs = path / "runs.parquet"
         self.curves = path / "curves.parquet"
+        self.samples = path / "samples.parquet"
+        self.networks = path / "networks"
         self.config = path / "config.yaml"
         self.provenance = path / "provenance.json"
         self.status = path / "status.json"
 
     @classmethod
-    def claim(cls, path: Path) -> "RunDirectory":
-        """Take `path` for a new run; raises ConfigError if a run has it already."""
+    def claim(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":
+        """Take `path` for a run, new or broken off; raises ConfigError if another run has it, or this one is complete."""
         directory = cls(path)
-        directory.check_free()
+        directory.check_free(config)
         path.mkdir(parents=True, exist_ok=True)
-        directory.status.open("x").close()  # of two processes that come this far, one fails here
+        if not directory.status.exists():
+            directory.status.open("x").close()  # of two processes that come this far, one fails here
+        directory.say("running")
         return directory
 
-    def check_free(self) -> None:
-        """Raise ConfigError if a run has this directory already."""
-        require(not self.status.exists(), "output directory", self.path, "holds a run already; choose another or leave it out")
+    def check_free(self, config: Mapping[str, Any]) -> None:
+        """Raise ConfigError unless a run with this configuration may start here, or go on."""
+        if not self.status.exists():
+            return
+        taken = "holds a run already; choose another or leave it out"
+        require(self.status.stat().st_size and not self.runs.exists(), "output directory", self.path, taken)
+        found = json.loads(self.status.read_text())
+        here = found.get("host") == platform.node() and psutil.pid_exists(found.get("pid", -1))
+        require(found["state"] != "running" or not here, "output directory", self.path, "holds a run that is in training")
+        before = dict(flatten(yaml.safe_load(self.config.read_text()))) if self.config.exists() else {}
+        now = dict(flatten(config))
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in HOW]
+        shown = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing[:3])
+        require(not differing, "output directory", self.path, f"holds a run of another configuration ({shown}); choose another")
 
     def say(self, state: str, **more: object) -> None:
-        """Replace status.json: running, completed, interrupted or failed, and since when."""
-        write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **more})))
+        """Replace status.json: running, completed, interrupted or failed, since when, and who said so."""
+        who = {"host": platform.node(), "pid": os.getpid()}
+        write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **who, **more})))
 
     def describe(self, config: dict[str, Any], device: torch.device) -> None:
         """Write the resolved configuration and where results come from."""
         write_atomically(self.config, lambda file: file.write_text(yaml.safe_dump(config, sort_keys=False)))
         write_atomically(self.provenance, lambda file: file.write_text(_json(provenance(device))))
 
-    def save(self, runs: pa.Table, curves: pa.Table) -> None:
-        """Write both tables; runs last, so that a row always has its curve."""
-        write_atomically(self.curves, partial(pq.write_table, curves))
-        write_atomically(self.runs, partial(pq.write_table, runs))
+    def save(self, tables: Tables) -> None:
+        """Write the tables; runs last, so that a row always has its curve."""
+        for target, table in self._targets(tables):
+            write_atomically(target, partial(pq.write_table, table))
 
-    def save_part(self, runs: pa.Table, curves: pa.Table) -> None:
-        """Add a part to both tables, which are then directories of parts; pandas reads these like files."""
+    def save_part(self, tables: Tables) -> None:
+        """Add a part to each of the tables, which are then directories of parts; pandas reads these like files."""
         name = f"{secrets.token_hex(8)}.parquet"
-        for target, table in ((self.curves, curves), (self.runs, runs)):
+        for target, table in self._targets(tables):
             target.mkdir(parents=True, exist_ok=True)
             write_atomically(target / name, partial(pq.write_table, table))
+
+    def _targets(self, tables: Tables) -> list[tuple[Path, pa.Table]]:
+        samples = [(self.samples, tables.samples)] if len(tables.samples) else []
+        return [*samples, (self.curves, tables.curves), (self.runs, tables.runs)]
 
 
 def provenance(device: torch.device) -> dict[str, Any]:

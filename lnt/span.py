@@ -6,6 +6,9 @@ G = X X^T.
 One step costs P K^2 multiply-adds whatever the dimension d is, and R runs take it as one batched matrix product.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +28,8 @@ TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}  # products that are used whil
 class SpanEngine:
     """Trains R runs side by side without any vector of size d.
 
-    `step_size`, `momentum`, `weight_decay` are [R]; `batches` is None for full-batch descent.
+    `step_size`, `momentum`, `weight_decay` are [R]; `batches` is None for full-batch descent; `factor(step)` multiplies the
+    step sizes, the same for all runs.
     """
 
     def __init__(
@@ -36,8 +40,9 @@ class SpanEngine:
         momentum: Tensor,
         weight_decay: Tensor,
         batches: MiniBatches | None = None,
+        factor: Callable[[int], float] = lambda step: 1.0,
     ) -> None:
-        self.problem, self.power, self.batches, self.step = problem, power, batches, 0
+        self.problem, self.power, self.batches, self.factor, self.step = problem, power, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n = problem.labels.shape[1]
         self.patches = pad(problem.patches, (0, 0, 0, -problem.patches.shape[1] % ALIGNED))  # X [R, K, D]
@@ -54,6 +59,7 @@ class SpanEngine:
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
         moving = self._has_decay or self._has_momentum
         self._velocities = [torch.zeros_like(state) for state in self._states()] if moving else []
+        self._factor_before = factor(0)
         span, _, *bias = self._velocities or self._states()
         self._moved = (span, bias[0] if bias else None)  # what a gradient is added to
         if self._fused:
@@ -62,10 +68,12 @@ class SpanEngine:
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
-        rate = self.weights * (self.step_size / self.n)[:, None]
+        full_rate = self.weights * (self.step_size / self.n)[:, None]
         for _ in range(steps):
+            factor = self.factor(self.step)
+            rate = full_rate if factor == 1 else full_rate * factor
             if self._velocities:
-                self._step_with_memory(rate)
+                self._step_with_memory(rate, factor)
             else:
                 self._descend(rate)
             self.step += 1
@@ -74,13 +82,18 @@ class SpanEngine:
         """All that descent changes: C, a and the biases."""
         return [self.span, self.decay] + ([] if self.bias is None else [self.bias])
 
-    def _step_with_memory(self, rate: Tensor) -> None:
-        """v <- momentum v - eta (grad + weight_decay w);  w <- w + v, for C, a and b alike."""
+    def _step_with_memory(self, rate: Tensor, factor: float) -> None:
+        """V <- momentum V eta / eta' - eta (grad + weight_decay w);  w <- w + V, for C, a and b alike.
+
+        With eta' the step size before, that is PyTorch's v <- momentum v + grad + weight_decay w;  w <- w - eta v, V = -eta v.
+        """
         states, velocities = self._states(), self._velocities
+        momentum = self.momentum * (factor / self._factor_before)
+        self._factor_before = factor
         for state, velocity in zip(states, velocities, strict=True):
             shape = (-1, *[1] * (state.ndim - 1))
-            velocity *= self.momentum.view(shape)
-            velocity -= (self.step_size * self.weight_decay).view(shape) * state
+            velocity *= momentum.view(shape)
+            velocity -= (factor * self.step_size * self.weight_decay).view(shape) * state
         self._descend(rate)
         for state, velocity in zip(states, velocities, strict=True):
             state += velocity
@@ -136,6 +149,17 @@ class SpanEngine:
             self.bias[runs] = self.problem.bias[runs]
         for velocity in self._velocities:
             velocity[runs] = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from."""
+        tensors = [*self._states(), *self._velocities, self.weights]
+        return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step, self._factor_before = state["step"], state["factor_before"]
+        for tensor, saved in zip([*self._states(), *self._velocities, self.weights], state["tensors"], strict=True):
+            tensor.copy_(saved)
 
     def losses(self) -> Tensor:
         """log(1 + exp(-y~ f)) of the training samples, [R, n]."""

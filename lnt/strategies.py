@@ -8,32 +8,17 @@ the strategy would have returned.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lnt.config import PerRunFloat, require, require_one_of
+from lnt.engine import Engine
 from lnt.seeding import draw_per_run, generator
 from lnt.snapshot import Snapshot
 
 LOG2 = math.log(2)  # the loss at f = 0: below it a sample is predicted as labelled
-
-
-class Engine(Protocol):
-    """What a strategy sees of R runs in training."""
-
-    step: int
-    weights: Tensor  # [R, n], mean 1 over the samples
-
-    def losses(self) -> Tensor:
-        """Training losses [R, n]."""
-        ...
-
-    def restart(self, runs: Tensor) -> None:
-        """Put the filters of the runs [R] (bool) back to where they started."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,8 +48,8 @@ class Strategy:
     def act(self, engines: Sequence[Engine], known: Knowns) -> None:
         """Set weights, given the losses."""
 
-    def criterion(self, now: Snapshot, before: Snapshot | None) -> Tensor | None:
-        """What early stopping looks at, [R], at a recorded step; `before` is the recorded step before it."""
+    def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
+        """What early stopping looks at, [R], at a recorded step; `before` are the predictions at the recorded step before."""
         return None
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
@@ -112,12 +97,12 @@ class EarlyStopping(Strategy):
             trained = torch.as_tensor(orders[index] >= count, device=engine.weights.device)
             engine.weights.copy_(normalised(trained))
 
-    def criterion(self, now: Snapshot, before: Snapshot | None) -> Tensor | None:
+    def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
         """Error on held-out observed labels, or share of predictions that changed (all, at step 0)."""
         if self.rule == "holdout":
             wrong = (now.predicted != now.observed) & (now.weights == 0)
             return wrong.sum(1) / (now.weights == 0).sum(1)
-        changed = torch.ones_like(now.losses) if before is None else (now.predicted != before.predicted).to(now.losses)
+        changed = torch.ones_like(now.losses) if before is None else (now.predicted != before).to(now.losses)
         return changed.mean(1)
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
@@ -162,7 +147,8 @@ class SmallLoss(Strategy):
             require(self.step < total, "step", self.step, f"selects at step {self.step}, but training has {total} steps")
             return
         last = float(np.max(self.t1 * known.t1))
-        require(np.isfinite(last), "t1", self.t1, "Stage I has a predicted length for gradient descent only; give step instead")
+        unknown = "Stage I has a predicted length for gradient descent on signal-noise data only; give step instead"
+        require(np.isfinite(last), "t1", self.t1, unknown)
         require(last < total, "t1", self.t1, f"selects at step {last:.6g}, but training has {total} steps")
 
     def acts_at(self, total: int, known: Knowns) -> np.ndarray:

@@ -26,17 +26,19 @@ import yaml
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from lnt.checkpoint import Checkpoint
 from lnt.config import check_writable, flatten, require
 from lnt.experiment import Experiment
 from lnt.files import parts_of, write_atomically
 from lnt.loop import train_chunk
 from lnt.plan import Plan, outlook
 from lnt.progress import Progress, StepCount
-from lnt.results import RunDirectory, Tables, failed_tables, runs_schema, tables
-from lnt.workers import spread, workers_for
+from lnt.results import RunDirectory, Tables, failed_tables, runs_schema, save_networks, tables
+from lnt.workers import spread
 
 log = logging.getLogger(__name__)
 NO_OUTCOMES = pd.DataFrame({"run_id": [], "status": []}, dtype="str")
+Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
 SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its time
 
 
@@ -111,16 +113,15 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     batches = found.batches()
     todo = [batch for _, batch in missing_of_job(path, batches, found.runs_per_job, job)]
     total = sum(batch.runs for batch in todo)
-    device = batches[0].like().device
-    directory.describe({"sweep": str(path), "job": job}, device)
+    directory.describe({"sweep": str(path), "job": job}, batches[0].like().device)
     parts = Parts(directory, total)
-    train = partial(train_or_fail, schema=runs_schema(batches))
-    workers = workers_for(device)
-    chunks = itertools.chain.from_iterable(batch.by_test_set().chunks(workers) for batch in todo)
+    work = partial(train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), directory=directory)
     try:
         with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
-            for tables_of_chunk in spread(train, chunks, workers, progress):
-                parts.add(tables_of_chunk)
+            for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
+                chunks = itertools.chain.from_iterable(batch.by_test_set().chunks(workers) for batch in group)
+                for done in spread(work, chunks, workers, progress):
+                    parts.add(done)
         parts.flush()
         directory.say("completed", runs=total)
     except KeyboardInterrupt:
@@ -134,19 +135,24 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
         raise
 
 
-def train_or_fail(chunk: Experiment, progress: StepCount, schema: pa.Schema) -> list[Tables]:
-    """Tables of a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
+def train_or_fail(
+    chunk: Experiment, progress: StepCount, schema: pa.Schema, checkpoint: Checkpoint, directory: RunDirectory
+) -> list[Done]:
+    """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
     before = progress.done
     try:
-        return [tables(chunk, train_chunk(chunk, progress), schema)]
+        curves = train_chunk(chunk, progress, checkpoint)
+        if curves.kept is not None and chunk.settings.keep_networks:
+            save_networks(directory.networks, chunk, curves.kept)
+        return [(tables(chunk, curves, schema), checkpoint.path(chunk))]
     except Exception as error:
         progress.update(before - progress.done)
         if chunk.runs == 1:
             log.exception("Run %s failed", chunk.run_ids()[0])
             progress.update(chunk.total_steps())
-            return [failed_tables(chunk, error, schema)]
+            return [(failed_tables(chunk, error, schema), None)]
     halves = np.array_split(np.arange(chunk.runs), 2)
-    return [part for half in halves for part in train_or_fail(chunk.take(half), progress, schema)]
+    return [part for half in halves for part in train_or_fail(chunk.take(half), progress, schema, checkpoint, directory)]
 
 
 class Parts:
@@ -154,13 +160,13 @@ class Parts:
 
     def __init__(self, directory: RunDirectory, total: int) -> None:
         self.directory, self.total, self.done = directory, total, 0
-        self.tables: list[Tables] = []
+        self.waiting: list[Done] = []
         self.start = self.flushed = time.monotonic()
         directory.say("running", done=0, of=total)
 
-    def add(self, tables: list[Tables]) -> None:
+    def add(self, done: list[Done]) -> None:
         """Take in the tables of some runs."""
-        self.tables += tables
+        self.waiting += done
         now = time.monotonic()
         if now - self.flushed > max(1.0, SHARE_AT_RISK * (now - self.start)):
             self.flush()
@@ -168,12 +174,15 @@ class Parts:
 
     def flush(self) -> None:
         """Write what has been collected."""
-        if not self.tables:
+        if not self.waiting:
             return
-        runs, curves = (pa.concat_tables(parts) for parts in zip(*self.tables, strict=True))
-        self.directory.save_part(runs, curves)
-        self.done += len(runs)
-        self.tables = []
+        found, checkpoints = zip(*self.waiting, strict=True)
+        written = Tables(*map(pa.concat_tables, zip(*found, strict=True)))
+        self.directory.save_part(written)
+        for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
+            checkpoint.unlink(missing_ok=True)
+        self.done += len(written.runs)
+        self.waiting = []
         self.directory.say("running", done=self.done, of=self.total)
 
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
@@ -31,6 +32,17 @@ def workers_for(device: torch.device) -> int:
     """How many workers serve a job on `device`: one, the job's own process, unless it is a CPU that can fork."""
     forks = "fork" in multiprocessing.get_all_start_methods()
     return torch.get_num_threads() if device.type == "cpu" and forks else 1
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Compute on `count` cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spread(

@@ -5,12 +5,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from lnt.compose import experiment_from
 from lnt.config import to_plain
+from lnt.engine import Engine
 from lnt.experiment import Experiment
+from lnt.loop import Training
+from lnt.metrics import Truth
+from lnt.progress import StepCount
+from lnt.strategies import Knowns, NoStrategy
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +27,13 @@ def _one_thread() -> None:
     """Tests run side by side in several processes: more threads each would only get in the way."""
     torch.set_num_threads(1)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # as the entry points set it
+
+
+def measured(engines: list[Engine], problem: Truth, steps: np.ndarray) -> np.ndarray:
+    """What is measured of engines without a strategy at the given steps, [T, M, R]."""
+    training = Training(engines, problem, steps, NoStrategy(), Knowns(*[np.full(len(problem.labels), np.nan)] * 3))
+    training.run(StepCount())
+    return training.values
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +57,6 @@ def experiment(composed: Callable[..., dict[str, Any]]) -> Callable[..., Experim
         for key, value in arrays.items():
             *groups, name = key.split("__")
             (config[groups[0]] if groups else config)[name] = value
-        return Experiment.from_config(config, runs)
+        return experiment_from(config, runs)
 
     return make

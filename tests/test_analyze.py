@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from matplotlib.image import imread
@@ -16,7 +17,7 @@ import train as train_entry
 from lnt import plots
 from lnt.analysis import conditions, load
 from lnt.loop import train
-from lnt.results import RunDirectory, runs_schema, tables
+from lnt.results import RunDirectory, Tables, runs_schema, tables
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def results(tmp_path, experiment):
         for seed in range(3):
             settings = ("data.n_train=20", "data.n_test=50", "data.dim=200", "optimizer.steps=200")
             one = experiment(*settings, f"seed={seed}", f"noise.rate={rate}")
-            RunDirectory.claim(tmp_path / f"{rate}-{seed}").save(*tables(one, train(one), runs_schema([one])))
+            RunDirectory.claim(tmp_path / f"{rate}-{seed}", {}).save(tables(one, train(one), runs_schema([one])))
     return tmp_path
 
 
@@ -43,9 +44,8 @@ def test_conditions_are_what_differs_besides_seeds(results):
 
 def test_a_run_that_appears_twice_counts_once(results):
     before = load(results)
-    RunDirectory.claim(results / "copy").save(
-        *(pq.read_table(results / "0-0" / f"{name}.parquet") for name in ("runs", "curves"))
-    )
+    found = (pq.read_table(results / "0-0" / f"{name}.parquet") for name in ("runs", "curves"))
+    RunDirectory.claim(results / "copy", {}).save(Tables(*found, pa.table({})))
     after = load(results)
     assert len(after.runs) == len(before.runs)
     assert len(after.curves) == len(before.curves)

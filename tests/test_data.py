@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from conftest import measured
 from scipy import stats
 
 from lnt.data import adapted_rows
-from lnt.loop import record, train
+from lnt.loop import train
 from lnt.metrics import METRICS
 from lnt.problem import sample
-from lnt.progress import StepCount
 
 N, P, DRAWS = 3, 4, 3000  # noise patches, filters, repetitions
 WIDTH = 1 + N + P
@@ -71,7 +71,7 @@ def test_training_has_the_same_law_reduced_and_explicit(experiment, dim, orthogo
         parts = (batch.data, batch.noise, batch.model, batch.seeds, batch.runs)
         engine = batch.start(problem := sample(*parts, reduced=kind == "reduced", like=batch.like()))
         products = engine.initial[:, :, (0, 2, 9)].reshape(400, -1).T
-        values = record([engine], problem, np.array([0, 60]), StepCount())
+        values = measured([engine], problem, np.array([0, 60]))
         trained = [values[1, METRICS.index(name)] for name in ("train_loss", "signal_coef", "noise_coef_clean", "test_error")]
         found[kind] = [*products.numpy(), *trained]
     p_values = [stats.ks_2samp(*pair).pvalue for pair in zip(found["reduced"], found["explicit"], strict=True)]

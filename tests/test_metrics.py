@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from lnt.coefficients import Coefficients
-from lnt.loop import recorded_steps
+from lnt.experiment import recorded_steps
 from lnt.metrics import METRICS, measure, measure_coefficients, separation
 
 
@@ -54,11 +54,7 @@ def test_every_metric_against_its_definition(experiment):
             "clean_accuracy": (predicted == observed)[clean].float().mean(),
             "noisy_accuracy": (predicted == observed)[~clean].float().mean(),
             "test_error": (snapshot.test_predicted[run] != problem.test_labels[run]).float().mean(),
-            "test_error_observed": (
-                snapshot.test_predicted[run] != torch.where(problem.test_flipped[run], -1, 1) * problem.test_labels[run]
-            )
-            .float()
-            .mean(),
+            "test_error_observed": (snapshot.test_predicted[run] != problem.test_observed[run]).float().mean(),
             "signal_coef": gamma.max(),
             "signal_coef_mean": gamma.mean(),
             "noise_coef_clean": max(own["clean"]),

@@ -1,65 +1,206 @@
 """Label noise: rates, exact counts, limits."""
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lnt.noise import Asymmetric, NoNoise, Symmetric
+from lnt.config import ConfigError
+from lnt.noise import Asymmetric, Classes, Matrix, NoNoise, Pair, Samples, Symmetric
+from lnt.sample_noise import Human, Instance
 
-labels = arrays(int, (3, 17), elements=st.sampled_from([-1, 1]))
+labels = arrays(int, (3, 17), elements=st.sampled_from([0, 1]))
 uniforms = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).random((3, 17)))
+MANY = 200_000
+TEN = Classes(tuple(range(10)), {9: 1, 2: 0, 4: 7, 3: 5, 5: 3})
+
+
+def flips(noise, true, u):
+    return noise.observe(Samples(true), u) != true
+
+
+def binary(plus, minus, exact=False):
+    return Asymmetric(plus, minus, None, None, exact, resample=False)
+
+
+def realised(noise, classes, seed=0):
+    """Measured transition matrix, and its standard error at 1/2."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(classes.count, size=(1, MANY))
+    observed = noise.observe(Samples(true, classes), rng.random(true.shape))
+    counts = np.zeros((classes.count, classes.count))
+    np.add.at(counts, (true, observed), 1)
+    return counts / counts.sum(1, keepdims=True), 0.5 / np.sqrt(MANY / classes.count)
 
 
 @given(labels, uniforms, st.floats(0, 0.49))
 def test_exact_symmetric_flips_exactly_that_many(true, u, rate):
-    flips = Symmetric(rate, exact=True, resample=False).flips(true, u)
-    assert (flips.sum(1) == np.rint(rate * 17)).all()
+    count = flips(Symmetric(rate, exact=True, resample=False), true, u).sum(1)
+    assert (np.abs(count - rate * 17) <= 0.5 + 1e-9).all()
 
 
 @given(labels, uniforms, st.floats(0, 0.99), st.floats(0, 0.99))
 def test_exact_asymmetric_flips_exactly_that_many_of_each_class(true, u, plus, minus):
-    flips = Asymmetric(plus, minus, exact=True, resample=False).flips(true, u)
-    for sign, rate in ((1, plus), (-1, minus)):
-        assert ((flips & (true == sign)).sum(1) == np.rint(rate * (true == sign).sum(1))).all()
+    flipped = flips(binary(plus, minus, exact=True), true, u)
+    for k, rate in ((0, plus), (1, minus)):
+        wanted = rate * (true == k).sum(1)
+        assert (np.abs((flipped & (true == k)).sum(1) - wanted) <= 0.5 + 1e-9).all()
 
 
 @given(labels, uniforms, st.floats(0, 0.49))
-def test_asymmetric_with_equal_rates_is_symmetric(true, u, rate):
-    symmetric = Symmetric(rate, exact=False, resample=False).flips(true, u)
-    np.testing.assert_array_equal(symmetric, Asymmetric(rate, rate, exact=False, resample=False).flips(true, u))
+def test_asymmetric_with_equal_rates_is_symmetric_is_a_pair_is_a_matrix(true, u, rate):
+    symmetric = flips(Symmetric(rate, exact=False, resample=False), true, u)
+    for other in (
+        binary(rate, rate),
+        Pair(rate, exact=False, resample=False),
+        Matrix(((1 - rate, rate), (rate, 1 - rate)), exact=False, resample=False),
+        Asymmetric(None, None, rate, ((1, -1), (-1, 1)), exact=False, resample=False),
+    ):
+        np.testing.assert_array_equal(symmetric, flips(other, true, u))
+
+
+@given(labels, uniforms, st.floats(0, 0.49), st.floats(0, 0.49))
+def test_a_higher_rate_flips_the_same_samples_and_more(true, u, one, other):
+    less, more = (flips(Symmetric(rate, False, False), true, u) for rate in sorted((one, other)))
+    assert (more >= less).all()
 
 
 @given(labels, uniforms)
 def test_rate_zero_is_no_noise(true, u):
-    for noise in (Symmetric(0.0, False, False), Symmetric(0.0, True, False), Asymmetric(0.0, 0.0, True, False), NoNoise()):
-        assert not noise.flips(true, u).any()
-        assert (noise.flip_rate(true) == 0).all()
+    for noise in (Symmetric(0.0, False, False), Symmetric(0.0, True, False), binary(0.0, 0.0, True), NoNoise()):
+        assert not flips(noise, true, u).any()
+        assert (noise.flip_rate(Samples(true)) == 0).all()
 
 
 def test_rates_are_met_on_average_run_by_run():
     rng = np.random.default_rng(0)
-    true = rng.choice([-1, 1], (3, 100_000))
+    true = rng.choice([0, 1], (3, 100_000))
     plus, minus = np.array([0.1, 0.3, 0.6]), np.array([0.4, 0.0, 0.2])
-    flips = Asymmetric(plus, minus, exact=False, resample=False).flips(true, rng.random(true.shape))
+    flipped = flips(binary(plus, minus), true, rng.random(true.shape))
     for run in range(3):
-        for sign, rate in ((1, plus[run]), (-1, minus[run])):
-            count = (true[run] == sign).sum()
-            assert abs(flips[run][true[run] == sign].mean() - rate) <= 4 * np.sqrt(rate * (1 - rate) / count)
+        for k, rate in ((0, plus[run]), (1, minus[run])):
+            count = (true[run] == k).sum()
+            assert abs(flipped[run][true[run] == k].mean() - rate) <= 4 * np.sqrt(rate * (1 - rate) / count)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        Symmetric(0.4, False, False),
+        Symmetric(0.4, True, False),
+        Pair(0.3, False, False),
+        Asymmetric(None, None, 0.4, None, False, False),
+        Asymmetric(None, None, 0.4, None, True, False),
+    ],
+)
+def test_with_ten_classes_the_transition_matrix_is_met(noise):
+    measured, error = realised(noise, TEN)
+    wanted = noise.transition(TEN)[0]
+    np.testing.assert_allclose(wanted.sum(1), 1)
+    np.testing.assert_allclose(measured, wanted, atol=4 * error)
+    rate = noise.flip_rate(Samples(np.arange(10)[None], TEN))[0]
+    assert rate == pytest.approx({Symmetric: 0.4, Pair: 0.3, Asymmetric: 0.2}[type(noise)])
+
+
+def test_the_customary_map_goes_where_it_should_and_leaves_the_rest():
+    matrix = Asymmetric(None, None, 0.4, None, False, False).transition(TEN)[0]
+    for source, target in {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}.items():
+        assert matrix[source, target] == 0.4
+    for untouched in (0, 1, 6, 7, 8):
+        assert matrix[untouched, untouched] == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_stochastic_matrix_is_met(seed):
+    rows = np.random.default_rng(seed).dirichlet(np.ones(4), 4)
+    noise = Matrix(tuple(map(tuple, rows)), exact=False, resample=False)
+    noise.check(Classes((3, 1, 4, 9)))
+    measured, error = realised(noise, Classes((3, 1, 4, 9)), seed)
+    np.testing.assert_allclose(measured, rows, atol=4 * error)
+
+
+@pytest.mark.parametrize(
+    ("noise", "classes", "said"),
+    [
+        (Matrix(((0.5, 0.5), (0.2, 0.7)), False, False), Classes(), r"row 1 sums to 0.9, must sum to 1"),
+        (Matrix(((0.5, 0.5), (-0.1, 1.1)), False, False), Classes(), r"row 1 has a negative probability"),
+        (Matrix(((1.0,),), False, False), Classes(), r"must be 2 rows of 2 probabilities"),
+        (Symmetric(0.5, False, False), Classes(), r"rate=0.5: must lie in \[0, 0.5\)"),
+        (Symmetric(0.9, False, False), TEN, r"must lie in \[0, 0.9\)"),
+        (binary(0.1, 0.2), TEN, r"are for two classes, of 10 here; give source_rate"),
+        (Asymmetric(None, None, 0.1, None, False, False), Classes((0, 1)), r"of which there is no customary map"),
+    ],
+)
+def test_noise_that_does_not_fit_the_classes_is_refused(noise, classes, said):
+    with pytest.raises(ConfigError, match=said):
+        noise.check(classes)
+
+
+def features_of(n, size=30, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", [Classes((0, 1)), TEN])
+def test_instance_noise_keeps_its_rate_and_depends_on_pixels(classes):
+    n, rng = 20_000, np.random.default_rng(1)
+    true, x = rng.integers(classes.count, size=(2, n)), features_of(n)
+    samples = Samples(true, classes, np.array([3, 4]), lambda run: x)
+    noise = Instance(np.array([0.2, 0.4]), spread=0.1, resample=False)
+    chances = noise.probabilities(samples)
+    np.testing.assert_allclose(chances.sum(2), 1)
+    wrong = 1 - np.take_along_axis(chances, true[..., None], 2)[..., 0]
+    np.testing.assert_allclose(wrong.mean(1), [0.2, 0.4], atol=1e-3)
+    np.testing.assert_allclose(wrong.std(1), [0.088, 0.1], atol=5e-3, err_msg="a normal truncated at 0 and twice its mean")
+    direction = np.linalg.lstsq(x, wrong[0] - wrong[0].mean(), rcond=None)[0]
+    assert np.corrcoef(x @ direction, wrong[0])[0, 1] > 0.95, "a function of one direction in pixel space"
+    observed = noise.observe(samples, rng.random(true.shape))
+    assert abs((observed != true).mean(1) - [0.2, 0.4]).max() < 4 * 0.5 / np.sqrt(n)
+
+
+def test_instance_noise_of_a_run_does_not_depend_on_its_company():
+    x, true = features_of(50), np.zeros((2, 50), int)
+    both = Instance(np.array([0.2, 0.3]), 0.1, False).probabilities(Samples(true, TEN, np.array([5, 6]), lambda run: x))
+    alone = Instance(0.3, 0.1, False).probabilities(Samples(true[:1], TEN, np.array([6]), lambda run: x))
+    np.testing.assert_array_equal(both[1], alone[0])
+
+
+def test_human_labels_are_taken_by_position(tmp_path):
+    given = np.array([1, 1, 0, 2, 2, 0])
+    torch.save({"worse_label": given, "clean_label": np.array([0, 1, 0, 1, 2, 2])}, tmp_path / "CIFAR-N.pt")
+    np.save(tmp_path / "own.npy", given)
+    index = np.array([[5, 3, 0]])
+    for noise in (Human(str(tmp_path / "CIFAR-N.pt"), "worse_label"), Human(str(tmp_path / "own.npy"), None)):
+        noise.check(Classes((0, 1, 2)))
+        samples = Samples(np.array([[2, 1, 0]]), Classes((0, 1, 2)), index=index)
+        np.testing.assert_array_equal(noise.observe(samples, np.random.default_rng(0).random((1, 3))), given[index])
+        with pytest.raises(ConfigError, match="has 6 labels, the training set has 7"):
+            noise.check_truth(np.zeros(7))
+        with pytest.raises(ConfigError, match=r"holds classes from 0 to 2; data.classes must be null"):
+            noise.check(Classes((0, 1)))
+
+
+def test_unreadable_label_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="is not a file; put the label file of CIFAR-N"):
+        Human(str(tmp_path / "no.pt"), "worse_label").labels()
+    torch.save({"worse_label": np.zeros(3, int)}, tmp_path / "a.pt")
+    with pytest.raises(ConfigError, match="must be one of worse_label"):
+        Human(str(tmp_path / "a.pt"), "noisy").labels()
+    (tmp_path / "b.pt").write_bytes(b"no archive")
+    np.save(tmp_path / "c.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
+    for name in ("b.pt", "c.npy"):
+        with pytest.raises(ConfigError, match="cannot be read as labels"):
+            Human(str(tmp_path / name), "x").labels()
 
 
 def test_resampled_labels_are_fresh_at_each_step_and_repeatable(experiment):
     make = lambda: experiment("noise.resample=true", "noise.rate=0.3", "data.n_train=1000").sample()  # noqa: E731
     first, again = make(), make()
     steps = [0, 1, 63, 64, 200]
-    flips = [first.observed.at(step) != first.labels for step in steps]
-    for step, flip in reversed(list(zip(steps, flips, strict=True))):
+    found = [first.observed.at(step) != first.labels for step in steps]
+    for step, flip in reversed(list(zip(steps, found, strict=True))):
         assert (flip == (again.observed.at(step) != again.labels)).all(), "whatever the order of asking"
         assert abs(flip.float().mean() - 0.3) < 0.06
-    joint = (flips[0] & flips[1]).float().mean()
+    joint = (found[0] & found[1]).float().mean()
     assert abs(joint - 0.09) < 0.04, "steps are independent"
-
-
-def test_fixed_labels_stay(experiment):
-    observed = experiment().sample().observed
-    assert (observed.at(0) == observed.at(1999)).all()

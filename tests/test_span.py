@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import measured
 
-from lnt.loop import record, recorded_steps, train
+from lnt.experiment import recorded_steps
+from lnt.loop import train
 from lnt.metrics import METRICS
-from lnt.progress import StepCount
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
@@ -40,7 +41,7 @@ def assert_engines_agree(span, autograd, tolerance=1e-9):
     problem = span.sample()
     ours, oracle = span.start(problem), autograd.start(problem)
     for step in recorded_steps(span.total_steps(), 30):
-        curves = [record([engine], problem, [step], StepCount())[0, :, 0] for engine in (ours, oracle)]
+        curves = [measured([engine], problem, np.array([step]))[0, :, 0] for engine in (ours, oracle)]
         products = oracle.network.filters.detach() @ problem.patches[0].T
         assert_close(ours.filters()[0] @ problem.patches[0].T, products, tolerance)
         residual = METRICS.index("decomposition_residual")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import measured
 
-from lnt.loop import record, train
+from lnt.loop import train
 from lnt.metrics import METRICS
 from lnt.noise import ObservedLabels
 from lnt.problem import sample
-from lnt.progress import StepCount
 from lnt.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, normalised, smallest
 
 SMALL = (
@@ -51,7 +51,7 @@ def assert_same(ours, other):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_both_engines_agree(experiment, name, monkeypatch):
-    monkeypatch.setattr("lnt.experiment.sample", explicit)
+    monkeypatch.setattr("lnt.synthetic.sample", explicit)
     span, autograd = (train(experiment(*SMALL, *STRATEGIES[name], f"engine={engine}")) for engine in ("span", "autograd"))
     assert_same(span, autograd)
 
@@ -170,4 +170,4 @@ def test_bad_numbers_are_refused(make, says):
 def test_recording_without_a_strategy_needs_none(experiment):
     chunk = experiment(*SMALL)
     problem = chunk.sample()
-    assert record([chunk.start(problem)], problem, np.array([0, 5]), StepCount()).shape == (2, len(METRICS), 1)
+    assert measured([chunk.start(problem)], problem, np.array([0, 5])).shape == (2, len(METRICS), 1)

@@ -10,12 +10,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from image_sets import write_all
 
 import train
 from lnt import results
 from lnt.config import COMPONENTS
 from lnt.metrics import METRICS
-from lnt.results import RunDirectory
+from lnt.results import RunDirectory, Tables
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=10", "data.n_test=20", "data.dim=50", "optimizer.steps=20")
@@ -91,7 +92,7 @@ def test_a_diverged_run_keeps_what_was_measured(call):
 
 
 def test_an_exception_ends_in_the_runs_own_log(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(train, "train", lambda experiment: 1 / 0)
+    monkeypatch.setattr(train, "train", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         call(*TINY)
     (log,) = tmp_path.rglob("train.log")
@@ -113,14 +114,14 @@ def test_runs_never_share_or_overwrite_a_directory(call, tmp_path):
 
 
 def test_a_claim_is_won_once(tmp_path):
-    RunDirectory.claim(tmp_path / "run")
-    with pytest.raises(ValueError, match="holds a run already"):
-        RunDirectory.claim(tmp_path / "run")
+    RunDirectory.claim(tmp_path / "run", {})
+    with pytest.raises(ValueError, match="holds a run that is in training"):
+        RunDirectory.claim(tmp_path / "run", {})
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    directory = RunDirectory.claim(tmp_path)
-    directory.save(pa.table({"a": [1]}), pa.table({"b": [2]}))
+    directory = RunDirectory.claim(tmp_path, {})
+    directory.save(Tables(pa.table({"a": [1]}), pa.table({"b": [2]}), pa.table({})))
 
     def write_half(table, file):
         file.write_text("half")
@@ -128,7 +129,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(results.pq, "write_table", write_half)
     with pytest.raises(OSError, match="disk full"):
-        directory.save(pa.table({"a": [3]}), pa.table({"b": [3]}))
+        directory.save(Tables(pa.table({"a": [3]}), pa.table({"b": [3]}), pa.table({})))
     assert pd.read_parquet(directory.runs)["a"].tolist() == [1]
     assert not list(tmp_path.glob(".*tmp"))
 
@@ -204,8 +205,8 @@ def test_a_device_that_is_not_there(call):
     ("override", "words"),
     [
         ("data.n_trian=3", ["data.n_trian", "unknown key; known are data.n_train, data.n_test"]),
-        ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are data, noise, model"]),
-        ("noise=loud", ["noise/loud", "asymmetric; none; symmetric"]),
+        ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are noise, model, optimizer"]),
+        ("noise=loud", ["noise/loud", "asymmetric; human; instance; matrix; none; pair; symmetric"]),
     ],
 )
 def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, words):
@@ -219,9 +220,19 @@ def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, w
 
 
 @pytest.mark.parametrize("component", sorted(p for name in COMPONENTS for p in (ROOT / "conf" / name).glob("*.yaml")), ids=str)
-def test_every_component_in_conf_trains(experiment, component):
+def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeypatch):
     """A new component is one class and one YAML file; this test finds it."""
-    group, option = component.parent.name, component.stem
-    settings = ("data.n_train=6", "data.n_test=5", "data.dim=30", f"{group}={option}")
+    group, option, text = component.parent.name, component.stem, component.read_text()
+    settings = ["data.n_train=4", "data.n_test=4", f"{group}={option}", "data.dim=30"]
+    if "lnt.images" in text or "lnt.networks" in text or "lnt.sample_noise" in text:
+        settings[-1:] = ["optimizer.epochs=2", *([] if group == "data" else ["data=digits"])]
+    if "download:" in text:
+        write_all(tmp_path, monkeypatch)
+        settings += [f"data.root={tmp_path}"]
+    if option == "human":
+        np.save(tmp_path / "labels.npy", np.zeros(1198, int))
+        settings += [f"noise.file={tmp_path}/labels.npy", "data.classes=null", "data.n_train=10"]
+    if option == "matrix":
+        settings += ["noise.matrix=[[0.8,0.2],[0.1,0.9]]"]
     values = train.train(experiment(*settings)).values
     assert np.isfinite(values[:, METRICS.index("train_loss")]).all()
