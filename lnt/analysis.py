@@ -1,6 +1,7 @@
 """From results on disk to tables. Reads files only: nothing here trains, needs a GPU, or instantiates a configuration."""
 
 import itertools
+import json
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,20 @@ class Results:
         """run_id, step, metrics; read when first asked for."""
         parts = [part for source in self.sources for part in parts_of(source.with_name("curves.parquet"))]
         return pd.concat(map(pd.read_parquet, parts), ignore_index=True).drop_duplicates(["run_id", "step"])
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Training samples of runs on images (lnt/results.py: SAMPLES); empty without such runs."""
+        tables = [source.with_name("samples.parquet") for source in self.sources]
+        parts = [part for table in tables if table.exists() for part in parts_of(table)]
+        if not parts:
+            return pd.DataFrame({"run_id": []})
+        return pd.concat(map(pd.read_parquet, parts), ignore_index=True).drop_duplicates(["run_id", "index"])
+
+    def networks(self, run_id: str) -> Path | None:
+        """The file of a run's weights, if they were kept."""
+        files = (source.with_name("networks") / f"{run_id}.pt" for source in self.sources)
+        return next((file for file in files if file.is_file()), None)
 
 
 def load(path: Path) -> Results:
@@ -82,7 +97,8 @@ def planned_cells(plans: list[Path], keys: list[str]) -> pd.DataFrame:
         names = [key for axis in outer for key in axis["keys"]]
         for points in itertools.product(*(axis["points"] for axis in outer)):
             chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
-            rows[tuple(chosen.get(key) for key in keys)] += runs
+            values = (chosen.get(key) for key in keys)
+            rows[tuple(json.dumps(value) if isinstance(value, list) else value for value in values)] += runs
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
 
 

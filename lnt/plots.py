@@ -53,29 +53,35 @@ def stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
 
     `groups` maps a title to (runs, curves). Lines are means over runs, bands one standard deviation. Vertical lines:
-    where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d).
+    where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels
+    of which nothing was measured are left out.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
-        axes = figure.subplots(len(PANELS), len(groups), sharex="col", sharey="row", squeeze=False)
-        for column, (title, (runs, curves)) in enumerate(groups.items()):
-            for row, (label, lines) in enumerate(PANELS.items()):
+        measured = [curves for _, curves in groups.values()]
+        panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+        figure.set_figheight(1.6 * len(panels) + 0.2)
+        heights = 1
+        axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
+        for column, (runs, curves) in enumerate(groups.values()):
+            for row, (label, lines) in enumerate(panels.items()):
                 ax = axes[row, column]
                 _lines(ax, curves, lines)
-                lines_of_names = _boundaries(ax, runs, names=row == 0)
-                if row == 0:
-                    ax.set_title(title, pad=24 if lines_of_names == 1 else 42)
+                heights = max(heights, _boundaries(ax, runs, names=row == 0))
                 if column == 0:
                     ax.set_ylabel(label)
                     ax.yaxis.set_label_coords(-0.17, 0.5)
             axes[-1, column].axhline(np.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
             axes[-1, column].annotate("log 2", (1, np.log(2)), (-2, 2), ("axes fraction", "data"), "offset points", ha="right")
             axes[-1, column].set_xlabel("gradient step")
-        for row in range(len(PANELS)):
+        for ax, title in zip(axes[0], groups, strict=True):
+            ax.set_title(title, pad=24 if heights == 1 else 42)
+        for row in range(len(panels)):
             axes[row, -1].legend(loc="best")
-        axes[1, 0].set_ylim(-0.04, 1.04)
-        axes[2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
-        axes[2, 0].set_ylim(0, 1)
+        axes[-1, 0].set_ylim(bottom=-0.05 * axes[-1, 0].get_ylim()[1])
+        axes[-3, 0].set_ylim(-0.04, 1.04)
+        axes[-2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+        axes[-2, 0].set_ylim(0, 1)
     return figure
 
 
@@ -104,12 +110,13 @@ def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:
 
     Returns on how many heights the names stand: those of marks close together would overlap on one.
     """
-    numbers = (runs[key] for key in ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim"))
     marks = [
         ("clean\nfitted", runs["stage1_step"].astype(float), CLEAN, "-"),
         ("mislabelled\nfitted", runs["stage2_step"].astype(float), NOISY, "-"),
-        ("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*numbers)), PLAIN, "--"),
     ]
+    scale = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
+    if set(scale) <= set(runs):
+        marks.append(("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*(runs[key] for key in scale))), PLAIN, "--"))
     found = [(steps.fillna(np.inf).median(), name, colour, style) for name, steps, colour, style in marks]
     shown = sorted(mark for mark in found if mark[0] < ax.get_xlim()[1])
     height, before, heights = 1.02, 0.0, {1.02}
