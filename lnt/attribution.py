@@ -170,8 +170,6 @@ def summary(numbers: pd.DataFrame) -> pd.DataFrame:
         of_runs = group.groupby("run_id")[columns].mean()
         over = of_runs if len(of_runs) > 1 else group[columns]
         counts = {"runs": len(of_runs), "samples": len(group)}
-        values = {
-            f"{name}{what}": getattr(over[name], how)() for name in columns for what, how in (("", "mean"), ("_sem", "sem"))
-        }
-        rows.append({"condition": condition, "kind": kind, **counts, **values})
+        errors = over[columns].sem().add_suffix("_sem")
+        rows.append({"condition": condition, "kind": kind, **counts, **over[columns].mean(), **errors})
     return pd.DataFrame(rows)

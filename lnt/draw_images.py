@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,16 +50,17 @@ def transitions(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> None:
     """SHAP values of some runs of each condition: arrays, a figure for each condition, numbers with their errors."""
-    samples, numbers, arrays = report.results.samples, [], {}
+    samples, numbers = report.results.samples, []
+    arrays: dict[str, np.ndarray] = {}
     for title, group in groups.items():
         first = None
-        for run in group.head(RUNS_EXPLAINED).to_dict("records"):
+        for _, run in group.head(RUNS_EXPLAINED).iterrows():
             weights = report.results.networks(run["run_id"])
             if weights is None:
                 continue
             log.info("explaining run %s %s", run["run_id"], title)
             try:
-                found = attribution.explain_run(run, samples[samples["run_id"] == run["run_id"]], weights, count)
+                found = attribution.explain_run(run.to_dict(), samples[samples["run_id"] == run["run_id"]], weights, count)
             except ConfigError as error:
                 report.note(f"no attributions of run {run['run_id']}: {error}")
                 continue
@@ -79,6 +81,6 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
         write_atomically(report.folder / "attributions.npz", lambda file: _save(file, arrays))
 
 
-def _save(path, arrays) -> None:
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)
