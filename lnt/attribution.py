@@ -41,7 +41,7 @@ class Explained:
     method: str  # deep or gradient
 
 
-def explain_run(run: Mapping[str, Any], samples: pd.DataFrame, weights: Path, count: int) -> Explained | None:
+def explain_run(run: pd.Series, samples: pd.DataFrame, weights: Path, count: int) -> Explained | None:
     """Explain up to `count` samples of each kind of a run, None without mislabelled ones that it came to memorise.
 
     `run` is its row, `samples` its rows of samples.parquet. Mislabelled samples are chosen among those that were not predicted
@@ -68,7 +68,7 @@ def explain_run(run: Mapping[str, Any], samples: pd.DataFrame, weights: Path, co
     return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, method)
 
 
-def component(group: str, run: Mapping[str, Any]) -> Any:
+def component(group: str, run: pd.Series) -> Any:
     """The component of a run's row: its class as conf/ of this package has it, its numbers from the row. Raises ConfigError."""
     option = CONF / group / f"{run[group]}.yaml"
     if not option.is_file():
@@ -85,7 +85,7 @@ def plain(value: Any) -> Any:
     return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
 
 
-def rebuild(run: Mapping[str, Any], data: Images, weights: Path) -> tuple[nn.Module, Mapping[str, Mapping[str, Tensor]]]:
+def rebuild(run: pd.Series, data: Images, weights: Path) -> tuple[nn.Module, Mapping[str, Mapping[str, Tensor]]]:
     """A run's network, in evaluation mode and free of in-place operations, and its two states. Raises ConfigError."""
     try:
         states = torch.load(weights, map_location="cpu", weights_only=True)

@@ -60,7 +60,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
                 continue
             log.info("explaining run %s %s", run["run_id"], title)
             try:
-                found = attribution.explain_run(run.to_dict(), samples[samples["run_id"] == run["run_id"]], weights, count)
+                found = attribution.explain_run(run, samples[samples["run_id"] == run["run_id"]], weights, count)
             except ConfigError as error:
                 report.note(f"no attributions of run {run['run_id']}: {error}")
                 continue
@@ -83,4 +83,4 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -1,0 +1,222 @@
+"""Image data: what is read from real formats, which samples are chosen, what goes wrong and how that is said."""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets
+import torchvision.transforms.functional as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_sets import write_cifar, write_mnist
+
+from lnt.config import ConfigError
+from lnt.image_batches import Batches, shift
+from lnt.image_files import load
+from lnt.images import Cifar10, Digits, Mnist, digits, pixel_statistics
+
+NONE = {"n_train": None, "n_test": None, "classes": None, "balanced": True, "augment": "none"}
+
+
+def cifar10(root, **changes):
+    return Cifar10(**(NONE | {"root": str(root), "download": False} | changes))
+
+
+def test_cifar_arrays_are_torchvisions(tmp_path, monkeypatch):
+    write_cifar(tmp_path, 10, monkeypatch, per_class=3)
+    arrays = load("CIFAR10", str(tmp_path), False)
+    for split in ("train", "test"):
+        oracle = torchvision.datasets.CIFAR10(tmp_path, train=split == "train")
+        assert len(oracle) == len(arrays[split]) == {"train": 150, "test": 30}[split]
+        for i in (0, 17, 29):
+            image, label = oracle[i]
+            np.testing.assert_array_equal(arrays[split][i], np.asarray(image).transpose(2, 0, 1))
+            assert arrays[f"{split}_labels"][i] == label
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_mnist_arrays_are_torchvisions(tmp_path, name):
+    write_mnist(tmp_path, name)
+    arrays = load(name, str(tmp_path), False)
+    oracle = getattr(torchvision.datasets, name)(tmp_path, train=False)
+    for i in (0, 39):
+        image, label = oracle[i]
+        np.testing.assert_array_equal(arrays["test"][i, 0], np.asarray(image))
+        assert arrays["test_labels"][i] == label
+
+
+def test_the_cache_stands_for_the_raw_files(tmp_path, monkeypatch):
+    """It is read instead of them, made anew when they change or when it is damaged, and enough without them."""
+    folder = write_cifar(tmp_path, 10, monkeypatch, per_class=1)
+    first, cache = load("CIFAR10", str(tmp_path), False), tmp_path / "lnt-cifar10.npz"
+
+    def again():
+        load.cache_clear()
+        return load("CIFAR10", str(tmp_path), False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torchvision.datasets, "CIFAR10", type("Unread", (torchvision.datasets.CIFAR10,), {"__init__": None}))
+        np.testing.assert_array_equal(again()["train"], first["train"])
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 1
+    cache.write_bytes(content)
+    np.testing.assert_array_equal(again()["train"], first["train"])
+    assert cache.read_bytes() != bytes(content), "the damaged cache was replaced"
+    other = write_cifar(tmp_path / "other", 10, monkeypatch, per_class=1, seed=1)
+    for file in other.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    changed = again()["train"]
+    assert (changed != first["train"]).any()
+    for file in folder.iterdir():
+        file.unlink()
+    np.testing.assert_array_equal(again()["train"], changed)
+
+
+def test_many_readers_at_once_get_the_same(tmp_path, monkeypatch):
+    write_cifar(tmp_path, 10, monkeypatch, per_class=1)
+    found = []
+    reader = load.__wrapped__  # without the cache of this process
+    threads = [threading.Thread(target=lambda: found.append(reader("CIFAR10", str(tmp_path), False))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert all((arrays["train"] == found[0]["train"]).all() for arrays in found)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cifar-10-batches-py", "lnt-cifar10.npz"]
+
+
+def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"CIFAR10 needs cifar-10-batches-py/data_batch_1.*put them.*download=true"):
+        load("CIFAR10", str(tmp_path / "nowhere"), False)
+    folder = write_cifar(tmp_path, 10, monkeypatch)
+    (folder / "data_batch_3").write_bytes(b"cut")
+    with pytest.raises(ConfigError, match=r"data_batch_3: is damaged: its MD5"):
+        load("CIFAR10", str(tmp_path), False)
+    folder = write_mnist(tmp_path, "MNIST")
+    (folder / "t10k-images-idx3-ubyte").write_bytes((folder / "t10k-images-idx3-ubyte").read_bytes()[:500])
+    with pytest.raises(ConfigError, match=r"t10k-images-idx3-ubyte: is damaged"):
+        load("MNIST", str(tmp_path), False)
+
+
+def test_a_download_that_fails_says_what_to_put_where(tmp_path, monkeypatch):
+    def offline(*arguments, **keywords):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", offline)
+    with pytest.raises(ConfigError, match=r"data.download=True: failed \(no network\); put cifar-10-batches-py/data_batch_1"):
+        load("CIFAR10", str(tmp_path), True)
+
+
+def test_a_download_is_done_once_by_many(tmp_path, monkeypatch):
+    calls = []
+
+    def fetch(dataset):
+        calls.append(1)
+        write_cifar(Path(dataset.root), 10, monkeypatch, per_class=1)
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", fetch)
+    root, reader, found = str(tmp_path / "new"), load.__wrapped__, []
+    threads = [threading.Thread(target=lambda: found.append(reader("CIFAR10", root, True))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(calls) == 1
+
+
+@settings(deadline=None)  # the first one loads the digits
+@given(st.integers(0, 2**31), st.permutations(range(10)).map(lambda p: tuple(p[:3])), st.integers(3, 300))
+def test_training_samples_are_balanced_and_never_test_samples(seed, classes, n):
+    data = Digits(**(NONE | {"classes": classes, "n_train": n}))
+    chosen = data.draw_training_set(seed)
+    counts = np.bincount(data.as_classes(digits()["train_labels"][chosen]), minlength=3)
+    assert len(set(chosen)) == n == counts.sum() == data.size()
+    assert counts.max() - counts.min() <= 1
+    test, _ = data.draw_test_set(seed)
+    np.testing.assert_array_equal(test, np.flatnonzero(np.isin(digits()["test_labels"], classes)))
+
+
+def test_digits_are_split_without_overlap():
+    arrays = digits()
+    assert len(arrays["train"]) + len(arrays["test"]) == 1797
+    assert not {image.tobytes() for image in arrays["train"]} & {image.tobytes() for image in arrays["test"]}
+
+
+def test_seeds_choose_subsets_and_nothing_else():
+    data = Digits(**(NONE | {"classes": (3, 8), "n_train": 50, "n_test": 20}))
+    assert (data.draw_training_set(1) == data.draw_training_set(1)).all()
+    assert (data.draw_training_set(1) != data.draw_training_set(2)).any()
+    assert (data.draw_test_set(1)[0] != data.draw_test_set(2)[0]).any()
+    everything = Digits(**(NONE | {"classes": (3, 8), "balanced": False}))
+    assert (everything.draw_training_set(1) == everything.draw_training_set(2)).all(), "all there are"
+
+
+def test_the_first_class_listed_is_class_0():
+    data = Digits(**(NONE | {"classes": (8, 3)}))
+    np.testing.assert_array_equal(data.as_classes(np.array([8, 3, 3])), [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": (3, 3)}, r"classes=\[3, 3\]: must differ"),
+        ({"classes": (3, 10)}, r"classes=\[3, 10\]: must lie in 0 to 9"),
+        ({"classes": (3,)}, r"must be at least two"),
+        ({"augment": "blur"}, r"augment=blur: must be one of none, shift, shift_flip"),
+        ({"n_train": 0}, r"n_train=0: must be at least 1"),
+    ],
+)
+def test_impossible_choices_are_refused(changes, said):
+    with pytest.raises(ConfigError, match=said):
+        Digits(**(NONE | changes))
+
+
+def test_more_samples_than_there_are_is_refused():
+    with pytest.raises(ConfigError, match=r"n_train=1000: must be at most \d+ for 2 balanced classes"):
+        Digits(**(NONE | {"classes": (3, 8), "n_train": 1000})).size()
+    with pytest.raises(ConfigError, match=r"n_test=1000: must be at most"):
+        Digits(**(NONE | {"classes": (3, 8), "n_test": 1000})).test_size()
+
+
+def test_batches_are_what_totensor_and_normalize_make(tmp_path, monkeypatch):
+    write_cifar(tmp_path, 10, monkeypatch, per_class=2)
+    data = cifar10(tmp_path)
+    mean, std = pixel_statistics(data)
+    pixels = data.arrays()["train"] / 255
+    np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)))
+    np.testing.assert_allclose(std, pixels.std((0, 2, 3)))
+    batches = Batches(torch.as_tensor(data.arrays()["train"]), mean, std, torch.float32)
+    oracle = torchvision.datasets.CIFAR10(tmp_path)
+    for i in (0, 5, 99):
+        wanted = reference.normalize(reference.to_tensor(oracle[i][0]), mean.tolist(), std.tolist())
+        torch.testing.assert_close(batches.at(torch.tensor([i]))[0], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_shifts_are_torchvisions_crops_of_padded_images():
+    rng = np.random.default_rng(0)
+    images = torch.as_tensor(rng.integers(0, 256, (20, 3, 32, 32)), dtype=torch.uint8)
+    right, down = (torch.as_tensor(rng.integers(0, 9, 20)) for _ in range(2))
+    flip = torch.as_tensor(rng.random(20) < 0.5)
+    shifted = shift(images, right, down, flip, 4)
+    for i in range(20):
+        crop = reference.crop(reference.pad(images[i], [4]), int(down[i]), int(right[i]), 32, 32)
+        assert torch.equal(shifted[i], reference.hflip(crop) if flip[i] else crop)
+
+
+def test_augmentation_is_fresh_at_each_step_and_the_same_in_any_company():
+    images = torch.as_tensor(digits()["train"])
+    batches = Batches(images, np.array([0.3]), np.array([0.4]), torch.float32)
+    positions, seeds = torch.arange(60).view(3, 20), np.array([1, 2, 3])
+    at = [batches.augmented(positions, "shift_flip", seeds, step) for step in (0, 1, 0)]
+    assert torch.equal(at[0], at[2])
+    assert not torch.equal(at[0], at[1])
+    assert torch.equal(batches.augmented(positions[1:2], "shift_flip", seeds[1:2], 0)[0], at[0][1])
+    assert torch.equal(batches.augmented(positions, "none", seeds, 0), batches.at(positions))
+
+
+def test_classes_of_mnist_are_confused_as_is_customary():
+    assert Mnist.confusions == {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
