@@ -151,7 +151,8 @@ class Experiment(ABC):
         """Every config value under its dotted key: a scalar, text for a list, or an array [R]."""
         nested = {name: {f.name: getattr(getattr(self, name), f.name) for f in fields(getattr(self, name))} for name in PARTS}
         settings = {f.name: getattr(self.settings, f.name) for f in fields(Settings) if f.name not in HOW}
-        values = {**self.choices, **dict(flatten(nested)), **settings}
+        choices = {name: self.choices[name] for name in COMPONENTS}
+        values = {**choices, **dict(flatten(nested)), **settings}
         return {key: json.dumps(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def identity(self) -> tuple[str, dict[str, np.ndarray]]:

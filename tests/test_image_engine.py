@@ -123,7 +123,7 @@ def assert_same_curves(one, other):
 
 RESUMED = {f"image {name}": (*DIGITS, *overrides) for name, overrides in STRATEGIES.items()}
 RESUMED |= {
-    "batch norm": (*DIGITS[:-2], "model=resnet18", "optimizer.epochs=3", "optimizer.batch_size=20"),
+    "batch norm": (*DIGITS[:-3], "data.n_test=5", "model=vgg11", "optimizer.epochs=3", "optimizer.batch_size=20"),
     "momentum": (*DIGITS, "optimizer.momentum=0.9", "optimizer.schedule=cosine", "data.augment=shift_flip"),
     "adam": (*DIGITS, "optimizer=adam", "optimizer.epochs=6", "noise.resample=true"),
     "span": ("data.n_train=12", "data.n_test=9", "optimizer.steps=300", "optimizer.momentum=0.5"),
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(exper
 
 def test_measuring_changes_nothing(experiment):
     """Batch statistics above all: they move in training mode only."""
-    one = experiment(*DIGITS[:-2], "model=resnet18", "optimizer.epochs=2")
+    one = experiment(*DIGITS[:-2], "model=vgg11", "optimizer.epochs=2")
     often, never = (one.start(one.sample()) for _ in range(2))
     for _ in range(3):
         often.advance(1)

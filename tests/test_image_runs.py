@@ -1,0 +1,324 @@
+"""Runs on images as users call them: real formats end to end, alone, in a sweep, killed and resumed, analysed."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from image_sets import write_all, write_cifar
+
+import analyze
+import train
+from lnt import attribution
+from lnt.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=60", "model.width=4", "optimizer.epochs=8", "noise.rate=0.2")
+WITHOUT_TIME = ["wall_seconds"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """call(*overrides) runs train.py in an empty directory and returns what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*overrides):
+        monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
+        train.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows(directory, table="runs"):
+    """A table of all jobs below a directory, by run_id."""
+    parts = [pd.read_parquet(path) for path in sorted(Path(directory).rglob(f"{table}.parquet"))]
+    return pd.concat(parts).set_index("run_id").sort_index(kind="stable")
+
+
+def assert_identical(one, other):
+    """Bit for bit, but for the time that it took."""
+    for table in ("runs", "curves", "samples"):
+        tables = [rows(directory, table).drop(columns=WITHOUT_TIME, errors="ignore") for directory in (one, other)]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    files = ({path.name: path for path in Path(directory).rglob("networks/*.pt")} for directory in (one, other))
+    networks = [{name: torch.load(path, weights_only=True) for name, path in found.items()} for found in files]
+    assert set(networks[0]) == set(networks[1]) != set()
+    for name, states in networks[0].items():
+        for state, tensors in states.items():
+            assert all(torch.equal(value, networks[1][name][state][key]) for key, value in tensors.items())
+
+
+def test_a_run_on_digits_leaves_everything_on_disk(call):
+    call(*DIGITS, "hydra.run.dir=run")
+    files = {path.name for path in Path("run").iterdir()}
+    tables = {"runs.parquet", "curves.parquet", "samples.parquet", "networks"}
+    assert files == {*tables, "config.yaml", "provenance.json", "status.json", "train.log"}
+    (run,) = rows("run").to_dict("records")
+    assert (run["data"], run["model"], run["optimizer"], run["data.classes"]) == ("digits", "small_cnn", "sgd", "[3, 8]")
+    curves, samples = rows("run", "curves"), rows("run", "samples")
+    assert curves["step"].tolist() == list(range(0, 17, 2)), "every epoch of two steps"
+    assert len(samples) == 60
+    wrong = samples["true"] != samples["observed"]
+    assert wrong.mean() == pytest.approx(run["realised_noise_rate"])
+    assert samples["loss_last"].mean() == pytest.approx(run["train_loss"], rel=1e-5)
+    best = curves[curves["step"] == run["best_step"]]["train_loss"].item()
+    assert samples["loss_best"].mean() == pytest.approx(best, rel=1e-5)
+    counts = samples.groupby(["true", "observed"]).size().unstack(fill_value=0)
+    shares = counts.div(counts.sum(axis=1), axis=0).to_numpy()
+    np.testing.assert_allclose(json.loads(run["realised_transition"]), shares, atol=1e-6)
+
+
+def test_alone_in_a_sweep_and_resumed_a_run_is_the_same_bit_for_bit(call, tmp_path):
+    call("-m", *DIGITS, "seed=range(3)", "hydra.sweep.dir=sweep")
+    for seed in range(3):
+        call(*DIGITS, f"seed={seed}", f"hydra.run.dir=alone/{seed}")
+    assert_identical("sweep", "alone")
+
+
+def test_killed_with_signal_9_and_started_again_a_run_ends_the_same(tmp_path):
+    """The real command, killed as soon as it has written a checkpoint, several times."""
+    long = [*DIGITS[:-2], "optimizer.epochs=150", "optimizer.momentum=0.9", "checkpoint_seconds=0.01"]
+    command = [sys.executable, str(ROOT / "train.py"), *long, "hydra.run.dir=killed"]
+    kills = 0
+    for pause in (0.05, 0.4):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoints/*.pt")}
+        while process.poll() is None and before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("checkpoints/[!.]*.pt")}:
+            time.sleep(0.01)
+        time.sleep(pause)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills >= 1
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    undisturbed = [*command[:-1], "hydra.run.dir=undisturbed"]
+    subprocess.run(undisturbed, cwd=tmp_path, check=True, capture_output=True)
+    assert_identical(tmp_path / "killed", tmp_path / "undisturbed")
+    assert not (tmp_path / "killed" / "checkpoints").exists()
+    again = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert "holds a run already" in again.stderr
+
+
+def test_an_unfinished_run_goes_on_only_with_the_same_configuration(call, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call(*DIGITS, "hydra.run.dir=run")
+    with pytest.raises(SystemExit, match=r"another configuration \(seed: 0 there, 1 now\)"):
+        call(*DIGITS, "hydra.run.dir=run", "seed=1")
+    call(*DIGITS, "hydra.run.dir=run", "checkpoint_seconds=5")
+    assert rows("run")["status"].tolist() == ["completed"]
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
+def test_every_data_set_trains_from_files_in_its_format(call, tmp_path, monkeypatch, data):
+    write_all(tmp_path / "files", monkeypatch)
+    call(
+        f"data={data}",
+        f"data.root={tmp_path}/files",
+        "data.classes=[0,1]",
+        "noise.rate=0.25",
+        "optimizer.epochs=2",
+        "hydra.run.dir=run",
+    )
+    (run,) = rows("run").to_dict("records")
+    assert run["status"] == "completed"
+    assert run["data"] == data
+
+
+def test_vgg11_learns_a_set_in_the_format_of_cifar10(call, tmp_path, monkeypatch):
+    write_cifar(tmp_path / "files", 10, monkeypatch, per_class=12)
+    vgg = (
+        "data=cifar10",
+        f"data.root={tmp_path}/files",
+        "model=vgg11",
+        "noise.rate=0.2",
+        "data.augment=shift_flip",
+        "data.n_test=24",
+    )
+    call(*vgg, "optimizer.epochs=6", "optimizer.lr=0.02", "optimizer.momentum=0.9", "hydra.run.dir=run")
+    curves = rows("run", "curves")
+    assert curves["clean_loss"].iloc[-1] < 0.7 * curves["clean_loss"].iloc[0]
+    assert curves["test_error"].min() <= 0.25, "chance is one half"
+
+
+def test_a_sweep_over_classes_models_and_noise(call):
+    small = ("data=digits", "data.n_train=12", "data.n_test=9", "optimizer.epochs=2", "model.width=2")
+    said = call("-m", *small, "data.classes=[0,1],[3,8]", "noise=symmetric,pair,instance", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert "12 runs: 12 completed" in said
+    found = rows("sweep")
+    assert found.groupby("data.classes").size().to_dict() == {"[0, 1]": 6, "[3, 8]": 6}
+    assert "12 runs: 12 completed" in call(
+        "-m", *small, "data.classes=[0,1],[3,8]", "noise=symmetric,pair,instance", "seed=0,1", "hydra.sweep.dir=sweep"
+    )
+    assert len(rows("sweep")) == 12
+
+
+def test_a_dry_run_says_how_long_and_trains_nothing(call, tmp_path):
+    said = call("-m", *DIGITS, "seed=range(4)", "dry_run=true", "hydra.sweep.dir=sweep")
+    assert "4 runs  n = 60, K = 2, 16 steps of 32" in said
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("model=small_cnn",), r"model=small_cnn: is for images; use two_layer_cnn"),
+        (("data=digits", "model=two_layer_cnn"), r"model=two_layer_cnn: is for vector data; use small_cnn, vgg11"),
+        (("data=digits", "engine=span"), r"engine=span: is for signal-noise data"),
+        (("data=digits", "data.classes=[1,1]"), r"data.classes=\[1, 1\]: must differ"),
+        (("data=digits", "data.classes=[1,12]"), r"data.classes=\[1, 12\]: must lie in 0 to 9"),
+        (("data=digits", "data.classes=3"), r"data.classes=3: must be a list or null"),
+        (("data=digits", "data.n_train=9999"), r"data.n_train=9999: must be at most"),
+        (("data=cifar10", "data.root=nowhere"), r"data.root=nowhere: CIFAR10 needs cifar-10-batches-py/data_batch_1"),
+        (("data=digits", "noise=matrix", "noise.matrix=[[0.9,0.2],[0,1]]"), r"noise.matrix=.*row 0 sums to 1.1, must sum to 1"),
+        (("data=digits", "noise=human", "noise.file=no.pt"), r"noise.file=no.pt: is not a file"),
+        (("noise=instance",), r"noise=instance: is for images; use symmetric"),
+        (("data=digits", "data.classes=null", "noise=asymmetric"), r"are for two classes, of 10 here; give source_rate"),
+        (("data=digits", "strategy=small_loss"), r"strategy.t1=0.2: Stage I has a predicted length for .* give step instead"),
+        (("data=digits", "optimizer=gd", "optimizer.t1_steps=5"), r"optimizer.t1_steps=5.0: has no meaning on images"),
+        (("precision=bf16",), r"precision=bf16: is for images"),
+        (("data=digits", "optimizer.schedule=steps"), r"optimizer.schedule=steps: must be one of constant, step"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(call, tmp_path, overrides, said):
+    with pytest.raises(SystemExit, match=said):
+        call(*overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_human_labels_of_the_wrong_length_are_refused(call, tmp_path):
+    np.save(tmp_path / "labels.npy", np.zeros(17, int))
+    with pytest.raises(SystemExit, match=r"noise.file=labels.npy: has 17 labels, the training set has 1198"):
+        call("data=digits", "data.classes=null", "noise=human", "noise.file=labels.npy")
+
+
+def test_the_place_of_a_label_file_is_no_part_of_the_run_and_its_content_is(experiment, tmp_path):
+    truth = np.arange(1198) % 10
+    for name, labels in (("a", truth), ("b", truth), ("c", truth[::-1])):
+        np.save(tmp_path / f"{name}.npy", labels)
+    human = ("data=digits", "data.classes=null", "noise=human")
+    one, same, other = (experiment(*human, f"noise.file={tmp_path}/{name}.npy").run_ids() for name in "abc")
+    assert one == same != other
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A small sweep in which mislabelled samples come to be memorised."""
+    path = tmp_path_factory.mktemp("study")
+    digits = ("data=digits", "data.classes=[3,8]", "data.n_train=100", "optimizer.epochs=60", "optimizer.momentum=0.9")
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *digits, "noise.rate=0,0.2", "seed=0,1", f"hydra.sweep.dir={path}"]
+    subprocess.run(command, check=True, capture_output=True, cwd=path)
+    return path
+
+
+def test_analysis_of_images(study, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["analyze.py", f"path={study}", "attributions=6"])
+    analyze.main()
+    folder = study / "analysis"
+    figures = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert {"stages", "losses", "attributions_noise.rate_0.2"} <= set(figures)
+    for name in figures:
+        assert {(folder / f"{name}.{kind}").stat().st_size > 0 for kind in ("pdf", "png", "csv")} == {True}
+    summary = pd.read_csv(folder / "attributions_summary.csv")
+    assert summary[["condition", "kind", "runs"]].values.tolist() == [
+        ["noise.rate=0.2", "mislabelled", 2],
+        ["noise.rate=0.2", "clean", 2],
+    ]
+    assert summary["centre_share_best"].between(0, 1).all()
+    assert summary["agreement_sem"].gt(0).all()
+    with np.load(folder / "attributions.npz", allow_pickle=False) as arrays:
+        assert len(arrays.files) == 2 * 3
+        assert all(arrays[name].shape[1:] == (1, 8, 8) for name in arrays.files)
+    histogram = pd.read_csv(folder / "losses.csv").groupby(["condition", "state", "kind"])["share"].sum()
+    np.testing.assert_allclose(histogram, 1)
+    shares = pd.read_csv(folder / "transitions.csv").groupby(["condition", "true_class"])["share"].sum()
+    np.testing.assert_allclose(shares, 1)
+
+
+def test_deep_shap_adds_up_to_the_change_of_the_margin(study):
+    """Completeness: values sum to f(x) minus the mean of f over the background, here for the margin of two outputs."""
+    runs, samples = pd.read_parquet(study / "0" / "runs.parquet"), pd.read_parquet(study / "0" / "samples.parquet")
+    run = runs[runs["noise.rate"] == 0.2].iloc[0]
+    weights = study / "0" / "networks" / f"{run['run_id']}.pt"
+    own = samples[samples["run_id"] == run["run_id"]]
+    found = attribution.explain_run(run, own, weights, 4)
+    assert found.method == "deep"
+    data = attribution.component("data", run)
+    network, states = attribution.rebuild(run, data, weights)
+    network.load_state_dict(states["last"])
+    mean, std = attribution.pixel_statistics(data)
+    batches = attribution.Batches(torch.as_tensor(data.arrays()["train"]), mean, std, torch.float32)
+    index = np.random.default_rng(0).choice(own["index"].to_numpy(np.int64), attribution.BACKGROUND, replace=False)
+    with torch.no_grad():
+        background = network(batches.at(torch.as_tensor(index))).mean(0)
+        logits = network(batches.at(torch.as_tensor(found.samples["index"].to_numpy(np.int64)))) - background
+    sign = torch.as_tensor(1 - 2 * data.as_classes(found.samples["observed"].to_numpy(np.int64)))
+    wanted = sign * (logits[:, 0] - logits[:, 1])
+    np.testing.assert_allclose(found.values["last"].sum((1, 2, 3)), wanted, rtol=1e-2, atol=1e-2)
+
+
+def test_where_deep_shap_fails_expected_gradients_take_over(study, monkeypatch):
+    import shap
+
+    def fail(*arguments, **keywords):
+        raise AssertionError("does not add up")
+
+    runs, samples = pd.read_parquet(study / "0" / "runs.parquet"), pd.read_parquet(study / "0" / "samples.parquet")
+    run = runs[runs["noise.rate"] == 0.2].iloc[0]
+    own, weights = samples[samples["run_id"] == run["run_id"]], study / "0" / "networks" / f"{run['run_id']}.pt"
+    deep = attribution.explain_run(run, own, weights, 4)
+    monkeypatch.setattr(shap.DeepExplainer, "shap_values", fail)
+    gradient = attribution.explain_run(run, own, weights, 4)
+    assert gradient.method == "gradient"
+    assert attribution.agreement(deep.values["last"], gradient.values["last"]).mean() > 0.7, "two estimates of one thing"
+
+
+def test_numbers_of_attributions_on_known_maps():
+    centre = np.zeros((1, 1, 8, 8))
+    centre[..., 2:6, 2:6] = -1
+    even = np.ones((1, 3, 32, 32))
+    assert attribution.centre_share(centre) == 1
+    assert attribution.centre_share(even) == 0.25
+    noise = np.random.default_rng(0).standard_normal((1, 1, 8, 8))
+    assert attribution.agreement(noise, 3 * noise + 1) == pytest.approx(1)
+    assert attribution.agreement(noise, -noise) == pytest.approx(-1)
+    values = np.stack([noise, 2 * noise, 4 * noise], -1)
+    np.testing.assert_allclose(attribution.margin(values, np.array([2])), 4 * noise - 1.5 * noise)
+
+
+class Bomb:
+    """Unpickled, it would leave a mark."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("mark"),)
+
+
+def test_nothing_in_a_results_directory_is_executed(study, tmp_path, monkeypatch):
+    """Neither a pickle in place of weights, nor a class named in a configuration."""
+    monkeypatch.chdir(tmp_path)
+    runs, samples = pd.read_parquet(study / "0" / "runs.parquet"), pd.read_parquet(study / "0" / "samples.parquet")
+    run = runs[runs["noise.rate"] == 0.2].iloc[0]
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ConfigError, match="cannot be read as weights"):
+        attribution.explain_run(run, samples, weights, 4)
+    torch.save({"best": Bomb()}, weights)
+    with pytest.raises(ConfigError, match="cannot be read as weights"):
+        attribution.explain_run(run, samples, weights, 4)
+    with pytest.raises(ConfigError, match=r"model=os\.system: is no option of conf/model"):
+        attribution.component("model", run.replace({run["model"]: "os.system"}))
+    assert yaml.safe_load((study / "sweep.yaml").read_text())
+    assert not (tmp_path / "mark").exists()
