@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import engine, sweep
+from benchmarks import engine, images, sweep
 
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -26,6 +26,7 @@ text = f"""# Benchmarks
 Ratios are measured in one run on a shared machine, medians of five.
 
 {engine.report()}
-{sweep.report()}"""
+{sweep.report()}
+{images.report()}"""
 TARGET.write_text(text)
 print(text)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks import interleaved, seconds, table
+from lnt.compose import experiment_from
 from lnt.config import to_plain
 from lnt.experiment import Experiment
 from lnt.models import activation, second_layer, slope
@@ -31,7 +32,7 @@ def compose(*overrides: str) -> DictConfig:
 def experiment(*overrides: str, runs: int = RUNS) -> Experiment:
     """The default experiment (n = 200, m = 20) for seeds 0 .. runs - 1."""
     config = compose(*overrides, "data.n_test=1")
-    return Experiment.from_config(to_plain(config, config.hydra.runtime.choices) | {"seed": np.arange(runs)}, runs)
+    return experiment_from(to_plain(config, config.hydra.runtime.choices) | {"seed": np.arange(runs)}, runs)
 
 
 class Explicit:

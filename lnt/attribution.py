@@ -57,7 +57,7 @@ def explain_run(run: pd.Series, samples: pd.DataFrame, weights: Path, count: int
         return None
     rng = np.random.default_rng(0)
     place = torch.as_tensor(rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False))
-    background, images = batches.at(place), batches.at(torch.as_tensor(chosen["index"].to_numpy(np.int64)))
+    background, images = (batches.at(p[None])[0] for p in (place, torch.as_tensor(chosen["index"].to_numpy(np.int64))))
     observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
     try:
         values, method = {state: deep(network, states[state], background, images) for state in STATES}, "deep"

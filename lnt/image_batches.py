@@ -1,9 +1,10 @@
-"""Batches of images on the device: index operations on uint8 tensors, nothing is done sample by sample."""
+"""Batches of images on the device: index operations on uint8 tensors (on a CPU one fused pass); no Python per sample."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lnt import kernels
 from lnt.seeding import generator
 
 AUGMENT = (1, 0)  # end of the key, in the stream order, of what augments the batch of a step
@@ -14,33 +15,47 @@ class Batches:
 
     def __init__(self, images: Tensor, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         self.images = images
-        scale, offset = (torch.as_tensor(a, dtype=dtype, device=images.device) for a in (1 / (255 * std), 255 * mean))
-        self.scale, self.offset = scale[:, None, None], offset[:, None, None]
+        self.scale, self.offset = (torch.as_tensor(a, dtype=dtype, device=images.device) for a in (1 / (255 * std), 255 * mean))
 
     def at(self, positions: Tensor) -> Tensor:
-        """Images [.., C, H, W] at `positions` [..]."""
-        return self._standardised(self.images[positions])
+        """Images [R, B, C, H, W] at `positions` [R, B]."""
+        if self.images.device.type == "cuda":
+            return self._standardised(self.images[positions])
+        out = self._empty(positions)
+        flat = (self.images.flatten(2).numpy(), positions.flatten().numpy())
+        kernels.gather(*flat, self.scale.numpy(), self.offset.numpy(), out.reshape(-1, *flat[0].shape[1:]))
+        return torch.from_numpy(out)
 
     def augmented(self, positions: Tensor, augment: str, seeds: np.ndarray, step: int) -> Tensor:
-        """Images [R, B, C, H, W], shifted (and mirrored) at random, anew at each step; `seeds` [R] of the stream order."""
+        """The same, shifted (and mirrored) at random, anew at each step; `seeds` [R] of the stream order."""
         if augment == "none":
             return self.at(positions)
-        runs, count = positions.shape
-        most = self.images.shape[-1] // 8
-        draws = np.concatenate([draw_shifts(int(seed), step, count, most) for seed in seeds], 1)
-        right, down, mirror = torch.as_tensor(draws, device=positions.device)
+        frame = self.images.shape[-1] // 8
+        right, down, mirror = np.concatenate([draw_shifts(int(s), step, positions.shape[1], frame) for s in seeds], 1)
         flip = (mirror == 1) & (augment == "shift_flip")
-        shifted = shift(self.images[positions.flatten()], right, down, flip, most)
-        return self._standardised(shifted.unflatten(0, (runs, count)))
+        if self.images.device.type == "cuda":
+            moves = [torch.as_tensor(move, device=positions.device) for move in (right, down, flip)]
+            windows = shift(self.images[positions.flatten()], frame, *moves)
+            return self._standardised(windows.unflatten(0, positions.shape))
+        out, scale, offset = self._empty(positions), self.scale.numpy(), self.offset.numpy()
+        windows = out.reshape(-1, *self.images.shape[1:])
+        kernels.gather_windows(
+            self.images.numpy(), positions.flatten().numpy(), right, down, flip, frame, scale, offset, windows
+        )
+        return torch.from_numpy(out)
+
+    def _empty(self, positions: Tensor) -> np.ndarray:
+        """Room for a batch: numpy's, which uses memory again where PyTorch's asks the system for new pages each time."""
+        return np.empty((*positions.shape, *self.images.shape[1:]), self.scale.numpy().dtype)
 
     def _standardised(self, pixels: Tensor) -> Tensor:
-        return (pixels.to(self.scale.dtype) - self.offset) * self.scale
+        return (pixels.to(self.scale.dtype) - self.offset[:, None, None]) * self.scale[:, None, None]
 
 
-def shift(images: Tensor, right: Tensor, down: Tensor, flip: Tensor, most: int) -> Tensor:
-    """Windows of the images [B, C, H, W] in a black frame of width `most`, each from its own corner [B], mirrored or not."""
+def shift(images: Tensor, frame: int, right: Tensor, down: Tensor, flip: Tensor) -> Tensor:
+    """Windows of the images [B, C, H, W] in a black frame of width `frame`, each from its own corner [B], mirrored or not."""
     size = images.shape[-1]
-    framed = torch.nn.functional.pad(images, (most, most, most, most))
+    framed = torch.nn.functional.pad(images, (frame, frame, frame, frame))
     pixels = torch.arange(size, device=images.device)
     columns = torch.where(flip[:, None], size - 1 - pixels, pixels) + right[:, None]  # [B, W]
     rows = pixels + down[:, None]  # [B, H]

@@ -32,7 +32,7 @@ STRATEGIES = {
 def usual_loop(experiment, optimizer, scheduler=None):
     """Images, labels and order as the experiment draws them; everything else as one writes it without this package."""
     problem = experiment.sample()
-    images, labels = problem.train.at(problem.index[0]), problem.observed.at(0)[0]
+    images, labels = problem.train.at(problem.index)[0], problem.observed.at(0)[0]
     network = problem.networks()[0].to(images.dtype)
     optimizer, criterion = optimizer(network.parameters()), nn.CrossEntropyLoss()
     schedule = scheduler and scheduler(optimizer)
@@ -186,8 +186,8 @@ def test_metrics_are_what_their_names_say(experiment):
     training.run(StepCount())
     problem, engine = training.problem, training.engines[0]
     with torch.no_grad():
-        logits = engine.network.eval()(problem.train.at(problem.index[0]))
-        test = engine.network(problem.test.at(problem.test_index[0]))
+        logits = engine.network.eval()(problem.train.at(problem.index)[0])
+        test = engine.network(problem.test.at(problem.test_index)[0])
     observed, clean = problem.observed.at(0)[0], problem.observed.at(0)[0] == problem.labels[0]
     losses = nn.functional.cross_entropy(logits, observed, reduction="none")
     right = logits.argmax(1) == observed

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from image_sets import write_cifar, write_mnist
 
 from lnt.config import ConfigError
-from lnt.image_batches import Batches, shift
+from lnt.image_batches import Batches, draw_shifts, shift
 from lnt.image_files import load
 from lnt.images import Cifar10, Digits, Mnist, digits, pixel_statistics
 
@@ -193,7 +193,7 @@ def test_batches_are_what_totensor_and_normalize_make(tmp_path, monkeypatch):
     oracle = torchvision.datasets.CIFAR10(tmp_path)
     for i in (0, 5, 99):
         wanted = reference.normalize(reference.to_tensor(oracle[i][0]), mean.tolist(), std.tolist())
-        torch.testing.assert_close(batches.at(torch.tensor([i]))[0], wanted, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(batches.at(torch.tensor([[i]]))[0, 0], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_shifts_are_torchvisions_crops_of_padded_images():
@@ -201,10 +201,25 @@ def test_shifts_are_torchvisions_crops_of_padded_images():
     images = torch.as_tensor(rng.integers(0, 256, (20, 3, 32, 32)), dtype=torch.uint8)
     right, down = (torch.as_tensor(rng.integers(0, 9, 20)) for _ in range(2))
     flip = torch.as_tensor(rng.random(20) < 0.5)
-    shifted = shift(images, right, down, flip, 4)
+    shifted = shift(images, 4, right, down, flip)
     for i in range(20):
         crop = reference.crop(reference.pad(images[i], [4]), int(down[i]), int(right[i]), 32, 32)
         assert torch.equal(shifted[i], reference.hflip(crop) if flip[i] else crop)
+
+
+@pytest.mark.parametrize("augment", ["none", "shift", "shift_flip"])
+def test_the_fused_pass_of_a_cpu_equals_the_tensor_operations_of_a_gpu(augment):
+    rng = np.random.default_rng(0)
+    images = torch.as_tensor(rng.integers(0, 256, (50, 3, 32, 32)), dtype=torch.uint8)
+    mean, std, positions = rng.random(3), rng.random(3) + 0.5, torch.as_tensor(rng.permutation(50).reshape(2, 25))
+    batches, seeds = Batches(images, mean, std, torch.float64), np.array([5, 6])
+    found = batches.augmented(positions, augment, seeds, 7)
+    wanted = images[positions.flatten()]
+    if augment != "none":
+        right, down, mirror = torch.as_tensor(np.concatenate([draw_shifts(seed, 7, 25, 4) for seed in (5, 6)], 1))
+        wanted = shift(wanted, 4, right, down, (mirror == 1) & (augment == "shift_flip"))
+    wanted = (wanted.double() / 255 - torch.as_tensor(mean)[:, None, None]) / torch.as_tensor(std)[:, None, None]
+    torch.testing.assert_close(found.flatten(0, 1), wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_augmentation_is_fresh_at_each_step_and_the_same_in_any_company():
