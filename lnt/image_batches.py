@@ -35,8 +35,8 @@ class Batches:
         flip = (mirror == 1) & (augment == "shift_flip")
         if self.images.device.type == "cuda":
             moves = [torch.as_tensor(move, device=positions.device) for move in (right, down, flip)]
-            windows = shift(self.images[positions.flatten()], frame, *moves)
-            return self._standardised(windows.unflatten(0, positions.shape))
+            moved = shift(self.images[positions.flatten()], frame, *moves)
+            return self._standardised(moved.unflatten(0, positions.shape))
         out, scale, offset = self._empty(positions), self.scale.numpy(), self.offset.numpy()
         windows = out.reshape(-1, *self.images.shape[1:])
         kernels.gather_windows(
