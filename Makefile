@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
 	$(BIN)/python analyze.py path=multirun/demo
+	$(BIN)/python train.py experiment=digits_stages noise.rate=0.2,0.4 'seed=range(3)' hydra.sweep.dir=multirun/demo_digits
+	$(BIN)/python analyze.py path=multirun/demo_digits
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto

@@ -14,7 +14,7 @@ from lnt.report import Report
 
 log = logging.getLogger(__name__)
 MOST_CONDITIONS = 4
-RUNS_EXPLAINED = 3  # of each condition
+RUNS_EXPLAINED = 5  # of each condition, those of the first seeds
 
 
 def draw(report: Report, count: int) -> None:
@@ -54,7 +54,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
     arrays: dict[str, np.ndarray] = {}
     for title, group in groups.items():
         first = None
-        for _, run in group.head(RUNS_EXPLAINED).iterrows():
+        for _, run in group.sort_values(["seed", "run_id"]).head(RUNS_EXPLAINED).iterrows():
             weights = report.results.networks(run["run_id"])
             if weights is None:
                 continue
