@@ -53,6 +53,8 @@ def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
         directory.say("failed", error=f"{type(error).__name__}: {error}")
         log.exception("The run failed")
         raise
+    finally:
+        directory.release()
     (run,) = found.runs.to_pylist()
     directory.say("completed", runs={run["status"]: 1})
     report(run, directory.path)

@@ -20,7 +20,7 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "meng2024_xor": ([], ["phase_test_error", "collapse_test_error"]),
     "huang2025_label_noise_gd": ([], ["stages"]),
     "huang2025_heatmap": ([], ["phase_test_error"]),
-    "digits_stages": ([], ["stages", "losses", "attributions_noise.rate_0.2", "attributions_noise.rate_0.4"]),
+    "digits_stages": ([], ["stages", "losses", "attributions_2", "attributions_3"]),
     "phase_rate_dim": ([], ["phase_best_test_error", "phase_test_error", "phase_price_of_memorising"]),
     "phase_rate_snr": ([], ["phase_best_test_error", "phase_test_error", "phase_price_of_memorising"]),
 }
@@ -40,7 +40,7 @@ def draw(study: str) -> tuple[str, float, float]:
     trained = call("train.py", f"experiment={study}", f"hydra.sweep.dir={directory}")
     analysed = call("analyze.py", f"path={directory}", *arguments)
     for figure in figures:
-        shutil.copy(directory / "analysis" / f"{figure}.png", DOCS / f"{study}_{figure.replace('.', '_')}.png")
+        shutil.copy(directory / "analysis" / f"{figure}.png", DOCS / f"{study}_{figure}.png")
     return study, trained, analysed
 
 

@@ -125,8 +125,10 @@ def check_column(runs: pd.DataFrame, key: str, column: str, allowed: list[str]) 
 
 
 def title_of(keys: list[str], values: tuple) -> str:
-    """key=value, key=value."""
-    pairs = zip(keys, values, strict=True)
+    """key=value, key=value; keys without a value, which belong to other options, are left out unless there is no other."""
+    pairs = [(key, value) for key, value in zip(keys, values, strict=True) if not pd.isna(value)]
+    if not pairs:
+        return ", ".join(f"{key}=null" for key in keys)
     return ", ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in pairs)
 
 

@@ -4,6 +4,7 @@ Networks are rebuilt from the numbers in a table of runs with the classes that c
 results directory holds is executed.
 """
 
+import copy
 import json
 import logging
 import warnings
@@ -45,7 +46,8 @@ def explain_run(run: pd.Series, samples: pd.DataFrame, weights: Path, count: int
     """Explain up to `count` samples of each kind of a run, None without mislabelled ones that it came to memorise.
 
     `run` is its row, `samples` its rows of samples.parquet. Mislabelled samples are chosen among those that were not predicted
-    as labelled at the lowest test error and are at the end, clean ones among those that are at both; at random.
+    as labelled at the lowest test error and are at the end, clean ones among those that are at both, at random
+    ("predicted": with probability above 1/2, that is a loss below log 2).
     Raises ConfigError if images or weights cannot be read.
     """
     data = component("data", run)
@@ -75,6 +77,8 @@ def component(group: str, run: pd.Series) -> Any:
         raise ConfigError(group, run[group], f"is no option of conf/{group}")
     known = yaml.safe_load(option.read_text())
     numbers = {key: plain(run[f"{group}.{key}"]) for key in known if f"{group}.{key}" in run}
+    if "download" in numbers:
+        numbers["download"] = False  # analysis reads files, it fetches none
     return build_component(group, {"_target_": known["_target_"], **numbers})
 
 
@@ -117,10 +121,17 @@ def deep(network: nn.Module, state: Mapping[str, Tensor], background: Tensor, im
     """
     import shap  # takes seconds to import
 
-    network.load_state_dict(state)
+    network = fresh(network, state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about modules that it does not know: the check decides
         return shap.DeepExplainer(network, background).shap_values(images, check_additivity=True)
+
+
+def fresh(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A copy with this state: an explainer that fails leaves its hooks behind."""
+    network = copy.deepcopy(network)
+    network.load_state_dict(state)
+    return network
 
 
 def gradients(network: nn.Module, state: Mapping[str, Tensor], background: Tensor, images: Tensor) -> np.ndarray:
@@ -130,7 +141,7 @@ def gradients(network: nn.Module, state: Mapping[str, Tensor], background: Tenso
     """
     import shap
 
-    network.load_state_dict(state)
+    network = fresh(network, state)
     return shap.GradientExplainer(network, background).shap_values(images, nsamples=GRADIENT_SAMPLES, rseed=0)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from lnt import analysis, attribution, image_plots
-from lnt.config import ConfigError
 from lnt.files import write_atomically
 from lnt.report import Report
 
@@ -52,17 +51,17 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
     """SHAP values of some runs of each condition: arrays, a figure for each condition, numbers with their errors."""
     samples, numbers = report.results.samples, []
     arrays: dict[str, np.ndarray] = {}
-    for title, group in groups.items():
+    for number, (title, group) in enumerate(groups.items(), 1):
         first = None
         for _, run in group.sort_values(["seed", "run_id"]).head(RUNS_EXPLAINED).iterrows():
             weights = report.results.networks(run["run_id"])
             if weights is None:
                 continue
             log.info("explaining run %s %s", run["run_id"], title)
-            try:
+            try:  # whatever one network does to SHAP, the rest of the report is written
                 found = attribution.explain_run(run, samples[samples["run_id"] == run["run_id"]], weights, count)
-            except ConfigError as error:
-                report.note(f"no attributions of run {run['run_id']}: {error}")
+            except Exception as error:
+                report.note(f"no attributions of run {run['run_id']}: {type(error).__name__}: {error}")
                 continue
             if found is None:
                 continue
@@ -71,7 +70,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> Non
             arrays |= {f"{run['run_id']}_{state}": values.astype(np.float32) for state, values in found.values.items()}
             arrays[f"{run['run_id']}_images"] = found.images
         if first is not None:
-            name = "attributions" + ("_" + title.replace("=", "_").replace(", ", "_") if len(groups) > 1 else "")
+            name = f"attributions_{number}" if len(groups) > 1 else "attributions"
             caption = f"Attributions {title}: red speaks for the observed class ({first.method} SHAP)"
             report.figure(name, image_plots.attributions(first), numbers[-1], caption)
     if numbers:

@@ -146,6 +146,9 @@ class Experiment(ABC):
             self.noise.check(self.classes())
         with keys_under("strategy"):
             self.strategy.check(self.total_steps(), len(self.recorded_steps()), self.knowns())
+            constant = self.optimizer.schedule == "constant"
+            unfit = "starts again in the middle of the schedule; use optimizer.schedule=constant"
+            require(constant or not getattr(self.strategy, "restart", False), "restart", True, unfit)
 
     def columns(self) -> dict[str, Any]:
         """Every config value under its dotted key: a scalar, text for a list, or an array [R]."""
@@ -192,6 +195,10 @@ class Experiment(ABC):
     def total_steps(self) -> int:
         return self.optimizer.total_steps(self.n)
 
+    def steps_per_epoch(self) -> int:
+        batch = self.optimizer.batch_size
+        return 1 if batch is None else -(-self.n // batch)
+
     def like(self) -> torch.Tensor:
         """An empty tensor of the dtype and on the device that the runs train with."""
         device = self.settings.device
@@ -206,7 +213,7 @@ class Experiment(ABC):
     def knowns(self) -> Knowns:
         """What a strategy may know."""
         flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
-        return Knowns(self.predicted_t1(), 1 - flipped, self.per_run(self.seeds.order))
+        return Knowns(self.predicted_t1(), 1 - flipped, self.per_run(self.seeds.order), self.steps_per_epoch())
 
     def batches(self) -> MiniBatches | None:
         """Which samples each step sees; None for full-batch descent."""

@@ -40,7 +40,8 @@ class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
     Everything random is a function of seed and step (MiniBatches, Batches.augmented), so the step number is all there is to
-    save of it. R > 1 wants networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16.
+    save of it. R > 1 wants networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16. Samples of
+    weight 0 pass through the network all the same, so with batch normalisation they count in its statistics.
     """
 
     def __init__(

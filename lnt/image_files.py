@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from lnt.config import ConfigError, require
+from lnt.config import ConfigError, check_writable, require
 from lnt.files import write_atomically
 
 log = logging.getLogger(__name__)
 Arrays = Mapping[str, np.ndarray]  # train and test images [N, C, H, W] uint8, train_labels and test_labels [N] int64
+MEMBERS = ("train", "train_labels", "test", "test_labels")
 SECONDS_FOR_ANOTHER = 3600  # that a process waits for another one's download
 
 
@@ -61,6 +62,9 @@ def check_files(name: str, root: Path, files: Mapping[Path, str | None]) -> None
 
 def fetch(dataset: Any, root: Path) -> None:
     """Let torchvision download what is missing, one process at a time. Raises ConfigError if it cannot."""
+    if all(path.is_file() for path in raw_files(dataset, root)):
+        return
+    check_writable(root)
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / ".download.lock", timeout=SECONDS_FOR_ANOTHER):
         if all(path.is_file() for path in raw_files(dataset, root)):
@@ -78,19 +82,36 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
     if hasattr(dataset, "train_list"):
         parts = {split: dataset(root, train=split == "train") for split in ("train", "test")}
         images = {split: np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)) for split, part in parts.items()}
-        return {**images, **{f"{split}_labels": np.array(part.targets, np.int64) for split, part in parts.items()}}
+        arrays = {**images, **{f"{split}_labels": np.array(part.targets, np.int64) for split, part in parts.items()}}
+        if (problem := fault(arrays)) is not None:
+            raise ConfigError("data.root", root / dataset.base_folder, f"{problem}; put fresh copies of its files there")
+        return arrays
     from torchvision.datasets import mnist
 
-    arrays = {}
-    names = ("train", "train_labels", "test", "test_labels")  # torchvision lists them in this order
-    for name, path in zip(names, raw_files(dataset, root), strict=True):
+    arrays, files = {}, dict(zip(MEMBERS, raw_files(dataset, root), strict=True))  # torchvision lists them in this order
+    for name, path in files.items():
         try:
             read = mnist.read_label_file if name.endswith("labels") else mnist.read_image_file
             array = read(str(path)).numpy()
         except Exception as error:
             raise ConfigError("data.root", path, f"is damaged: {error}; put a fresh copy there") from error
         arrays[name] = array if name.endswith("labels") else array[:, None]
+    if (problem := fault(arrays)) is not None:
+        raise ConfigError("data.root", files["train"].parent, f"{problem}; put fresh copies of its files there")
     return arrays
+
+
+def fault(arrays: Arrays) -> str | None:
+    """What is wrong with the arrays of a data set, None if nothing is."""
+    if set(arrays) != set(MEMBERS):
+        return f"holds {', '.join(sorted(arrays))}, not {', '.join(MEMBERS)}"
+    for split in ("train", "test"):
+        images, labels = arrays[split], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int64 or labels.ndim != 1:
+            return f"holds {split} images {images.dtype} {images.shape} and labels {labels.dtype} {labels.shape}"
+        if len(images) != len(labels):
+            return f"holds {len(images)} {split} images and {len(labels)} labels"
+    return None
 
 
 def source_of(files: Mapping[Path, str | None]) -> str:
@@ -105,10 +126,12 @@ def read_cache(cache: Path, files: Mapping[Path, str | None]) -> Arrays | None:
     try:
         with np.load(cache, allow_pickle=False) as found:
             arrays = dict(found)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        source = str(arrays.pop("source"))
+        if (problem := fault(arrays)) is not None:
+            raise ValueError(problem)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         log.warning("%s is damaged (%s): it is made anew from the raw files", cache, error)
         return None
-    source = str(arrays.pop("source"))
     there = all(path.is_file() for path in files)
     return arrays if not there or source == source_of(files) else None
 

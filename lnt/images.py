@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -70,6 +70,7 @@ class Images(ABC):
             require(min(wanted) >= 1, "n_train", self.n_train, f"must be at least {len(there)}, one for each class")
             return wanted
         require(self.n_train is None or self.n_train <= sum(there), "n_train", self.n_train, f"must be at most {sum(there)}")
+        require(min(there) >= 1, "classes", list(classes), f"of these there are {there} training samples")
         return there
 
     def size(self) -> int:
@@ -173,9 +174,13 @@ def digits() -> Arrays:
     return {"train": images[~test], "train_labels": labels[~test], "test": images[test], "test_labels": labels[test]}
 
 
-@lru_cache(maxsize=4)
 def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    """All training and all test images on the device, uint8."""
+    """All training and all test images on the device, uint8; selections of one data set share them."""
+    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none"), device)
+
+
+@lru_cache(maxsize=4)
+def _on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     arrays = data.arrays()
     return torch.as_tensor(arrays["train"], device=device), torch.as_tensor(arrays["test"], device=device)
 

@@ -19,6 +19,7 @@ from lnt.optimizers import GradientDescent, schedule_factor
 from lnt.sample_noise import Human
 from lnt.workers import workers_for
 
+RECORDINGS = 60  # of full-batch descent, whose steps are epochs
 SIDE_BY_SIDE = 64  # at most so many networks at once on a GPU
 TIMED_STEPS = 3
 
@@ -42,7 +43,9 @@ class ImageExperiment(Experiment):
             with keys_under("noise"):
                 self.noise.check_truth(self.data.arrays()["train_labels"])
         epochs = self.optimizer.total_steps(n) // self.steps_per_epoch()
-        recordings = epochs + 1 if self.settings.recordings is None else self.settings.recordings
+        every = epochs + 1 if self.optimizer.batch_size else RECORDINGS
+        recordings = every if self.settings.recordings is None else self.settings.recordings
+        self.check_memory()
         return replace(self, settings=replace(self.settings, engine="autograd", recordings=recordings))
 
     def classes(self) -> Classes:
@@ -68,10 +71,6 @@ class ImageExperiment(Experiment):
     def step_size(self) -> np.ndarray:
         return self.per_run(self.optimizer.lr).astype(float)
 
-    def steps_per_epoch(self) -> int:
-        batch = self.optimizer.batch_size
-        return 1 if batch is None else -(-self.n // batch)
-
     def recorded_steps(self) -> np.ndarray:
         """Whole epochs."""
         assert self.settings.recordings is not None
@@ -81,7 +80,7 @@ class ImageExperiment(Experiment):
     def sample(self, peer: int = 0) -> ImageProblem:
         data, like, classes = self.data, self.like(), self.data.task()
         arrays, (train, test) = data.arrays(), on_device(data, like.device)
-        mean, std = pixel_statistics(data)
+        mean, std = (statistic.astype(np.float32) for statistic in pixel_statistics(data))
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, device=like.device)
@@ -95,7 +94,9 @@ class ImageExperiment(Experiment):
         def samples(split: str, true: np.ndarray, positions: np.ndarray) -> Samples:
             def features(run: int) -> np.ndarray:
                 pixels = arrays[split][positions[run]] / np.float32(255)
-                return ((pixels - mean[:, None, None]) / std[:, None, None]).reshape(len(pixels), -1).astype(np.float32)
+                pixels -= mean[:, None, None]
+                pixels /= std[:, None, None]
+                return pixels.reshape(len(pixels), -1)
 
             return Samples(true[positions], classes, seeds, features, positions)
 
@@ -145,7 +146,8 @@ class ImageExperiment(Experiment):
         device = self.like().device
         if device.type == "cpu" or not self.model.small or self.model.compile:
             return 1
-        return int(min(SIDE_BY_SIDE, self.runs, max(1, free_bytes(device) // 2 // self.bytes_per_run())))
+        memory = torch.cuda.get_device_properties(device).total_memory  # not what is free: a rerun makes the same chunks
+        return int(min(SIDE_BY_SIDE, self.runs, max(1, memory // 4 // self.bytes_per_run())))
 
     def workers(self) -> int:
         return workers_for(self.like().device) if self.model.small else 1
@@ -158,9 +160,19 @@ class ImageExperiment(Experiment):
         """Weights with gradients and an optimizer's memory, and about the activations of the largest batch."""
         (network,) = replace(self, seeds=replace(self.seeds, init=0), runs=1).networks()
         weights = sum(parameter.numel() for parameter in network.parameters())
+        return self.strategy.networks * (24 * weights + self.activation_bytes())
+
+    def activation_bytes(self) -> int:
+        """About what a forward pass of the largest batch leaves behind: 64 numbers for each of its pixels."""
         pixels = int(np.prod(self.data.arrays()["train"].shape[1:]))
         batch = max(self.optimizer.batch_size or self.n, min(self.n, EVALUATED_AT_ONCE))
-        return 4 * self.strategy.networks * (6 * weights + 64 * batch * pixels)
+        return 4 * 64 * min(batch, self.n) * pixels
+
+    def check_memory(self) -> None:
+        """Raise ConfigError if not even one batch fits."""
+        needed, free = self.activation_bytes(), free_bytes(self.like().device)
+        said = f"a batch needs about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free; use smaller ones"
+        require(needed <= free, "optimizer.batch_size", self.optimizer.batch_size or self.n, said)
 
     def bytes_at_once(self) -> int:
         images = sum(array.nbytes for array in self.data.arrays().values())

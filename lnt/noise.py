@@ -205,8 +205,12 @@ class Asymmetric(ClassNoise):
             allowed = f"are for two classes, of {classes.count} here; give source_rate"
             require(classes.count == 2, "rate_positive, rate_negative", f"{self.rate_positive}, {self.rate_negative}", allowed)
             return
+        for pair in self.map or ():
+            fits = len(pair) == 2 and pair[0] != pair[1] and set(pair) <= set(classes.numbers)
+            require(fits, "map", list(pair), f"must be a pair [from, to] of two of the classes {list(classes.numbers)}")
+        sources = [pair[0] for pair in self.map or ()]
+        require(len(set(sources)) == len(sources), "map", self.map, "must name each class once as the first of a pair")
         pairs = self._pairs(classes)
-        require(all(len(pair) == 2 for pair in self.map or ()), "map", self.map, "must be pairs [from, to] of classes")
         inside = {a: b for a, b in pairs.items() if a in classes.numbers and b in classes.numbers and a != b}
         allowed = f"must name a pair [from, to] among the classes {list(classes.numbers)}, of which there is no customary map"
         require(bool(inside), "map", self.map, allowed)

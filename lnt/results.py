@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from pyarrow import parquet as pq
 
-from lnt.config import flatten, require
-from lnt.experiment import HOW, Experiment
+from lnt.config import ConfigError, flatten, require
+from lnt.experiment import HOW, WITHOUT_EFFECT, Experiment
 from lnt.files import write_atomically
 from lnt.loop import LOSS, Curves, Kept
 from lnt.metrics import METRICS
@@ -127,7 +127,9 @@ def realised_transition(kept: Kept, classes: int) -> list[str]:
     counts = np.zeros((len(kept.labels), classes, classes))
     runs = np.arange(len(kept.labels))[:, None]
     np.add.at(counts, (runs, kept.labels.cpu().numpy(), kept.observed.cpu().numpy()), 1)
-    return [json.dumps(np.round(matrix / matrix.sum(1, keepdims=True), 6).tolist()) for matrix in counts]
+    rows = counts.sum(2, keepdims=True)
+    shares = np.round(counts / np.maximum(rows, 1), 6)  # zeros in the row of a class without samples
+    return [json.dumps(matrix.tolist()) for matrix in shares]
 
 
 def save_networks(folder: Path, experiment: Experiment, kept: Kept) -> None:
@@ -195,30 +197,39 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.provenance = path / "provenance.json"
         self.status = path / "status.json"
+        self.lock = FileLock(path / ".lock")
 
     @classmethod
     def claim(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":
-        """Take `path` for a run, new or broken off; raises ConfigError if another run has it, or this one is complete."""
+        """Take `path` for a run, new or broken off, until this process ends or releases it.
+
+        Raises ConfigError if another process trains there, a run is complete there, or one of another configuration.
+        """
         directory = cls(path)
-        directory.check_free(config)
         path.mkdir(parents=True, exist_ok=True)
-        if not directory.status.exists():
-            directory.status.open("x").close()  # of two processes that come this far, one fails here
+        try:
+            directory.lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError("output directory", path, "holds a run that is in training") from None
+        directory.check_free(config)
         directory.say("running")
         return directory
 
+    def release(self) -> None:
+        """Let go of the directory: another process may go on here, unless the run is complete."""
+        self.lock.release()
+        if self.runs.exists():
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+
     def check_free(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError unless a run with this configuration may start here, or go on."""
-        if not self.status.exists():
+        complete = self.runs.exists() or (self.path / "sweep.yaml").exists()
+        require(not complete, "output directory", self.path, "holds results already; choose another or leave it out")
+        if not self.config.exists():
             return
-        taken = "holds a run already; choose another or leave it out"
-        require(self.status.stat().st_size and not self.runs.exists(), "output directory", self.path, taken)
-        found = json.loads(self.status.read_text())
-        here = found.get("host") == platform.node() and psutil.pid_exists(found.get("pid", -1))
-        require(found["state"] != "running" or not here, "output directory", self.path, "holds a run that is in training")
-        before = dict(flatten(yaml.safe_load(self.config.read_text()))) if self.config.exists() else {}
-        now = dict(flatten(config))
-        differing = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in HOW]
+        before, now = dict(flatten(yaml.safe_load(self.config.read_text()) or {})), dict(flatten(config))
+        keys = [key for key in {**before, **now} if key not in (*HOW, *(key for key in WITHOUT_EFFECT if key != "seed"))]
+        differing = [key for key in keys if before.get(key) != now.get(key)]
         shown = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing[:3])
         require(not differing, "output directory", self.path, f"holds a run of another configuration ({shown}); choose another")
 

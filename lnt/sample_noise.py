@@ -35,7 +35,6 @@ class Instance(LabelNoise):
 
     rate: PerRunFloat
     spread: float
-    resample: bool
 
     def __post_init__(self) -> None:
         rate = np.asarray(self.rate)
@@ -99,14 +98,18 @@ class Human(LabelNoise):
 
     def check(self, classes: Classes) -> None:
         found = self.labels()
-        inside = (found >= 0) & (found < classes.count)
+        complete = classes.numbers == tuple(range(classes.count))
         allowed = f"holds classes from {found.min()} to {found.max()}; data.classes must be null (all classes)"
-        require(inside, "file", self.file, allowed)
+        require(complete and ((found >= 0) & (found < classes.count)).all(), "file", self.file, allowed)
 
     def check_truth(self, truth: np.ndarray) -> None:
         """Raise ConfigError unless the file fits training samples of these true classes, in the order of the data's files."""
         found = self.labels()
         require(len(found) == len(truth), "file", self.file, f"has {len(found)} labels, the training set has {len(truth)}")
+        if self.column is not None:  # CIFAR-N's files hold the true labels too
+            clean = read_labels(self.file, "clean_label")
+            differ = f"its clean_label is not the data set's label in {(clean != truth).sum()} of {len(truth)} places"
+            require((clean == truth).all(), "file", self.file, differ)
 
     def probabilities(self, samples: Samples) -> np.ndarray:
         assert samples.index is not None
@@ -120,6 +123,7 @@ def read_labels(file: str, column: str | None) -> np.ndarray:
     require(path.is_file(), "file", file, "is not a file; put the label file of CIFAR-N (CIFAR-10_human.pt) there")
     try:
         if path.suffix == ".npy":
+            require(column is None, "column", column, "must be null for a .npy file")
             found = np.load(path, allow_pickle=False)
         else:
             with torch.serialization.safe_globals(NUMPY_ARRAYS):

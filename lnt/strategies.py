@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnt.config import PerRunFloat, require, require_one_of
+from lnt.config import PerRunFloat, require
 from lnt.engine import Engine
 from lnt.seeding import draw_per_run, generator
 from lnt.snapshot import Snapshot
 
-LOG2 = math.log(2)  # the loss at f = 0: below it a sample is predicted as labelled
+LOG2 = math.log(2)  # below it the observed class has a probability above 1/2, so it is predicted; with two classes, only then
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Knowns:
     t1: np.ndarray  # predicted length of Stage I in steps
     clean_share: np.ndarray  # 1 - P(observed != true)
     seeds: np.ndarray  # of the stream `order`
+    epoch: int = 1  # steps in which every sample is seen once, the same for all runs
 
 
 class Strategy:
@@ -120,7 +121,7 @@ class EarlyStopping(Strategy):
 
 @dataclass(frozen=True)
 class SmallLoss(Strategy):
-    """Once, at `step` or after `t1` times the predicted length of Stage I, keep the samples with a small loss.
+    """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
 
     keep=threshold: losses below log 2 (Han et al. 2025). keep=share: the smallest `share` of them (null: 1 - noise rate).
     keep=mixture: those that a mixture of two Gaussians gives to the component with the lower mean (Li et al., DivideMix,
@@ -128,14 +129,18 @@ class SmallLoss(Strategy):
     """
 
     step: int | None
+    epoch: int | None
     t1: float | None
     keep: str
     share: PerRunFloat | None
     restart: bool
 
     def __post_init__(self) -> None:
-        require_one_of(self, "step", "t1")
+        times = self.step, self.epoch, self.t1
+        given = sum(time is not None for time in times)
+        require(given == 1, "step, epoch, t1", list(times), "exactly one of the three must be given, the others null")
         require(self.step is None or self.step >= 1, "step", self.step, "must be at least 1")
+        require(self.epoch is None or self.epoch >= 1, "epoch", self.epoch, "must be at least 1")
         require(self.t1 is None or self.t1 > 0, "t1", self.t1, "must be positive")
         require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
         if self.share is not None:
@@ -146,8 +151,12 @@ class SmallLoss(Strategy):
         if self.step is not None:
             require(self.step < total, "step", self.step, f"selects at step {self.step}, but training has {total} steps")
             return
+        if self.epoch is not None:
+            at = self.epoch * known.epoch
+            require(at < total, "epoch", self.epoch, f"selects at step {at}, but training has {total} steps")
+            return
         last = float(np.max(self.t1 * known.t1))
-        unknown = "Stage I has a predicted length for gradient descent on signal-noise data only; give step instead"
+        unknown = "Stage I has a predicted length for gradient descent on signal-noise data only; give step or epoch instead"
         require(np.isfinite(last), "t1", self.t1, unknown)
         require(last < total, "t1", self.t1, f"selects at step {last:.6g}, but training has {total} steps")
 
@@ -156,7 +165,9 @@ class SmallLoss(Strategy):
 
     def _steps(self, known: Knowns) -> np.ndarray:
         """When each run selects, [R]."""
-        at = np.full(known.t1.shape, self.step) if self.step is not None else np.rint(self.t1 * known.t1)
+        if self.t1 is not None:
+            return np.maximum(np.rint(self.t1 * known.t1), 1).astype(int)
+        at = np.full(known.t1.shape, self.step if self.epoch is None else self.epoch * known.epoch)
         return np.maximum(at, 1).astype(int)
 
     def act(self, engines: Sequence[Engine], known: Knowns) -> None:
@@ -182,13 +193,14 @@ class SmallLoss(Strategy):
 class CoTeaching(Strategy):
     """Two networks from different initial filters; each is trained on the samples whose loss is small in the other.
 
-    Every `every` steps a share 1 - (1 - share) min(t / ramp, 1) of the samples is chosen; share=null is 1 - noise rate.
+    Every `every` steps (null: 10, or an epoch if that is longer) a share 1 - (1 - share) min(t / ramp, 1) of the samples is
+    chosen; share=null is 1 - noise rate, ramp=null is 100 steps, or ten epochs if these are longer.
     Source: Han et al., "Co-teaching", NeurIPS 2018 (there in every mini-batch).
     """
 
     share: PerRunFloat | None
-    ramp: int
-    every: int
+    ramp: int | None
+    every: int | None
 
     networks = 2
 
@@ -196,19 +208,25 @@ class CoTeaching(Strategy):
         if self.share is not None:
             share = np.asarray(self.share)
             require((share > 0) & (share <= 1), "share", self.share, "must lie in (0, 1]")
-        require(self.ramp >= 1, "ramp", self.ramp, "must be at least 1")
-        require(self.every >= 1, "every", self.every, "must be at least 1")
+        for key in ("ramp", "every"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, key, value, "must be at least 1")
 
     def check(self, total: int, recordings: int, known: Knowns) -> None:
-        require(self.every < total, "every", self.every, f"must be below the number of steps, {total}")
+        every = self._every(known)
+        require(every < total, "every", every, f"must be below the number of steps, {total}")
 
     def acts_at(self, total: int, known: Knowns) -> np.ndarray:
-        return np.arange(self.every, total, self.every)
+        return np.arange(self._every(known), total, self._every(known))
+
+    def _every(self, known: Knowns) -> int:
+        return max(10, known.epoch) if self.every is None else self.every
 
     def act(self, engines: Sequence[Engine], known: Knowns) -> None:
         """Each network chooses for the other."""
         share = np.broadcast_to(known.clean_share if self.share is None else self.share, known.clean_share.shape)
-        now = 1 - (1 - share) * min(engines[0].step / self.ramp, 1)
+        ramp = max(100, 10 * known.epoch) if self.ramp is None else self.ramp
+        now = 1 - (1 - share) * min(engines[0].step / ramp, 1)
         chosen = [smallest(engine.losses(), now) for engine in engines]
         for engine, kept in zip(engines, reversed(chosen), strict=True):
             engine.weights.copy_(normalised(kept))

@@ -74,6 +74,7 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     print(line)
     if not finished:
         sys.exit(1)
+    Checkpoint(path / "checkpoints").discard()
 
 
 def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -115,7 +116,9 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     total = sum(batch.runs for batch in todo)
     directory.describe({"sweep": str(path), "job": job}, batches[0].like().device)
     parts = Parts(directory, total)
-    work = partial(train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), directory=directory)
+    work = partial(
+        train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), networks=directory.networks
+    )
     try:
         with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
             for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
@@ -136,14 +139,14 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
 
 
 def train_or_fail(
-    chunk: Experiment, progress: StepCount, schema: pa.Schema, checkpoint: Checkpoint, directory: RunDirectory
+    chunk: Experiment, progress: StepCount, schema: pa.Schema, checkpoint: Checkpoint, networks: Path
 ) -> list[Done]:
     """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
     before = progress.done
     try:
         curves = train_chunk(chunk, progress, checkpoint)
         if curves.kept is not None and chunk.settings.keep_networks:
-            save_networks(directory.networks, chunk, curves.kept)
+            save_networks(networks, chunk, curves.kept)
         return [(tables(chunk, curves, schema), checkpoint.path(chunk))]
     except Exception as error:
         progress.update(before - progress.done)
@@ -152,7 +155,7 @@ def train_or_fail(
             progress.update(chunk.total_steps())
             return [(failed_tables(chunk, error, schema), None)]
     halves = np.array_split(np.arange(chunk.runs), 2)
-    return [part for half in halves for part in train_or_fail(chunk.take(half), progress, schema, checkpoint, directory)]
+    return [part for half in halves for part in train_or_fail(chunk.take(half), progress, schema, checkpoint, networks)]
 
 
 class Parts:

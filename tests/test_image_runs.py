@@ -105,7 +105,7 @@ def test_killed_with_signal_9_and_started_again_a_run_ends_the_same(tmp_path):
     assert_identical(tmp_path / "killed", tmp_path / "undisturbed")
     assert not (tmp_path / "killed" / "checkpoints").exists()
     again = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert "holds a run already" in again.stderr
+    assert "holds results already" in again.stderr
 
 
 def test_an_unfinished_run_goes_on_only_with_the_same_configuration(call, monkeypatch):
@@ -147,6 +147,29 @@ def test_vgg11_learns_a_set_in_the_format_of_cifar10(call, tmp_path, monkeypatch
     assert curves["test_error"].min() <= 0.25, "chance is one half"
 
 
+def test_strategies_count_in_epochs_on_images(call):
+    settings = ("strategy=small_loss", "strategy.epoch=3", "strategy.keep=share")
+    call(*DIGITS, *settings, "hydra.run.dir=selected")
+    kept = rows("selected", "curves").set_index("step")["kept_share"]
+    assert (kept.loc[:6] == 1).all(), "three epochs of two steps, the selection after the last"
+    assert (kept.loc[8:] < 1).all()
+    call(*DIGITS, "strategy=co_teaching", "optimizer.epochs=20", "hydra.run.dir=taught")
+    assert rows("taught", "curves")["kept_share"].nunique() > 2
+
+
+def test_an_unfinished_run_whose_files_have_moved_goes_on(call, tmp_path, monkeypatch):
+    """Neither device nor the place of the data are part of a run."""
+    write_cifar(tmp_path / "here", 10, monkeypatch, per_class=2)
+    run = ("data=cifar10", "optimizer.epochs=1", "hydra.run.dir=run")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            call(*run, f"data.root={tmp_path}/here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    call(*run, f"data.root={tmp_path}/there", "device=cpu")
+    assert rows("run")["status"].tolist() == ["completed"]
+
+
 def test_a_sweep_over_classes_models_and_noise(call):
     small = ("data=digits", "data.n_train=12", "data.n_test=9", "optimizer.epochs=2", "model.width=2")
     said = call("-m", *small, "data.classes=[0,1],[3,8]", "noise=symmetric,pair,instance", "seed=0,1", "hydra.sweep.dir=sweep")
@@ -180,8 +203,15 @@ def test_a_dry_run_says_how_long_and_trains_nothing(call, tmp_path):
         (("data=digits", "noise=human", "noise.file=no.pt"), r"noise.file=no.pt: is not a file"),
         (("noise=instance",), r"noise=instance: is for images; use symmetric"),
         (("data=digits", "data.classes=null", "noise=asymmetric"), r"are for two classes, of 10 here; give source_rate"),
-        (("data=digits", "strategy=small_loss"), r"strategy.t1=0.2: Stage I has a predicted length for .* give step instead"),
+        (
+            ("data=digits", "strategy=small_loss"),
+            r"strategy.t1=0.2: Stage I has .* give step or epoch instead",
+        ),
         (("data=digits", "optimizer=gd", "optimizer.t1_steps=5"), r"optimizer.t1_steps=5.0: has no meaning on images"),
+        (
+            ("data=digits", "strategy=small_loss", "strategy.epoch=1", "strategy.restart=true", "optimizer.schedule=cosine"),
+            r"strategy.restart=True: starts again in the middle of the schedule",
+        ),
         (("precision=bf16",), r"precision=bf16: is for images"),
         (("data=digits", "optimizer.schedule=steps"), r"optimizer.schedule=steps: must be one of constant, step"),
     ],
@@ -222,7 +252,7 @@ def test_analysis_of_images(study, monkeypatch):
     analyze.main()
     folder = study / "analysis"
     figures = json.loads((folder / "manifest.json").read_text())["figures"]
-    assert {"stages", "losses", "attributions_noise.rate_0.2"} <= set(figures)
+    assert {"stages", "losses", "attributions_2"} <= set(figures)
     for name in figures:
         assert {(folder / f"{name}.{kind}").stat().st_size > 0 for kind in ("pdf", "png", "csv")} == {True}
     summary = pd.read_csv(folder / "attributions_summary.csv")
@@ -277,6 +307,19 @@ def test_where_deep_shap_fails_expected_gradients_take_over(study, monkeypatch):
     gradient = attribution.explain_run(run, own, weights, 4)
     assert gradient.method == "gradient"
     assert attribution.agreement(deep.values["last"], gradient.values["last"]).mean() > 0.7, "two estimates of one thing"
+
+
+def test_a_resnet_whose_deep_shap_breaks_off_is_explained_by_gradients(call, monkeypatch):
+    """What DeepExplainer leaves on the network must not reach the gradients."""
+    digits = ("data=digits", "data.classes=[3,8]", "data.n_train=16", "data.n_test=4", "noise.rate=0.3", "model=resnet18")
+    call(*digits, "optimizer.epochs=1", "hydra.run.dir=run")
+    monkeypatch.setattr(attribution, "GRADIENT_SAMPLES", 4)
+    run, samples = pd.read_parquet("run/runs.parquet").iloc[0], pd.read_parquet("run/samples.parquet")
+    wrong = samples["true"] != samples["observed"]
+    samples = samples.assign(loss_best=np.where(wrong, 2.0, 0.1), loss_last=0.1)
+    found = attribution.explain_run(run, samples, Path("run/networks") / f"{run['run_id']}.pt", 1)
+    assert found.method == "gradient"
+    assert all(np.isfinite(values).all() and np.abs(values).max() > 0 for values in found.values.values())
 
 
 def test_numbers_of_attributions_on_known_maps():

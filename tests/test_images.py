@@ -59,6 +59,8 @@ def test_the_cache_stands_for_the_raw_files(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(torchvision.datasets, "CIFAR10", type("Unread", (torchvision.datasets.CIFAR10,), {"__init__": None}))
         np.testing.assert_array_equal(again()["train"], first["train"])
+    np.savez(cache, train=first["train"])
+    np.testing.assert_array_equal(again()["train"], first["train"], err_msg="a cache without its other members")
     content = bytearray(cache.read_bytes())
     content[len(content) // 2] ^= 1
     cache.write_bytes(content)
@@ -99,6 +101,17 @@ def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
     (folder / "t10k-images-idx3-ubyte").write_bytes((folder / "t10k-images-idx3-ubyte").read_bytes()[:500])
     with pytest.raises(ConfigError, match=r"t10k-images-idx3-ubyte: is damaged"):
         load("MNIST", str(tmp_path), False)
+
+
+@pytest.mark.parametrize("split", ["train", "t10k"])
+def test_as_many_labels_as_images_are_wanted(tmp_path, split):
+    folder = write_mnist(tmp_path, "MNIST")
+    other = write_mnist(tmp_path / "more", "MNIST", per_class=9)
+    labels = f"{split}-labels-idx1-ubyte"
+    (folder / labels).write_bytes((other / labels).read_bytes())
+    with pytest.raises(ConfigError, match=r"MNIST/raw: holds 40 (train|test) images and 90 labels; put fresh copies"):
+        load("MNIST", str(tmp_path), False)
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_a_download_that_fails_says_what_to_put_where(tmp_path, monkeypatch):

@@ -130,6 +130,9 @@ def test_any_stochastic_matrix_is_met(seed):
         (Symmetric(0.5, False, False), Classes(), r"rate=0.5: must lie in \[0, 0.5\)"),
         (Symmetric(0.9, False, False), TEN, r"must lie in \[0, 0.9\)"),
         (binary(0.1, 0.2), TEN, r"are for two classes, of 10 here; give source_rate"),
+        (Asymmetric(None, None, 0.1, ((3, 8), ()), False, False), TEN, r"map=\[\]: must be a pair \[from, to\]"),
+        (Asymmetric(None, None, 0.1, ((3, 77),), False, False), TEN, r"map=\[3, 77\]: must be a pair"),
+        (Asymmetric(None, None, 0.1, ((3, 8), (3, 5)), False, False), TEN, r"must name each class once"),
         (Asymmetric(None, None, 0.1, None, False, False), Classes((0, 1)), r"of which there is no customary map"),
     ],
 )
@@ -147,7 +150,7 @@ def test_instance_noise_keeps_its_rate_and_depends_on_pixels(classes):
     n, rng = 20_000, np.random.default_rng(1)
     true, x = rng.integers(classes.count, size=(2, n)), features_of(n)
     samples = Samples(true, classes, np.array([3, 4]), lambda run: x)
-    noise = Instance(np.array([0.2, 0.4]), spread=0.1, resample=False)
+    noise = Instance(np.array([0.2, 0.4]), spread=0.1)
     chances = noise.probabilities(samples)
     np.testing.assert_allclose(chances.sum(2), 1)
     wrong = 1 - np.take_along_axis(chances, true[..., None], 2)[..., 0]
@@ -161,14 +164,15 @@ def test_instance_noise_keeps_its_rate_and_depends_on_pixels(classes):
 
 def test_instance_noise_of_a_run_does_not_depend_on_its_company():
     x, true = features_of(50), np.zeros((2, 50), int)
-    both = Instance(np.array([0.2, 0.3]), 0.1, False).probabilities(Samples(true, TEN, np.array([5, 6]), lambda run: x))
-    alone = Instance(0.3, 0.1, False).probabilities(Samples(true[:1], TEN, np.array([6]), lambda run: x))
+    both = Instance(np.array([0.2, 0.3]), 0.1).probabilities(Samples(true, TEN, np.array([5, 6]), lambda run: x))
+    alone = Instance(0.3, 0.1).probabilities(Samples(true[:1], TEN, np.array([6]), lambda run: x))
     np.testing.assert_array_equal(both[1], alone[0])
 
 
 def test_human_labels_are_taken_by_position(tmp_path):
     given = np.array([1, 1, 0, 2, 2, 0])
-    torch.save({"worse_label": given, "clean_label": np.array([0, 1, 0, 1, 2, 2])}, tmp_path / "CIFAR-N.pt")
+    truth = np.array([0, 1, 0, 1, 2, 2])
+    torch.save({"worse_label": given, "clean_label": truth}, tmp_path / "CIFAR-N.pt")
     np.save(tmp_path / "own.npy", given)
     index = np.array([[5, 3, 0]])
     for noise in (Human(str(tmp_path / "CIFAR-N.pt"), "worse_label"), Human(str(tmp_path / "own.npy"), None)):
@@ -177,8 +181,15 @@ def test_human_labels_are_taken_by_position(tmp_path):
         np.testing.assert_array_equal(noise.observe(samples, np.random.default_rng(0).random((1, 3))), given[index])
         with pytest.raises(ConfigError, match="has 6 labels, the training set has 7"):
             noise.check_truth(np.zeros(7))
-        with pytest.raises(ConfigError, match=r"holds classes from 0 to 2; data.classes must be null"):
-            noise.check(Classes((0, 1)))
+        for classes in ((0, 1), (2, 1, 0)):
+            with pytest.raises(ConfigError, match=r"holds classes from 0 to 2; data.classes must be null"):
+                noise.check(Classes(classes))
+    noise = Human(str(tmp_path / "CIFAR-N.pt"), "worse_label")
+    noise.check_truth(truth)
+    with pytest.raises(ConfigError, match="its clean_label is not the data set's label in 6 of 6 places"):
+        noise.check_truth(truth[::-1])
+    with pytest.raises(ConfigError, match=r"column=worse_label: must be null for a .npy file"):
+        Human(str(tmp_path / "own.npy"), "worse_label").labels()
 
 
 def test_unreadable_label_files_are_named(tmp_path):
@@ -191,7 +202,7 @@ def test_unreadable_label_files_are_named(tmp_path):
     np.save(tmp_path / "c.npy", np.array([{"code": "runs"}], dtype=object), allow_pickle=True)
     for name in ("b.pt", "c.npy"):
         with pytest.raises(ConfigError, match="cannot be read as labels"):
-            Human(str(tmp_path / name), "x").labels()
+            Human(str(tmp_path / name), "x" if name.endswith("pt") else None).labels()
 
 
 def test_resampled_labels_are_fresh_at_each_step_and_repeatable(experiment):

@@ -157,8 +157,8 @@ def test_selections():
     [
         (lambda: EarlyStopping("oracle", 0.2, 3), "must be holdout or prediction_changes"),
         (lambda: EarlyStopping("holdout", 1.0, 3), r"holdout=1.0: must lie in \(0, 1\)"),
-        (lambda: SmallLoss(None, None, "share", None, False), "exactly one of the two"),
-        (lambda: SmallLoss(5, None, "all", None, False), "must be threshold, share or mixture"),
+        (lambda: SmallLoss(None, None, None, "share", None, False), "exactly one of the three"),
+        (lambda: SmallLoss(5, None, None, "all", None, False), "must be threshold, share or mixture"),
         (lambda: CoTeaching(1.5, 1, 1), r"share=1.5: must lie in \(0, 1\]"),
     ],
 )

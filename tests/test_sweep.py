@@ -23,7 +23,7 @@ from lnt.checkpoint import Checkpoint
 from lnt.config import ConfigError
 from lnt.grid import Axis, expand
 from lnt.progress import StepCount
-from lnt.results import RunDirectory, runs_schema
+from lnt.results import runs_schema
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
@@ -55,7 +55,7 @@ def assert_same(found, expected):
         np.testing.assert_allclose(found[name].astype(float), expected[name].astype(float), rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-NOWHERE = (Checkpoint(Path("nowhere")), RunDirectory(Path("nowhere")))
+NOWHERE = (Checkpoint(Path("nowhere")), Path("nowhere"))
 AXES = {
     "noise.rate": [0, 0.2, 0.4],
     "seed": [0, 1, 2],
