@@ -17,6 +17,8 @@ from lnt.theory import coordinate, least_coordinate
 
 SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seeds.test")
 BOOTSTRAPS = 200
+STATES = ("best", "last")  # of a network on images that are kept: at the lowest test error, at the end
+KINDS = ("mislabelled", "clean")  # of samples
 
 
 @dataclass(frozen=True)

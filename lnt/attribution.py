@@ -19,6 +19,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from lnt.analysis import STATES
 from lnt.config import ConfigError, build_component
 from lnt.image_batches import Batches
 from lnt.images import Images, on_device, pixel_statistics
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf"
 BACKGROUND = 50  # training images whose mean output an explanation starts from
 GRADIENT_SAMPLES = 200  # of expected gradients, for each image
-KINDS = ("mislabelled", "clean")
-STATES = ("best", "last")
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,11 @@ def _is_axis(column: pd.Series) -> bool:
 
 def _draw_stages(report: Report) -> None:
     """The two-stage figure, if there are few conditions and several recorded steps."""
-    groups, curves = analysis.conditions(report.results.runs), report.results.curves
-    if len(groups) > MOST_CONDITIONS or curves["step"].nunique() < 3:
+    runs = report.results.runs
+    many = len(runs[analysis.swept(runs)].drop_duplicates()) > MOST_CONDITIONS  # runs may be a hundred thousand
+    if many or report.results.curves["step"].nunique() < 3:
         return
+    groups, curves = analysis.conditions(runs), report.results.curves
     tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
     data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
     report.figure("stages", plots.stages(tables), data.reset_index(), "Two stages of learning")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lnt import analysis, attribution, image_plots
+from lnt import analysis, image_plots
 from lnt.files import write_atomically
 from lnt.report import Report
 
@@ -49,6 +49,8 @@ def transitions(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int) -> None:
     """SHAP values of some runs of each condition: arrays, a figure for each condition, numbers with their errors."""
+    from lnt import attribution  # with PyTorch, which nothing else here needs
+
     samples, numbers = report.results.samples, []
     arrays: dict[str, np.ndarray] = {}
     for number, (title, group) in enumerate(groups.items(), 1):

@@ -1,6 +1,8 @@
 """Figures of runs on images: losses sample by sample, and what networks look at."""
 
+import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -8,9 +10,11 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from lnt.attribution import KINDS, STATES, Explained
+from lnt.analysis import KINDS, STATES
 from lnt.plots import CLEAN, NOISY, PLAIN, STYLE
-from lnt.strategies import LOG2
+
+if TYPE_CHECKING:
+    from lnt.attribution import Explained  # it needs PyTorch, which takes as long to import as most analyses
 
 WHEN = {"best": "lowest test error\n(early stopping)", "last": "end of training"}
 BINS = np.logspace(-6, 1.5, 61)
@@ -37,8 +41,10 @@ def loss_histograms(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.Data
                     ax.stairs(share, BINS, fill=True, color=colour, alpha=0.5, label=f"{kind} samples")
                     bins = pd.DataFrame({"loss_from": BINS[:-1], "loss_to": BINS[1:], "share": share})
                     rows.append(bins.assign(condition=title, state=state, kind=kind))
-                ax.axvline(LOG2, color=PLAIN, linewidth=0.8, linestyle=":")
-                ax.annotate("log 2", (LOG2, 0.97), (3, 0), ("data", "axes fraction"), "offset points", va="top", color=PLAIN)
+                ax.axvline(math.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
+                ax.annotate(
+                    "log 2", (math.log(2), 0.97), (3, 0), ("data", "axes fraction"), "offset points", va="top", color=PLAIN
+                )
             axes[0, column].set_title(title)
             axes[1, column].set_xlabel("loss against the observed label")
         axes[0, 0].set_xscale("log")
@@ -49,7 +55,7 @@ def loss_histograms(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.Data
     return figure, pd.concat(rows, ignore_index=True)
 
 
-def attributions(explained: Explained) -> Figure:
+def attributions(explained: "Explained") -> Figure:
     """Some samples of each kind: the image with its labels, and its SHAP values at both states, each on its own scale.
 
     Red pixels speak for the observed class, blue ones against it (summed over channels).
