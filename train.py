@@ -8,12 +8,14 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lnt import stopping
 from lnt.checkpoint import Checkpoint
 from lnt.compose import experiment_from
 from lnt.config import run_entry, to_plain
 from lnt.grid import extend_grammar
 from lnt.loop import train
 from lnt.results import RunDirectory, runs_schema, save_networks, tables
+from lnt.stopping import Stopped
 from lnt.sweep import run_job
 
 log = logging.getLogger("lnt")
@@ -40,7 +42,13 @@ def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
     try:
         experiment = experiment_from(config)
         directory.describe(config, experiment.like().device)
-        curves = train(experiment, checkpoint)
+        with stopping.listening() as handlers:
+            try:
+                curves = train(experiment, checkpoint)
+            except Stopped:
+                directory.say("preempted")
+                log.info("stopped; to go on: the same command with hydra.run.dir=%s", directory.path)
+                stopping.finish(handlers)
         found = tables(experiment, curves, runs_schema([experiment]))
         if curves.kept is not None and experiment.settings.keep_networks:
             save_networks(directory.networks, experiment, curves.kept)
@@ -49,7 +57,7 @@ def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
     except KeyboardInterrupt:
         directory.say("interrupted")
         raise
-    except BaseException as error:
+    except Exception as error:
         directory.say("failed", error=f"{type(error).__name__}: {error}")
         log.exception("The run failed")
         raise

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lnt import stopping
 from lnt.config import ConfigError
 from lnt.experiment import Experiment
 from lnt.files import write_atomically
@@ -42,8 +43,9 @@ class Checkpoint:
         return state
 
     def save(self, chunk: Experiment, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began."""
-        if time.monotonic() - self._written < chunk.settings.checkpoint_seconds:
+        """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began, or if it is the last."""
+        due = time.monotonic() - self._written >= chunk.settings.checkpoint_seconds
+        if not due and not stopping.asked():
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {"run_ids": chunk.run_ids(), **state()}

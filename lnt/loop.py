@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lnt import stopping
 from lnt.checkpoint import Checkpoint
 from lnt.engine import Engine
 from lnt.experiment import Experiment
 from lnt.metrics import METRICS, Truth, measure
 from lnt.progress import Progress, StepCount
 from lnt.snapshot import Snapshot
+from lnt.stopping import Stopped
 from lnt.strategies import Knowns, Strategy
 from lnt.workers import threads
 
@@ -118,6 +120,8 @@ class Training:
                 progress.update(block * self.runs)
                 if save is not None and self.step < stop:
                     save(self.state)
+                if stopping.asked():
+                    raise Stopped
             if stop in self.steps[self.rows :]:
                 self._record()
             if not self.alive.any():

@@ -26,6 +26,7 @@ import yaml
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
+from lnt import stopping
 from lnt.checkpoint import Checkpoint
 from lnt.config import check_writable, flatten, require
 from lnt.experiment import Experiment
@@ -34,6 +35,7 @@ from lnt.loop import train_chunk
 from lnt.plan import Plan, outlook
 from lnt.progress import Progress, StepCount
 from lnt.results import RunDirectory, Tables, failed_tables, runs_schema, save_networks, tables
+from lnt.stopping import Stopped
 from lnt.workers import spread
 
 log = logging.getLogger(__name__)
@@ -119,23 +121,28 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     work = partial(
         train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), networks=directory.networks
     )
-    try:
-        with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
-            for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
-                chunks = itertools.chain.from_iterable(batch.by_test_set().chunks(workers) for batch in group)
-                for done in spread(work, chunks, workers, progress):
-                    parts.add(done)
-        parts.flush()
-        directory.say("completed", runs=total)
-    except KeyboardInterrupt:
-        parts.flush()
-        directory.say("interrupted")
-        raise
-    except BaseException as error:
-        parts.flush()
-        directory.say("failed", error=f"{type(error).__name__}: {error}")
-        log.exception("The job failed")
-        raise
+    with stopping.listening() as handlers:
+        try:
+            with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
+                for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
+                    chunks = itertools.chain.from_iterable(batch.by_test_set().chunks(workers) for batch in group)
+                    for done in spread(work, chunks, workers, progress):
+                        parts.add(done)
+            parts.flush()
+            directory.say("completed", runs=total)
+        except Stopped:
+            parts.flush()
+            directory.say("preempted", done=parts.done, of=total)
+            stopping.finish(handlers)
+        except KeyboardInterrupt:
+            parts.flush()
+            directory.say("interrupted")
+            raise
+        except BaseException as error:
+            parts.flush()
+            directory.say("failed", error=f"{type(error).__name__}: {error}")
+            log.exception("The job failed")
+            raise
 
 
 def train_or_fail(

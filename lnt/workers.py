@@ -11,14 +11,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
 from typing import TypeVar
 
 import torch
 
+from lnt import stopping
 from lnt.progress import Progress, StepCount
+from lnt.stopping import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -67,6 +70,12 @@ def spread(
                 yield _next_result(pending, steps, progress)
         while pending:
             yield _next_result(pending, steps, progress)
+    except Stopped:
+        stopping.pass_on()
+        for future in [future for future in pending if not future.cancel()]:
+            with suppress(Stopped, BrokenProcessPool):  # the signal may have ended a worker at once
+                yield future.result()
+        raise
     except BaseException:  # Ctrl-C among them: do not wait for chunks that nobody will take
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
@@ -79,6 +88,8 @@ def _next_result(pending: deque[Future[Result]], steps: "Synchronized[int]", pro
     """The result of the first of the pending calls; shows progress while it waits."""
     while not wait([pending[0]], SECONDS_BETWEEN_LOOKS).done:
         progress.update(steps.value - progress.done)
+        if stopping.asked():
+            raise Stopped
     progress.update(steps.value - progress.done)
     return pending.popleft().result()
 
@@ -101,6 +112,7 @@ def _become_worker(steps: "Synchronized[int]") -> None:
     global _count
     _count = SharedStepCount(steps)
     torch.set_num_threads(1)
+    stopping.become_worker()
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -1,0 +1,71 @@
+"""Ending early when a scheduler asks for it: nothing is lost, and the next start goes on.
+
+SLURM sends a signal some time before a job's time is over or it is preempted (submitit: SIGUSR2), and SIGTERM when it is
+cancelled. Training then writes a checkpoint at the next block of steps and raises Stopped; what the job does then is in
+lnt/sweep.py.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+_received: int | None = None
+
+
+class Stopped(BaseException):
+    """Training was asked to end, and has; not an Exception, since nothing failed."""
+
+
+@contextmanager
+def listening() -> Iterator[dict[int, Any]]:
+    """Note the signals instead of ending at once; yields the handlers that were there before. In a main thread only."""
+    global _received
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield before
+    finally:
+        _received = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _received
+    _received = number
+
+
+def asked() -> int | None:
+    """The signal that has come, if one has."""
+    return _received
+
+
+def pass_on() -> None:
+    """Tell the worker processes of this process."""
+    for worker in multiprocessing.active_children():
+        if worker.pid is not None:
+            os.kill(worker.pid, signal.SIGUSR2)
+
+
+def become_worker() -> None:
+    """In a worker: SIGUSR2 asks it to end, SIGTERM ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGUSR2) is not _note:
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+
+
+def finish(before: dict[int, Any]) -> NoReturn:
+    """End the process: by the handler that submitit had for its signal (it requeues the job), else with the usual status."""
+    number = _received or signal.SIGTERM
+    handler = before.get(number)
+    if number == signal.SIGUSR2 and callable(handler):
+        handler(number, None)
+    sys.exit(128 + number)
