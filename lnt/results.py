@@ -235,7 +235,8 @@ class RunDirectory:
 
     def say(self, state: str, **more: object) -> None:
         """Replace status.json: running, completed, interrupted or failed, since when, and who said so."""
-        who = {"host": platform.node(), "pid": os.getpid()}
+        array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+        who = {"host": platform.node(), "pid": os.getpid(), "slurm": f"{array}_{task}" if array else None}
         write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **who, **more})))
 
     def describe(self, config: dict[str, Any], device: torch.device) -> None:

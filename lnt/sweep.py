@@ -12,9 +12,11 @@ import itertools
 import logging
 import shlex
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ import yaml
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from lnt import stopping
+from lnt import cluster, stopping
 from lnt.checkpoint import Checkpoint
 from lnt.config import check_writable, flatten, require
 from lnt.experiment import Experiment
@@ -41,6 +43,7 @@ from lnt.workers import spread
 log = logging.getLogger(__name__)
 NO_OUTCOMES = pd.DataFrame({"run_id": [], "status": []}, dtype="str")
 Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
+BEAT_SECONDS = 15.0
 SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its time
 
 
@@ -55,6 +58,9 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
         return
     check_writable(path)
     sweep = path / "sweep.yaml"
+    command = shlex.join(
+        ["python", *sys.argv, *([] if any("sweep.dir" in a for a in sys.argv) else [f"hydra.sweep.dir={path}"])]
+    )
     if sweep.exists():
         before = yaml.safe_load(sweep.read_text())
         check_same(before, found.to_plain(), path)
@@ -64,14 +70,16 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
         check_distinct(batches)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
-        write_atomically(sweep, lambda file: file.write_text(yaml.safe_dump(found.to_plain(), sort_keys=False)))
+        plan = {"command": command, **found.to_plain()}
+        write_atomically(sweep, lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
     jobs = jobs_with_missing_runs(path, batches, found.runs_per_job)
     if jobs:
         used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
-        launcher.launch([[f"+job={job}"] for job in jobs], initial_job_idx=max(used, default=-1) + 1)
-    command = shlex.join(
-        ["python", *sys.argv, *([] if any("sweep.dir" in a for a in sys.argv) else [f"hydra.sweep.dir={path}"])]
-    )
+        lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
+        if str(config.hydra.launcher._target_).endswith("SlurmLauncher"):
+            cluster.launch(launcher, lines, first, path)
+        else:
+            launcher.launch(lines, initial_job_idx=first)
     finished, line = summary(path, sum(batch.runs for batch in batches), command)
     print(line)
     if not finished:
@@ -121,7 +129,7 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     work = partial(
         train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), networks=directory.networks
     )
-    with stopping.listening() as handlers:
+    with stopping.listening() as handlers, signs_of_life(directory):
         try:
             with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
                 for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
@@ -143,6 +151,24 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
             directory.say("failed", error=f"{type(error).__name__}: {error}")
             log.exception("The job failed")
             raise
+
+
+@contextmanager
+def signs_of_life(directory: RunDirectory) -> Iterator[None]:
+    """Touch status.json now and then, so that anyone who sees the files knows that the job lives."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            directory.status.touch()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def train_or_fail(
@@ -230,6 +256,11 @@ def _missing(path: Path, batches: Sequence[Experiment], runs_per_job: int) -> It
             own = numbers[numbers // runs_per_job == job] - offset
             yield int(job), batch if len(own) == batch.runs else batch.take(own)
         offset += batch.runs
+
+
+def planned_runs(plan: dict[str, Any]) -> int:
+    """How many runs a plan as YAML holds."""
+    return sum(int(np.prod([len(axis["points"]) for axis in group["axes"]], dtype=int)) for group in plan["groups"])
 
 
 def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:

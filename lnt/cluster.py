@@ -1,0 +1,76 @@
+"""SLURM as seen from the launching process: waiting for the jobs of a sweep without depending on accounting.
+
+Jobs are submitted by Hydra's submitit launcher and live on their own; results are files. submitit notices a job that died
+without a result only through sacct, and without accounting waits for ever. So it waits in a thread, and this process ends when
+squeue shows none of the jobs any more, whatever the thread is waiting for.
+"""
+
+import logging
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from hydra.plugins.launcher import Launcher
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_LOOKS = 3.0
+QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
+SECONDS_FOR_SQUEUE = 30
+
+
+def submitted(path: Path) -> set[str]:
+    """The array tasks that submitit has made folders for below the sweep's directory: 17_0, 17_1."""
+    return {folder.name for folder in (path / ".submitit").glob("*_*") if folder.is_dir()}
+
+
+def queued(ids: Iterable[str]) -> Mapping[str, str] | None:
+    """The SLURM state of those of the array tasks that are waiting or running; None if squeue does not answer."""
+    ids = set(ids)
+    if shutil.which("squeue") is None:
+        return None
+    command = [
+        "squeue",
+        "--noheader",
+        "--array",
+        "--format=%i %T",
+        f"--jobs={','.join(sorted({i.split('_')[0] for i in ids}))}",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_FOR_SQUEUE, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        return {} if "Invalid job id" in done.stderr else None  # all of them have left the controller's memory
+    states = dict(line.split() for line in done.stdout.splitlines())
+    return {name: state for name, state in states.items() if name in ids}
+
+
+def launch(launcher: Launcher, jobs: list[list[str]], first: int, path: Path) -> None:
+    """Launch jobs and wait until none of them is left; a job that fails or dies is said, and does not end the wait."""
+    before, problems = submitted(path), []
+
+    def submit() -> None:
+        try:
+            launcher.launch(jobs, initial_job_idx=first)
+        except Exception as error:  # submitit passes on what happened to the first job that has no result
+            problems.append(error)
+
+    thread = threading.Thread(target=submit, daemon=True)
+    thread.start()
+    quiet = 0
+    while quiet < QUIET_LOOKS:
+        thread.join(SECONDS_BETWEEN_LOOKS) if thread.is_alive() else time.sleep(SECONDS_BETWEEN_LOOKS)
+        own = submitted(path) - before
+        states = queued(own) if own else {}
+        if not thread.is_alive() and not problems:
+            return  # every job has brought its result
+        if thread.is_alive() and (states is None or not own):
+            continue
+        quiet = 0 if states else quiet + 1
+    for problem in problems:
+        if not submitted(path) - before:
+            raise problem  # nothing was submitted
+        log.warning("a job ended without its result: %s", str(problem).strip().splitlines()[-1])
