@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint bench studies clean
+.PHONY: demo test test-slow test-slurm lint bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -17,6 +17,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,223 @@
+"""Sweeps on a real one-node SLURM: whatever happens to jobs, a rerun ends with the table of an undisturbed sweep."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "onenode.sh"
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1", "hydra.sweeper.runs_per_job=2")
+SHORT = ("data.n_train=20", "data.n_test=30", "optimizer.steps=50", "seed=range(8)", "precision=float64")
+# a job of two such runs takes about twenty seconds
+LONG = (
+    *("data=digits", "data.classes=[3,8]", "data.n_train=60", "data.n_test=20", "model.width=4", "noise.rate=0.2"),
+    *("optimizer.epochs=3000", "recordings=20", "checkpoint_seconds=2", "seed=range(4)"),
+)
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module", params=["dbd"])
+def accounting(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm(accounting):
+    """A cluster for the tests of this module, taken down whatever happens."""
+    environment = {**os.environ, "ACCT": accounting}
+    subprocess.run(["bash", SCRIPT, "up"], env=environment, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["bash", SCRIPT, "down"], env=environment, check=True)
+
+
+def command(*overrides, directory="sweep", root=ROOT):
+    return [sys.executable, str(root / "train.py"), "-m", *overrides, f"hydra.sweep.dir={directory}"]
+
+
+def run(where, *overrides, check=True, **more):
+    """A sweep to its end; what it printed."""
+    done = subprocess.run(command(*overrides, **more), cwd=where, capture_output=True, text=True, check=False, timeout=300)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def start(where, *overrides, **more):
+    """A sweep in the background."""
+    return subprocess.Popen(command(*overrides, **more), cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def table(path):
+    parts = [pd.read_parquet(part) for part in sorted(Path(path).glob("*/runs.parquet"))]
+    return pd.concat(parts).set_index("run_id").sort_index().drop(columns="wall_seconds")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Tables of the sweeps in one process."""
+    where = tmp_path_factory.mktemp("undisturbed")
+    for name, settings in (("short", SHORT), ("long", LONG)):
+        run(where, *settings, directory=name)
+    return {name: table(where / name) for name in ("short", "long")}
+
+
+def assert_same(found, wanted):
+    assert not found.index.has_duplicates
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-9)
+
+
+def until(condition, seconds=90):
+    """Wait until the condition holds; its value."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.2)
+    return value
+
+
+def states(where, directory="sweep"):
+    """Job number -> content of status.json."""
+    found = {}
+    for path in Path(where, directory).glob("*/status.json"):
+        found[int(path.parent.name)] = json.loads(path.read_text())
+    return found
+
+
+def training(where, job=0):
+    """Wait until a job has written a checkpoint; its status."""
+    until(lambda: list(Path(where).glob("sweep/checkpoints/[!.]*.pt")))
+    return until(lambda: states(where).get(job))
+
+
+def test_a_packed_sweep_equals_the_same_in_one_process(tmp_path, undisturbed):
+    said = run(tmp_path, *SHORT, *SLURM)
+    assert "8 runs: 8 completed, 0 diverged, 0 failed, 0 missing" in said
+    assert sorted(states(tmp_path)) == [0, 1, 2, 3], "two runs to a job"
+    assert {status["state"] for status in states(tmp_path).values()} == {"completed"}
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
+def test_the_gpu_preset_asks_for_a_gpu(tmp_path, undisturbed):
+    overrides = ("hydra/launcher=slurm_gpu", *SLURM[1:], "device=cpu")
+    process = start(tmp_path, *SHORT, *overrides)
+    queue = until(
+        lambda: subprocess.run(["squeue", "-h", "-O", "tres-per-node"], capture_output=True, text=True).stdout.strip()
+    )
+    assert "gpu:1" in queue
+    process.communicate(timeout=120)
+    assert_same(table(tmp_path / "sweep").drop(columns="device"), undisturbed["short"].drop(columns="device"))
+
+
+def test_a_run_that_raises_is_a_row_and_its_neighbours_train(tmp_path, undisturbed):
+    """A checkpoint that cannot be read makes its run raise."""
+    broken = undisturbed["short"].index[3]
+    (tmp_path / "sweep" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "sweep" / "checkpoints" / f"{broken}.pt").write_bytes(b"no checkpoint")
+    alone = (*SLURM[:-1], "hydra.sweeper.runs_per_job=1")
+    said = run(tmp_path, *SHORT, *alone, check=False)
+    assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
+    found = table(tmp_path / "sweep")
+    assert "cannot be read" in found.loc[broken, "error"]
+    (tmp_path / "sweep" / "checkpoints" / f"{broken}.pt").unlink()
+    assert "8 runs: 8 completed" in run(tmp_path, *SHORT, *alone)
+    found = table(tmp_path / "sweep")
+    assert_same(found[found["status"] == "completed"], undisturbed["short"])
+
+
+def test_a_job_killed_by_signal_9_is_noticed_and_finished_by_a_rerun(tmp_path, undisturbed):
+    process = start(tmp_path, *LONG, *SLURM)
+    os.kill(training(tmp_path)["pid"], signal.SIGKILL)
+    said, _ = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "to finish the rest: python" in said
+    assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_a_cancelled_task_is_finished_by_a_rerun(tmp_path, undisturbed):
+    process = start(tmp_path, *LONG, *SLURM)
+    subprocess.run(["scancel", training(tmp_path)["slurm"]], check=True)
+    process.communicate(timeout=180)
+    assert len(table(tmp_path / "sweep")) < 4 or states(tmp_path)[0]["state"] == "completed"
+    assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, undisturbed):
+    process = start(tmp_path, *LONG, *SLURM)
+    name = training(tmp_path)["slurm"]
+    subprocess.run(["scancel", "--signal=USR2", name], check=True)
+    until(lambda: states(tmp_path)[0]["state"] == "preempted")
+    said, _ = process.communicate(timeout=180)
+    assert "4 runs: 4 completed" in said, "without a rerun"
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_a_job_that_runs_out_of_time_is_requeued_and_goes_on(tmp_path, undisturbed):
+    """A minute, of which SLURM may take most for its warning."""
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40")
+    process = start(tmp_path, *LONG, *SLURM, *limits, "hydra.launcher.cpus_per_task=1")
+    said, _ = process.communicate(timeout=400)
+    assert "4 runs: 4 completed" in said, said
+    assert "preempted" in {json.loads(line)["state"] for line in history(tmp_path)} or "timed-out" in logs(tmp_path)
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def history(where):
+    return [path.read_text() for path in Path(where).glob("sweep/*/status.json")]
+
+
+def logs(where):
+    return "".join(path.read_text() for path in Path(where).glob("sweep/.submitit/*/*.err")) + "".join(
+        path.read_text() for path in Path(where).glob("sweep/.submitit/*/*.out")
+    )
+
+
+def test_the_launching_process_may_vanish(tmp_path, undisturbed):
+    process = start(tmp_path, *LONG, *SLURM)
+    training(tmp_path)
+    process.kill()
+    process.communicate()
+    until(lambda: {status["state"] for status in states(tmp_path).values()} == {"completed"})
+    status = [sys.executable, "-m", "lnt.status", "sweep"]
+    said = subprocess.run(status, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert "4 runs: 4 completed, 0 diverged, 0 failed, 0 missing" in said.stdout
+    before = sorted(Path(tmp_path, "sweep").rglob("*.parquet"))
+    assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert sorted(Path(tmp_path, "sweep").rglob("*.parquet")) == before, "nothing twice"
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_conf_edited_between_submission_and_start_has_no_effect(tmp_path, undisturbed):
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("train.py", "conf", "lnt", "hydra_plugins"):
+        source = ROOT / name
+        shutil.copytree(source, project / name) if source.is_dir() else shutil.copy(source, project / name)
+    begin = "+hydra.launcher.additional_parameters.begin=now+8"
+    process = start(tmp_path, *SHORT, *SLURM, begin, root=project)
+    until(lambda: list(tmp_path.glob("sweep/.submitit/*_3")))
+    model = project / "conf" / "model" / "two_layer_cnn.yaml"
+    model.write_text(model.read_text().replace("width: 20", "width: 3"))
+    said, _ = process.communicate(timeout=180)
+    assert "8 runs: 8 completed" in said
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
+def test_two_sweeps_at_once(tmp_path, undisturbed):
+    processes = [start(tmp_path, *SHORT, *SLURM, directory=name) for name in ("one", "two")]
+    for process in processes:
+        said, _ = process.communicate(timeout=180)
+        assert "8 runs: 8 completed" in said
+    for name in ("one", "two"):
+        assert_same(table(tmp_path / name), undisturbed["short"])

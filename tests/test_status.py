@@ -1,0 +1,131 @@
+"""python -m lnt.status: how a sweep stands, from its files."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import train
+from lnt import cluster
+from lnt.status import describe, jobs, main
+
+TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["train.py", "-m", *TINY, "seed=range(6)", "hydra.sweeper.runs_per_job=3", "hydra.sweep.dir=sweep"]
+    )
+    train.main()
+    return Path("sweep")
+
+
+def say(sweep, job, **changes):
+    """Let a job's status.json say something else."""
+    status = sweep / str(job) / "status.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), **changes}))
+    return status
+
+
+def test_a_complete_sweep(sweep, monkeypatch, capsys):
+    text, complete = describe(sweep)
+    assert complete
+    assert text.splitlines() == [f"6 runs: 6 completed, 0 diverged, 0 failed, 0 missing; {sweep}", "2 jobs begun: 2 completed"]
+    monkeypatch.setattr(sys, "argv", ["status", "sweep", "--watch"])
+    main()
+    assert text in capsys.readouterr().out
+
+
+def test_running_and_dead_jobs_and_what_finishes_the_rest(sweep):
+    for part in (sweep / "1" / "runs.parquet").iterdir():
+        part.unlink()
+    status = say(sweep, 1, state="running", done=1, of=3)
+    text, complete = describe(sweep)
+    assert not complete
+    assert "6 runs: 3 completed, 0 diverged, 0 failed, 3 missing" in text
+    assert "2 jobs begun: 1 completed, 1 running" in text
+    assert "job 1: running, 1 of 3 runs" in text
+    assert "s left at the pace so far" in text
+    assert "to finish the rest" not in text, "a job is at it"
+    os.utime(status, (time.time() - 600,) * 2)
+    text, _ = describe(sweep)
+    assert [job.state for job in jobs(sweep)] == ["completed", "died"]
+    assert "to finish the rest: python train.py -m data.n_train=8" in text
+
+
+def test_what_squeue_says_is_shown(sweep, monkeypatch):
+    say(sweep, 0, state="preempted", slurm="17_0")
+    monkeypatch.setattr("lnt.status.queued", lambda ids: {"17_0": "PENDING"} if ids == {"17_0"} else None)
+    text, _ = describe(sweep)
+    assert "SLURM: PENDING" in text
+
+
+def test_a_directory_without_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["status", str(tmp_path)])
+    with pytest.raises(SystemExit, match="holds no sweep"):
+        main()
+
+
+SQUEUE = """#!/bin/sh
+case "$*" in
+*--jobs=17*) printf '17_0 RUNNING\\n17_1 PENDING\\n18_0 RUNNING\\n' ;;
+*--jobs=9*) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1 ;;
+*) echo 'Unable to contact slurm controller' >&2; exit 1 ;;
+esac
+"""
+
+
+def test_squeue_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "squeue").write_text(SQUEUE)
+    (tmp_path / "squeue").chmod(0o755)
+    assert cluster.queued({"17_0", "17_1", "17_2"}) == {"17_0": "RUNNING", "17_1": "PENDING"}
+    assert cluster.queued({"9_0"}) == {}, "all of them are forgotten"
+    assert cluster.queued({"5_0"}) is None, "no answer"
+    monkeypatch.setenv("PATH", "")
+    assert cluster.queued({"17_0"}) is None, "no squeue"
+
+
+class Hanging:
+    """A launcher that has submitted one job, and waits for ever."""
+
+    def __init__(self, folder, error=None):
+        self.folder, self.error = folder, error
+
+    def launch(self, jobs, initial_job_idx):
+        self.folder.mkdir(parents=True)
+        if self.error:
+            raise self.error
+        time.sleep(3600)
+
+
+def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
+    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, {}, {}, {}])
+    monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
+    cluster.launch(Hanging(tmp_path / ".submitit" / "17_0"), [["+job=0"]], 0, tmp_path)
+    assert next(answers, "all asked") == "all asked", "a requeued job is out of the queue for a moment"
+
+
+def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
+    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, {}, {}, {}])
+    monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
+    cluster.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
+    assert "a job ended without its result: job 0 died" in caplog.text
+
+
+def test_a_submission_that_fails_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
+
+    class Refused:
+        def launch(self, jobs, initial_job_idx):
+            raise RuntimeError("sbatch: invalid partition")
+
+    with pytest.raises(RuntimeError, match="invalid partition"):
+        cluster.launch(Refused(), [["+job=0"]], 0, tmp_path)
