@@ -122,7 +122,7 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     directory = RunDirectory(job_directory)
     found = Plan.from_plain(yaml.safe_load((path / "sweep.yaml").read_text()))
     batches = found.batches()
-    todo = [batch for _, batch in missing_of_job(path, batches, found.runs_per_job, job)]
+    todo = missing_of_job(path, batches, found.runs_per_job, job)
     total = sum(batch.runs for batch in todo)
     directory.describe({"sweep": str(path), "job": job}, batches[0].like().device)
     parts = Parts(directory, total)
@@ -233,9 +233,15 @@ def outcomes_so_far(path: Path) -> pd.Series:
     return pd.concat([rows[~failed], rows[failed]]).drop_duplicates("run_id").set_index("run_id")["status"]
 
 
-def missing_of_job(path: Path, batches: Sequence[Experiment], runs_per_job: int, job: int) -> list[tuple[int, Experiment]]:
-    """The runs of a job that have no row yet, or failed, batch by batch."""
-    return [(j, batch) for j, batch in _missing(path, batches, runs_per_job) if j == job]
+def missing_of_job(path: Path, batches: Sequence[Experiment], runs_per_job: int, job: int) -> list[Experiment]:
+    """The runs of a job that have no row yet, or failed, batch by batch; other jobs' runs, maybe a million, are left alone."""
+    own, offset = [], 0
+    for batch in batches:
+        first, last = (np.clip(number * runs_per_job - offset, 0, batch.runs) for number in (job, job + 1))
+        if first < last:
+            own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
+        offset += batch.runs
+    return [batch for _, batch in _missing(path, own, sum(batch.runs for batch in own))]
 
 
 def jobs_with_missing_runs(path: Path, batches: Sequence[Experiment], runs_per_job: int) -> list[int]:
