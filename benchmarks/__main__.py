@@ -23,8 +23,8 @@ def processor() -> str:
 text = f"""# Benchmarks
 
 `make bench`, {date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}.
-Ratios are measured in one run on a shared machine, medians of five. [A sweep over SLURM jobs](benchmarks_cluster.md) is measured
-where there is a SLURM.
+Ratios are measured in one run on a shared machine, medians of five. [A sweep over SLURM jobs](benchmarks_cluster.md) is
+measured where there is a SLURM.
 
 {engine.report()}
 {sweep.report()}

@@ -256,9 +256,16 @@ def test_dry_run_prints_the_plan_and_trains_nothing(call, tmp_path):
 
 
 def test_runs_go_through_any_launcher(call):
-    said = call("seed=range(6)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.runs_per_job=3")
+    said = call("seed=range(6)", "hydra/launcher=local_pool", "hydra.sweeper.runs_per_job=3")
     assert "6 runs: 6 completed" in said
     assert len(list(Path("sweep").glob("*/runs.parquet"))) == 2
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "slurm_gpu"])
+def test_presets_for_a_cluster_plan_without_one(call, tmp_path, launcher):
+    said = call("seed=range(6)", f"hydra/launcher={launcher}", "hydra.launcher.partition=gpu", "dry_run=true")
+    assert "6 runs in 6 jobs of at most 1" in said
+    assert not list(tmp_path.iterdir())
 
 
 BAD = {
