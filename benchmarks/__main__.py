@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import engine, images, sweep
 
+SLURM = Path(__file__).parents[1] / "docs" / "benchmarks_slurm.md"  # by python -m benchmarks.cluster, where there is a SLURM
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -23,11 +24,11 @@ def processor() -> str:
 text = f"""# Benchmarks
 
 `make bench`, {date.today()}, {processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}.
-Ratios are measured in one run on a shared machine, medians of five. [A sweep over SLURM jobs](benchmarks_cluster.md) is
-measured where there is a SLURM.
+Ratios are measured in one run on a shared machine, medians of five.
 
 {engine.report()}
 {sweep.report()}
-{images.report()}"""
+{images.report()}
+{SLURM.read_text()}"""
 TARGET.write_text(text)
 print(text)

@@ -36,7 +36,7 @@ def report() -> str:
         ("one process", f"{alone[0]:.1f} s", *alone[1:]),
         (f"{JOBS} SLURM jobs of one core", f"{packed[0]:.1f} s", *packed[1:]),
     ]
-    return f"""# A sweep over SLURM jobs
+    return f"""## A sweep over SLURM jobs
 
 {RUNS:,} short runs (n = 20, m = 10, 100 steps) on one machine, `python -m benchmarks.cluster`:
 
@@ -45,5 +45,5 @@ def report() -> str:
 
 if __name__ == "__main__":
     text = report()
-    (ROOT / "docs" / "benchmarks_cluster.md").write_text(text)
+    (ROOT / "docs" / "benchmarks_slurm.md").write_text(text)
     print(text)

@@ -64,6 +64,7 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     if sweep.exists():
         before = yaml.safe_load(sweep.read_text())
         check_same(before, found.to_plain(), path)
+        cluster.check_idle(path)
         found = Plan.from_plain(before)  # jobs read it from there: its order of axes and its size of jobs hold
         batches = found.batches()
     else:

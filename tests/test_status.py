@@ -10,6 +10,7 @@ import pytest
 
 import train
 from lnt import cluster
+from lnt.config import ConfigError
 from lnt.status import describe, jobs, main
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
@@ -89,6 +90,13 @@ def test_squeue_is_understood(tmp_path, monkeypatch):
     assert cluster.queued({"5_0"}) is None, "no answer"
     monkeypatch.setenv("PATH", "")
     assert cluster.queued({"17_0"}) is None, "no squeue"
+
+
+def test_a_rerun_while_jobs_are_at_work_is_refused(sweep, monkeypatch):
+    (sweep / ".submitit" / "17_0").mkdir(parents=True)
+    monkeypatch.setattr(cluster, "queued", lambda ids: {"17_0": "RUNNING"})
+    with pytest.raises(ConfigError, match=r"1 of its jobs are still waiting or running \(17_0\)"):
+        train.main()
 
 
 class Hanging:

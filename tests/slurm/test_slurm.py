@@ -188,6 +188,8 @@ def test_the_launching_process_may_vanish(tmp_path, undisturbed):
     training(tmp_path)
     process.kill()
     process.communicate()
+    again = subprocess.run(command(*LONG, *SLURM), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "2 of its jobs are still waiting or running" in again.stderr, "a rerun too early would train the same again"
     until(lambda: {status["state"] for status in states(tmp_path).values()} == {"completed"})
     status = [sys.executable, "-m", "lnt.status", "sweep"]
     said = subprocess.run(status, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
