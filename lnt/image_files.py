@@ -54,10 +54,10 @@ def check_files(name: str, root: Path, files: Mapping[Path, str | None]) -> None
 
     missing = [path for path in files if not path.is_file()]
     wanted = f"{name} needs {', '.join(str(path.relative_to(root)) for path in files)} in it"
-    require(not missing, "data.root", root, f"{wanted}; put them there, or give data.download=true to try")
+    require(not missing, "root", root, f"{wanted}; put them there, or give data.download=true to try")
     for path, md5 in files.items():
         allowed = "is damaged: its MD5 is not the published one; put a fresh copy there"
-        require(md5 is None or check_integrity(str(path), md5), "data.root", path, allowed)
+        require(md5 is None or check_integrity(str(path), md5), "root", path, allowed)
 
 
 def fetch(dataset: Any, root: Path) -> None:
@@ -74,7 +74,7 @@ def fetch(dataset: Any, root: Path) -> None:
         except Exception as error:
             names = ", ".join(str(path.relative_to(root)) for path in raw_files(dataset, root))
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ConfigError("data.download", True, f"failed ({reason}); put {names} into {root}") from error
+            raise ConfigError("download", True, f"failed ({reason}); put {names} into {root}") from error
 
 
 def read_raw(dataset: Any, root: Path) -> Arrays:
@@ -84,7 +84,7 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
         images = {split: np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)) for split, part in parts.items()}
         arrays = {**images, **{f"{split}_labels": np.array(part.targets, np.int64) for split, part in parts.items()}}
         if (problem := fault(arrays)) is not None:
-            raise ConfigError("data.root", root / dataset.base_folder, f"{problem}; put fresh copies of its files there")
+            raise ConfigError("root", root / dataset.base_folder, f"{problem}; put fresh copies of its files there")
         return arrays
     from torchvision.datasets import mnist
 
@@ -94,10 +94,10 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
             read = mnist.read_label_file if name.endswith("labels") else mnist.read_image_file
             array = read(str(path)).numpy()
         except Exception as error:
-            raise ConfigError("data.root", path, f"is damaged: {error}; put a fresh copy there") from error
+            raise ConfigError("root", path, f"is damaged: {error}; put a fresh copy there") from error
         arrays[name] = array if name.endswith("labels") else array[:, None]
     if (problem := fault(arrays)) is not None:
-        raise ConfigError("data.root", files["train"].parent, f"{problem}; put fresh copies of its files there")
+        raise ConfigError("root", files["train"].parent, f"{problem}; put fresh copies of its files there")
     return arrays
 
 

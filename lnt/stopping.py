@@ -58,7 +58,7 @@ def pass_on() -> None:
 def become_worker() -> None:
     """In a worker: SIGUSR2 asks it to end, SIGTERM ends it at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGUSR2) is not _note:
+    if signal.getsignal(signal.SIGUSR2) is not _note:  # submitit's, say, which would requeue the job from a worker
         signal.signal(signal.SIGUSR2, signal.SIG_DFL)
 
 

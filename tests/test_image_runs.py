@@ -198,7 +198,7 @@ def test_a_dry_run_says_how_long_and_trains_nothing(call, tmp_path):
         (("data=digits", "data.classes=[1,12]"), r"data.classes=\[1, 12\]: must lie in 0 to 9"),
         (("data=digits", "data.classes=3"), r"data.classes=3: must be a list or null"),
         (("data=digits", "data.n_train=9999"), r"data.n_train=9999: must be at most"),
-        (("data=cifar10", "data.root=nowhere"), r"data.root=nowhere: CIFAR10 needs cifar-10-batches-py/data_batch_1"),
+        (("data=cifar10", "data.root=nowhere"), r"^error: data.root=nowhere: CIFAR10 needs cifar-10-batches-py/data_batch_1"),
         (("data=digits", "noise=matrix", "noise.matrix=[[0.9,0.2],[0,1]]"), r"noise.matrix=.*row 0 sums to 1.1, must sum to 1"),
         (("data=digits", "noise=human", "noise.file=no.pt"), r"noise.file=no.pt: is not a file"),
         (("noise=instance",), r"noise=instance: is for images; use symmetric"),
