@@ -19,7 +19,7 @@ from lnt.config import require
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 3.0
-QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
+QUIET_LOOKS = 5  # so often squeue must show nothing: a requeued job is out of it for a moment
 SECONDS_FOR_SQUEUE = 30
 
 
@@ -47,13 +47,14 @@ def queued(ids: Iterable[str]) -> Mapping[str, str] | None:
     if done.returncode != 0:
         return {} if "Invalid job id" in done.stderr else None  # all of them have left the controller's memory
     states = dict(line.split() for line in done.stdout.splitlines())
-    return {name: state for name, state in states.items() if name in ids and state != "COMPLETING"}
+    return {name: state for name, state in states.items() if name in ids}
 
 
 def check_idle(path: Path) -> None:
     """Raise ConfigError if jobs of the sweep at `path` are still waiting or running: a rerun would train the same again."""
     own = submitted(path)
-    busy = (queued(own) if own else None) or {}
+    states = (queued(own) if own else None) or {}
+    busy = {name for name, state in states.items() if state != "COMPLETING"}
     allowed = f"{len(busy)} of its jobs are still waiting or running ({', '.join(sorted(busy))}); let them end, or scancel them"
     require(not busy, "hydra.sweep.dir", path, allowed)
 

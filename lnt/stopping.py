@@ -56,10 +56,10 @@ def pass_on() -> None:
 
 
 def become_worker() -> None:
-    """In a worker: SIGUSR2 asks it to end, SIGTERM ends it at once."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if signal.getsignal(signal.SIGUSR2) is not _note:  # submitit's, say, which would requeue the job from a worker
-        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    """In a worker: signals are noted if its parent listens; no other handler (submitit's would requeue the job) stays."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not _note:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def finish(before: dict[int, Any]) -> NoReturn:

@@ -78,7 +78,7 @@ def spread(
         raise
     except BaseException:  # Ctrl-C among them: do not wait for chunks that nobody will take
         for worker in set(multiprocessing.active_children()) - others:
-            worker.terminate()
+            worker.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)

@@ -114,7 +114,7 @@ class Hanging:
 
 def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, {}, {}, {}])
+    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, *[{}] * 5])
     monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
     cluster.launch(Hanging(tmp_path / ".submitit" / "17_0"), [["+job=0"]], 0, tmp_path)
     assert next(answers, "all asked") == "all asked", "a requeued job is out of the queue for a moment"
@@ -122,7 +122,7 @@ def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
 
 def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, {}, {}, {}])
+    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, *[{}] * 5])
     monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
     cluster.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
     assert "a job ended without its result: job 0 died" in caplog.text
