@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 3.0
 QUIET_LOOKS = 5  # so often squeue must show nothing: a requeued job is out of it for a moment
 SECONDS_FOR_SQUEUE = 30
+SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
 
 
 def submitted(path: Path) -> set[str]:
@@ -48,6 +49,14 @@ def queued(ids: Iterable[str]) -> Mapping[str, str] | None:
         return {} if "Invalid job id" in done.stderr else None  # all of them have left the controller's memory
     states = dict(line.split() for line in done.stdout.splitlines())
     return {name: state for name, state in states.items() if name in ids}
+
+
+def check_time(timeout_min: int, signal_delay_s: int) -> None:
+    """Raise ConfigError if SLURM would tell a job that its time is over as soon as it starts."""
+    limit = 60 * timeout_min - SECONDS_BETWEEN_CHECKS
+    allowed = f"must be below {limit} with timeout_min={timeout_min}, or jobs are told to end as they start"
+    holds = signal_delay_s < limit
+    require(holds, "hydra.launcher.signal_delay_s", signal_delay_s, allowed)
 
 
 def check_idle(path: Path) -> None:

@@ -53,6 +53,9 @@ SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its ti
 def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     """Write the plan (or check that it is the one that this directory was started with), launch what is missing, sum up."""
     path, batches = Path(config.hydra.sweep.dir), found.batches()
+    on_slurm = str(config.hydra.launcher._target_).endswith("SlurmLauncher")
+    if on_slurm:
+        cluster.check_time(config.hydra.launcher.timeout_min, config.hydra.launcher.signal_delay_s)
     if config.dry_run:
         print(outlook(batches, found.runs_per_job))
         return
@@ -77,7 +80,7 @@ def start(found: Plan, config: DictConfig, launcher: Launcher) -> None:
     if jobs:
         used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
         lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
-        if str(config.hydra.launcher._target_).endswith("SlurmLauncher"):
+        if on_slurm:
             cluster.launch(launcher, lines, first, path)
         else:
             launcher.launch(lines, initial_job_idx=first)

@@ -268,6 +268,12 @@ def test_presets_for_a_cluster_plan_without_one(call, tmp_path, launcher):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_time_limit_that_leaves_no_time_to_train_is_refused(call, tmp_path):
+    with pytest.raises(ConfigError, match="signal_delay_s=90: must be below 90 with timeout_min=2"):
+        call("seed=range(6)", "hydra/launcher=slurm", "hydra.launcher.timeout_min=2")
+    assert not list(tmp_path.iterdir())
+
+
 BAD = {
     "data.colour=1,2": "data.colour",
     "colour=1,2": "colour",
