@@ -6,11 +6,12 @@ squeue shows none of the jobs any more, whatever the thread is waiting for.
 """
 
 import logging
+import re
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from hydra.plugins.launcher import Launcher
@@ -18,36 +19,50 @@ from hydra.plugins.launcher import Launcher
 from lnt.config import require
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_LOOKS = 3.0
-QUIET_LOOKS = 5  # so often squeue must show nothing: a requeued job is out of it for a moment
-SECONDS_FOR_SQUEUE = 30
+SECONDS_BETWEEN_LOOKS = 10.0  # the controller serves everybody
+QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
+SECONDS_FOR_AN_ANSWER = 30
 SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
 
 
 def submitted(path: Path) -> set[str]:
-    """The array tasks that submitit has made folders for below the sweep's directory: 17_0, 17_1."""
-    return {folder.name for folder in (path / ".submitit").glob("*_*") if folder.is_dir()}
+    """The SLURM jobs that submitit has made folders for below the sweep's directory: array tasks 17_0, 17_1, a lone job 18."""
+    return {folder.name for folder in (path / ".submitit").glob("*") if re.fullmatch(r"\d+(_\d+)?", folder.name)}
 
 
-def queued(ids: Iterable[str]) -> Mapping[str, str] | None:
-    """The SLURM state of those of the array tasks that are waiting or running; None if squeue does not answer."""
-    ids = set(ids)
-    if shutil.which("squeue") is None:
+def queued(ids: Collection[str]) -> Mapping[str, str] | None:
+    """The SLURM state of those of the jobs that are waiting or running; None if squeue does not answer."""
+    said = _ask("squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={_whole(ids)}")
+    if said is None:
         return None
-    command = [
-        "squeue",
-        "--noheader",
-        "--array",
-        "--format=%i %T",
-        f"--jobs={','.join(sorted({i.split('_')[0] for i in ids}))}",
-    ]
+    if said.returncode != 0:
+        return {} if "Invalid job id" in said.stderr else None  # all of them have left the controller's memory
+    return _states(said.stdout, ids)
+
+
+def ended(ids: Collection[str]) -> Mapping[str, str]:
+    """The SLURM state of those of the jobs that accounting knows, such as TIMEOUT, OUT_OF_MEMORY; none without accounting."""
+    said = _ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={_whole(ids)}")
+    return {} if said is None or said.returncode != 0 else _states(said.stdout, ids)
+
+
+def _ask(program: str, *options: str) -> subprocess.CompletedProcess[str] | None:
+    """What one of SLURM's programs says; None if there is none, or no answer."""
+    if shutil.which(program) is None:
+        return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_FOR_SQUEUE, check=False)
+        return subprocess.run([program, *options], capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER, check=False)
     except subprocess.TimeoutExpired:
         return None
-    if done.returncode != 0:
-        return {} if "Invalid job id" in done.stderr else None  # all of them have left the controller's memory
-    states = dict(line.split() for line in done.stdout.splitlines())
+
+
+def _whole(ids: Iterable[str]) -> str:
+    """Arrays in place of their tasks: one name for thousands of jobs."""
+    return ",".join(sorted({i.split("_")[0] for i in ids}))
+
+
+def _states(lines: str, ids: Collection[str]) -> dict[str, str]:
+    states = dict(line.split("|") for line in lines.splitlines())
     return {name: state for name, state in states.items() if name in ids}
 
 
@@ -84,13 +99,13 @@ def launch(launcher: Launcher, jobs: list[list[str]], first: int, path: Path) ->
     while quiet < QUIET_LOOKS:
         thread.join(SECONDS_BETWEEN_LOOKS) if thread.is_alive() else time.sleep(SECONDS_BETWEEN_LOOKS)
         own = submitted(path) - before
-        states = queued(own) if own else {}
         if not thread.is_alive() and not problems:
             return  # every job has brought its result
-        if thread.is_alive() and (states is None or not own):
+        if not thread.is_alive() and not own:
+            raise problems[0]  # nothing was submitted
+        states = queued(own) if own else None
+        if thread.is_alive() and states is None:
             continue
         quiet = 0 if states else quiet + 1
     for problem in problems:
-        if not submitted(path) - before:
-            raise problem  # nothing was submitted
         log.warning("a job ended without its result: %s", str(problem).strip().splitlines()[-1])

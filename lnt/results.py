@@ -235,8 +235,7 @@ class RunDirectory:
 
     def say(self, state: str, **more: object) -> None:
         """Replace status.json: running, completed, interrupted or failed, since when, and who said so."""
-        array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
-        who = {"host": platform.node(), "pid": os.getpid(), "slurm": f"{array}_{task}" if array else None}
+        who = {"host": platform.node(), "pid": os.getpid(), "slurm": slurm_job()}
         write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **who, **more})))
 
     def describe(self, config: dict[str, Any], device: torch.device) -> None:
@@ -274,6 +273,14 @@ def provenance(device: torch.device) -> dict[str, Any]:
         "device": f"{device.type}: {name}",
         "threads": torch.get_num_threads(),
     }
+
+
+def slurm_job() -> str | None:
+    """SLURM's name of the job that this process is, if submitit has started it: 17_0 in an array, else 18."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return None
+    array, task, alone = (os.environ.get(f"SLURM_{name}_ID") for name in ("ARRAY_JOB", "ARRAY_TASK", "JOB"))
+    return f"{array}_{task}" if array else alone
 
 
 def _git(*arguments: str) -> str | None:

@@ -1,23 +1,24 @@
-"""How a sweep stands, from its files alone, and from squeue where there is one: python -m lnt.status DIR [--watch]."""
+"""How a sweep stands, from its files, and from squeue and sacct where they are: python -m lnt.status DIR [--watch]."""
 
 import argparse
 import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from lnt.cluster import queued
+from lnt import cluster
 from lnt.config import ConfigError, require
 from lnt.sweep import BEAT_SECONDS, outcomes_so_far, planned_runs
 
 SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that gave no sign of life for so long has died
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 5.0
+LINES = 20  # so many jobs are shown one by one
 
 
 @dataclass(frozen=True)
@@ -29,28 +30,44 @@ class Job:
     done: int
     of: int
     since: datetime
-    place: str  # SLURM's name of it, or host and process
-    queue: str  # SLURM's state, empty if it has none
+    host: str
+    pid: int
+    slurm: str | None  # SLURM's name of it
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What SLURM says of the sweep's jobs, by its names of them."""
+
+    submitted: set[str]
+    queued: Mapping[str, str] | None  # waiting or running; None: it does not say
+    ended: Mapping[str, str]
+
+    @classmethod
+    def ask(cls, path: Path) -> "Scheduler":
+        """Without a call if nothing was submitted."""
+        ids = cluster.submitted(path)
+        queued = cluster.queued(ids) if ids else {}
+        return cls(ids, queued, cluster.ended(ids - set(queued or {})) if ids else {})
+
+    def state(self, name: str | None) -> str:
+        """RUNNING, PENDING, TIMEOUT, ...; empty if unknown."""
+        return {**self.ended, **(self.queued or {})}.get(name or "", "")
 
 
 def jobs(path: Path) -> list[Job]:
     """All jobs that have begun, by number."""
-    found: list[tuple[int, dict[str, Any], float]] = []
+    found = []
     for status in path.glob("*/status.json"):
         if status.parent.name.isdigit():
-            found.append((int(status.parent.name), json.loads(status.read_text()), status.stat().st_mtime))
-    slurm = {said["slurm"] for _, said, _ in found if said.get("slurm")}
-    states = (queued(slurm) if slurm else None) or {}
-    rows = []
-    for number, said, beat in sorted(found, key=lambda entry: entry[0]):
-        state = said["state"]
-        if state == "running" and time.time() - beat > SILENT_SECONDS:
-            state = "died"
-        done = said.get("done", said.get("runs", 0))
-        place = said.get("slurm") or f"{said['host']}:{said['pid']}"
-        since = datetime.fromisoformat(said["time"])
-        rows.append(Job(number, state, done, said.get("of", done), since, place, states.get(said.get("slurm") or "", "")))
-    return rows
+            said, beat = json.loads(status.read_text()), status.stat().st_mtime
+            silent = said["state"] == "running" and time.time() - beat > SILENT_SECONDS
+            done = said.get("done", said.get("runs", 0))
+            since = datetime.fromisoformat(said["time"])
+            who = said["host"], said["pid"], said["slurm"]
+            state = "died" if silent else said["state"]
+            found.append(Job(int(status.parent.name), state, done, said.get("of", done), since, *who))
+    return sorted(found, key=lambda job: job.number)
 
 
 def describe(path: Path) -> tuple[str, bool]:
@@ -58,25 +75,38 @@ def describe(path: Path) -> tuple[str, bool]:
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
     plan = yaml.safe_load((path / "sweep.yaml").read_text())
     planned, counts = planned_runs(plan), Counter(outcomes_so_far(path))
-    missing, found = planned - counts.total(), jobs(path)
+    missing, found, scheduler = planned - counts.total(), jobs(path), Scheduler.ask(path)
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
     lines = [f"{planned} runs: {states}, {missing} missing; {path}"]
     if found:
-        of_jobs = Counter(job.state for job in found)
-        lines.append(f"{len(found)} jobs begun: " + ", ".join(f"{count} {state}" for state, count in of_jobs.items()))
-    for job in found:
-        if job.state != "completed":
-            queue = f", SLURM: {job.queue}" if job.queue else ""
-            lines.append(
-                f"  job {job.number}: {job.state}, {job.done} of {job.of} runs, {job.place}, {job.since:%H:%M:%S}{queue}"
-            )
+        lines.append(f"{len(found)} jobs begun: {_counts(job.state for job in found)}")
+    complete = not missing and not counts["failed"]
+    lines += [] if complete else _not_begun(found, scheduler)
+    shown = [_line(job, scheduler) for job in found if job.state != "completed"]
+    lines += [*shown[:LINES], f"  and {len(shown) - LINES} more"] if len(shown) > LINES else shown
     seconds = estimate(path, missing, found)
     if seconds is not None:
         lines.append(f"about {seconds:.0f} s left at the pace so far")
-    complete = not missing and not counts["failed"]
-    if not complete and not any(job.state == "running" or job.queue for job in found):
+    if not complete and not scheduler.queued and not any(job.state == "running" for job in found):
         lines.append(f"to finish the rest: {plan['command']}")
     return "\n".join(lines), complete
+
+
+def _counts(states: Iterable[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+
+
+def _not_begun(found: list[Job], scheduler: Scheduler) -> list[str]:
+    """A line on the jobs that were submitted and have written nothing yet."""
+    names = scheduler.submitted - {job.slurm for job in found if job.slurm}
+    states = _counts(scheduler.state(name) or "of unknown state" for name in sorted(names))
+    return [f"submitted, not begun: {states}"] if names else []
+
+
+def _line(job: Job, scheduler: Scheduler) -> str:
+    state = scheduler.state(job.slurm)
+    place = f"SLURM {job.slurm}{f' {state}' if state else ''}" if job.slurm else f"{job.host}:{job.pid}"
+    return f"  job {job.number}: {job.state}, {job.done} of {job.of} runs, {place}, {job.since:%H:%M:%S} UTC"
 
 
 def estimate(path: Path, missing: int, found: list[Job]) -> float | None:

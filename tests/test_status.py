@@ -11,6 +11,7 @@ import pytest
 import train
 from lnt import cluster
 from lnt.config import ConfigError
+from lnt.results import slurm_job
 from lnt.status import describe, jobs, main
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
@@ -59,11 +60,31 @@ def test_running_and_dead_jobs_and_what_finishes_the_rest(sweep):
     assert "to finish the rest: python train.py -m data.n_train=8" in text
 
 
-def test_what_squeue_says_is_shown(sweep, monkeypatch):
-    say(sweep, 0, state="preempted", slurm="17_0")
-    monkeypatch.setattr("lnt.status.queued", lambda ids: {"17_0": "PENDING"} if ids == {"17_0"} else None)
+def test_what_slurm_says_is_shown(sweep, monkeypatch):
+    for name in ("17_0", "17_1", "17_2"):
+        (sweep / ".submitit" / name).mkdir(parents=True)
+    for part in (sweep / "1" / "runs.parquet").iterdir():
+        part.unlink()
+    say(sweep, 0, slurm="17_0")
+    say(sweep, 1, state="preempted", slurm="17_1")
+    monkeypatch.setattr(cluster, "queued", lambda ids: {"17_1": "PENDING"})
+    monkeypatch.setattr(cluster, "ended", lambda ids: {"17_2": "OUT_OF_MEMORY"} if "17_2" in ids else {})
     text, _ = describe(sweep)
-    assert "SLURM: PENDING" in text
+    assert "job 1: preempted, 3 of 3 runs, SLURM 17_1 PENDING" in text
+    assert "submitted, not begun: 1 OUT_OF_MEMORY" in text
+    assert "to finish the rest" not in text, "a job is in the queue"
+    monkeypatch.setattr(cluster, "queued", lambda ids: None)
+    assert "to finish the rest" in describe(sweep)[0]
+
+
+def test_of_many_jobs_some_are_shown(sweep):
+    for number in range(2, 30):
+        (sweep / str(number)).mkdir()
+        (sweep / str(number) / "status.json").write_text((sweep / "0" / "status.json").read_text())
+        say(sweep, number, state="preempted")
+    text, _ = describe(sweep)
+    assert text.count("preempted, 3 of 3 runs") == 20
+    assert "and 8 more" in text
 
 
 def test_a_directory_without_a_sweep(tmp_path, monkeypatch):
@@ -74,7 +95,7 @@ def test_a_directory_without_a_sweep(tmp_path, monkeypatch):
 
 SQUEUE = """#!/bin/sh
 case "$*" in
-*--jobs=17*) printf '17_0 RUNNING\\n17_1 PENDING\\n18_0 RUNNING\\n' ;;
+*--jobs=17*) printf '17_0|RUNNING\\n17_1|PENDING\\n18_0|RUNNING\\n' ;;
 *--jobs=9*) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1 ;;
 *) echo 'Unable to contact slurm controller' >&2; exit 1 ;;
 esac
@@ -90,6 +111,27 @@ def test_squeue_is_understood(tmp_path, monkeypatch):
     assert cluster.queued({"5_0"}) is None, "no answer"
     monkeypatch.setenv("PATH", "")
     assert cluster.queued({"17_0"}) is None, "no squeue"
+
+
+def test_sacct_is_understood(tmp_path, monkeypatch):
+    assert cluster.ended({"17_0"}) == {}, "no sacct"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "sacct").write_text("#!/bin/sh\nprintf '17_0|TIMEOUT\\n17_1|CANCELLED by 0\\n17_[2-5]|PENDING\\n'")
+    (tmp_path / "sacct").chmod(0o755)
+    assert cluster.ended({"17_0", "17_1", "17_2"}) == {"17_0": "TIMEOUT", "17_1": "CANCELLED by 0"}
+
+
+def test_names_ofslurm_jobs(tmp_path, monkeypatch):
+    for name in ("17_0", "18", "%j", "notes"):
+        (tmp_path / ".submitit" / name).mkdir(parents=True)
+    assert cluster.submitted(tmp_path) == {"17_0", "18"}
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    assert slurm_job() is None, "an allocation that the user has made"
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    assert slurm_job() == "18"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert slurm_job() == "17_0"
 
 
 def test_a_rerun_while_jobs_are_at_work_is_refused(sweep, monkeypatch):
@@ -114,7 +156,7 @@ class Hanging:
 
 def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, *[{}] * 5])
+    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, *[{}] * 3])
     monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
     cluster.launch(Hanging(tmp_path / ".submitit" / "17_0"), [["+job=0"]], 0, tmp_path)
     assert next(answers, "all asked") == "all asked", "a requeued job is out of the queue for a moment"
@@ -122,7 +164,7 @@ def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
 
 def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, *[{}] * 5])
+    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, *[{}] * 3])
     monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
     cluster.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
     assert "a job ended without its result: job 0 died" in caplog.text

@@ -46,7 +46,7 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
-KillWait=5
+KillWait=10
 MinJobAge=10
 JobRequeue=1
 SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_interval=2

@@ -21,10 +21,12 @@ def test_a_packed_sweep_ends(tmp_path, undisturbed):  # noqa: F811
 
 
 def test_a_job_that_dies_does_not_keep_the_launching_process_waiting(tmp_path, undisturbed):  # noqa: F811
-    process = start(tmp_path, *LONG, *SLURM)
+    """A single job: SLURM gives it a name of another form than the tasks of an array."""
+    alone = (*SLURM[:-1], "hydra.sweeper.runs_per_job=4")
+    process = start(tmp_path, *LONG, *alone)
     os.kill(training(tmp_path)["pid"], signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "missing" in said
-    assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert "4 runs: 4 completed" in run(tmp_path, *LONG, *alone)
     assert test_slurm.table(tmp_path / "sweep").equals(undisturbed["long"])
