@@ -17,6 +17,7 @@ from lnt.loop import train
 from lnt.results import RunDirectory, runs_schema, save_networks, tables
 from lnt.stopping import Stopped
 from lnt.sweep import run_job
+from lnt.workers import heed_scheduler
 
 log = logging.getLogger("lnt")
 
@@ -27,6 +28,7 @@ extend_grammar()
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def main(config: DictConfig) -> None:
     """Hand over to a single run, or to a job of a sweep."""
+    heed_scheduler()
     hydra_config = HydraConfig.get()
     directory = Path(hydra_config.runtime.output_dir)
     if "job" in config:

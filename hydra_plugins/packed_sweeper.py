@@ -3,12 +3,26 @@
 Hydra finds plugins in this package only; all that is worth reading is in lnt/plan.py and lnt/sweep.py.
 """
 
+import copy
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, open_dict
+
+
+class FrozenLoader(ConfigLoaderImpl):
+    """Gives jobs the configuration of the moment of submission; Hydra's own composes it from conf/ when a job starts."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The sweep's configuration with the job's number, from ["+job=3"]."""
+        config = copy.deepcopy(master_config)
+        (job,) = (int(override.removeprefix("+job=")) for override in sweep_overrides)
+        with open_dict(config):
+            config.job = job
+        return config
 
 
 class PackedSweeper(Sweeper):
@@ -26,8 +40,9 @@ class PackedSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.config, self.loader = config, hydra_context.config_loader
+        frozen = HydraContext(FrozenLoader(self.loader.get_search_path()), hydra_context.callbacks)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=frozen, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:

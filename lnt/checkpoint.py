@@ -3,11 +3,13 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lnt import stopping
@@ -41,6 +43,25 @@ class Checkpoint:
         if state["run_ids"] != chunk.run_ids():
             raise ConfigError("checkpoint", path, "is of another configuration; remove it or choose another directory")
         return state
+
+    def chunks(self, experiment: Experiment, workers: int) -> Iterator[Experiment]:
+        """The experiment in pieces: first those that a state belongs to, whatever now would fit; then the rest."""
+        place, free = {run: number for number, run in enumerate(experiment.run_ids())}, np.ones(experiment.runs, bool)
+        for ids in self._interrupted():
+            numbers = np.array([place.get(run, -1) for run in ids])
+            if (numbers >= 0).all() and free[numbers].all():
+                free[numbers] = False
+                yield experiment.take(numbers)
+        if free.all():
+            yield from experiment.chunks(workers)
+        elif free.any():
+            yield from experiment.take(np.flatnonzero(free)).chunks(workers)
+
+    def _interrupted(self) -> Iterator[list[str]]:
+        """The runs of each state that can be read; the tensors are left on the disk."""
+        for path in sorted(self.folder.glob("[!.]*.pt")):
+            with suppress(Exception):  # `load` says what is wrong with it
+                yield torch.load(path, map_location="cpu", weights_only=True, mmap=True)["run_ids"]
 
     def save(self, chunk: Experiment, state: Callable[[], Mapping[str, Any]]) -> None:
         """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began, or if it is the last."""

@@ -6,6 +6,8 @@ which of the two a configuration describes.
 
 import hashlib
 import json
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -222,8 +224,12 @@ class Experiment(ABC):
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the device, and on the host, where everything is drawn before it moves to the device."""
-    host = psutil.virtual_memory().available
+    """Memory that is free on the device, and on the host, where everything is drawn before it moves to the device.
+
+    In a SLURM job no more than it was granted, which it does not see as the size of its host.
+    """
+    granted = int(os.environ.get("SLURM_MEM_PER_NODE", 0)) << 20
+    host = min(psutil.virtual_memory().available, granted or sys.maxsize)
     return min(host, torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host
 
 

@@ -1,5 +1,6 @@
 """The one loop around all engines: advance to the next recorded step, look, measure, record."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lnt.stopping import Stopped
 from lnt.strategies import Knowns, Strategy
 from lnt.workers import threads
 
+log = logging.getLogger(__name__)
 LOSS, ERROR, CRITERION = (METRICS.index(name) for name in ("train_loss", "test_error", "stopping_criterion"))
 BLOCK = 50  # steps between two signs of life
 
@@ -71,6 +73,7 @@ def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint |
         training = Training.of(chunk)
         if checkpoint is not None and (state := checkpoint.load(chunk)) is not None:
             training.load(state)
+            log.info("%d runs go on from step %d", chunk.runs, training.step)
             progress.update(training.step * chunk.runs)
         training.run(progress, None if checkpoint is None else partial(checkpoint.save, chunk))
         return training.curves(time.perf_counter() - start)
@@ -118,7 +121,7 @@ class Training:
                 for engine in self.engines:
                     engine.advance(block)
                 progress.update(block * self.runs)
-                if save is not None and self.step < stop:
+                if save is not None:
                     save(self.state)
                 if stopping.asked():
                     raise Stopped

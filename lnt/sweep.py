@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,16 +129,15 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
     todo = missing_of_job(path, batches, found.runs_per_job, job)
     total = sum(batch.runs for batch in todo)
     directory.describe({"sweep": str(path), "job": job}, batches[0].like().device)
-    parts = Parts(directory, total)
-    work = partial(
-        train_or_fail, schema=runs_schema(batches), checkpoint=Checkpoint(path / "checkpoints"), networks=directory.networks
-    )
+    parts, schema, checkpoint = Parts(directory, total), runs_schema(batches), Checkpoint(path / "checkpoints" / str(job))
+    work = partial(train_or_fail, schema=schema, checkpoint=checkpoint, networks=directory.networks)
+    lost = partial(died, schema=schema)
     with stopping.listening() as handlers, signs_of_life(directory):
         try:
             with Progress(sum(batch.runs * batch.total_steps() for batch in todo)) as progress:
                 for workers, group in itertools.groupby(todo, lambda batch: batch.workers()):
-                    chunks = itertools.chain.from_iterable(batch.by_test_set().chunks(workers) for batch in group)
-                    for done in spread(work, chunks, workers, progress):
+                    pieces = (checkpoint.chunks(batch.by_test_set(), workers) for batch in group)
+                    for done in spread(work, itertools.chain.from_iterable(pieces), workers, progress, halves, lost):
                         parts.add(done)
             parts.flush()
             directory.say("completed", runs=total)
@@ -164,7 +163,8 @@ def signs_of_life(directory: RunDirectory) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(BEAT_SECONDS):
-            directory.status.touch()
+            with suppress(OSError):  # a file system that is away for a moment
+                directory.status.touch()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -191,8 +191,18 @@ def train_or_fail(
             log.exception("Run %s failed", chunk.run_ids()[0])
             progress.update(chunk.total_steps())
             return [(failed_tables(chunk, error, schema), None)]
-    halves = np.array_split(np.arange(chunk.runs), 2)
-    return [part for half in halves for part in train_or_fail(chunk.take(half), progress, schema, checkpoint, networks)]
+    return [part for half in halves(chunk) for part in train_or_fail(half, progress, schema, checkpoint, networks)]
+
+
+def halves(chunk: Experiment) -> list[Experiment]:
+    """A chunk in two, none of a single run."""
+    return [chunk.take(half) for half in np.array_split(np.arange(chunk.runs), 2)] if chunk.runs > 1 else []
+
+
+def died(run: Experiment, schema: pa.Schema) -> list[Done]:
+    """The row of a run that has ended its process: a crash below Python, or more memory than there is."""
+    log.error("Run %s has ended its process", run.run_ids()[0])
+    return [(failed_tables(run, RuntimeError("its process died: a crash below Python, or out of memory"), schema), None)]
 
 
 class Parts:

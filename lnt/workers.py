@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import Synchronized
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -37,6 +37,12 @@ def workers_for(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" and forks else 1
 
 
+def heed_scheduler() -> None:
+    """Compute on no more cores than SLURM has granted, also where it does not confine its jobs to them."""
+    granted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or torch.get_num_threads()
+    torch.set_num_threads(min(granted, torch.get_num_threads()))
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute on `count` cores."""
@@ -49,30 +55,80 @@ def threads(count: int) -> Iterator[None]:
 
 
 def spread(
-    work: Callable[[Item, StepCount], Result], items: Iterable[Item], workers: int, progress: Progress
+    work: Callable[[Item, StepCount], Result],
+    items: Iterable[Item],
+    workers: int,
+    progress: Progress,
+    divide: Callable[[Item], list[Item]],
+    lost: Callable[[Item], Result],
 ) -> Iterator[Result]:
     """Yield work(item, count) for each of the items, in their order; `count.update(steps)` shows on `progress`.
 
-    With one worker all happens in this process. An error in a worker is raised here.
+    With one worker all happens in this process. An error in a worker is raised here. If a worker dies, the items in hand are
+    tried again, each in a process of its own, and one that dies again in the parts that `divide` makes of it; what cannot be
+    divided has the result `lost(item)`.
     """
     if workers == 1:
         for item in items:
             yield work(item, progress)
         return
+    rest, in_hand = iter(items), deque[tuple[Item, Future[Result]]]()
+    while True:
+        try:
+            yield from _in_pool(work, rest, workers, progress, in_hand)
+            return
+        except BrokenProcessPool:
+            suspects = list(in_hand)
+            in_hand.clear()
+        for item, future in suspects:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                yield future.result()
+            else:
+                yield from _alone(work, item, progress, divide, lost)
+
+
+def _alone(
+    work: Callable[[Item, StepCount], Result],
+    item: Item,
+    progress: Progress,
+    divide: Callable[[Item], list[Item]],
+    lost: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """The results of an item that a worker may have died of."""
+    try:
+        yield from _in_pool(work, iter([item]), 1, progress, deque())
+    except BrokenProcessPool:
+        for part in (parts := divide(item)):
+            yield from _alone(work, part, progress, divide, lost)
+        if not parts:
+            yield lost(item)
+
+
+def _in_pool(
+    work: Callable[[Item, StepCount], Result],
+    items: Iterator[Item],
+    workers: int,
+    progress: Progress,
+    pending: deque[tuple[Item, Future[Result]]],
+) -> Iterator[Result]:
+    """Yield the results of new worker processes; `pending` are the items in hand."""
     context = multiprocessing.get_context("fork")
-    steps, others = context.Value("q", 0), set(multiprocessing.active_children())
+    steps, others = context.Value("q", progress.done), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _become_worker, (steps,))
-    pending: deque[Future[Result]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(_call, work, item))
+            try:
+                pending.append((item, pool.submit(_call, work, item)))
+            except BrokenProcessPool:
+                pending.append((item, Future()))
+                raise
             if len(pending) > WAITING * workers:
                 yield _next_result(pending, steps, progress)
         while pending:
             yield _next_result(pending, steps, progress)
     except Stopped:
         stopping.pass_on()
-        for future in [future for future in pending if not future.cancel()]:
+        for future in [future for _, future in pending if not future.cancel()]:
             with suppress(Stopped, BrokenProcessPool):  # the signal may have ended a worker at once
                 yield future.result()
         raise
@@ -84,14 +140,17 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def _next_result(pending: deque[Future[Result]], steps: "Synchronized[int]", progress: Progress) -> Result:
+def _next_result(pending: deque[tuple[Any, Future[Result]]], steps: "Synchronized[int]", progress: Progress) -> Result:
     """The result of the first of the pending calls; shows progress while it waits."""
-    while not wait([pending[0]], SECONDS_BETWEEN_LOOKS).done:
+    _, first = pending[0]
+    while not wait([first], SECONDS_BETWEEN_LOOKS).done:
         progress.update(steps.value - progress.done)
         if stopping.asked():
             raise Stopped
     progress.update(steps.value - progress.done)
-    return pending.popleft().result()
+    result = first.result()
+    pending.popleft()
+    return result
 
 
 class SharedStepCount(StepCount):

@@ -91,8 +91,8 @@ def test_killed_with_signal_9_and_started_again_a_run_ends_the_same(tmp_path):
     kills = 0
     for pause in (0.05, 0.4):
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoints/*.pt")}
-        while process.poll() is None and before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("checkpoints/[!.]*.pt")}:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoints/**/*.pt")}
+        while process.poll() is None and before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("checkpoints/**/[!.]*.pt")}:
             time.sleep(0.01)
         time.sleep(pause)
         kills += process.poll() is None

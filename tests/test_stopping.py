@@ -45,7 +45,7 @@ def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, sett
     status, said = stopped(command, tmp_path, number, group)
     assert status == 128 + number, said
     assert json.loads((tmp_path / "sweep" / "0" / "status.json").read_text())["state"] == "preempted"
-    assert list(tmp_path.glob("sweep/checkpoints/*.pt")), "what was in work"
+    assert list(tmp_path.glob("sweep/checkpoints/*/*.pt")), "what was in work"
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     subprocess.run([*command[:-1], "hydra.sweep.dir=undisturbed"], cwd=tmp_path, check=True, capture_output=True)
     if settings is IMAGES:

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
 import psutil
@@ -28,9 +27,18 @@ def fail_at_three(item, count):
 
 
 def die_at_three(item, count):
-    if item == 3:
+    if 3 in item:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
+
+
+def halved(item):
+    return [item[: len(item) // 2], item[len(item) // 2 :]] if len(item) > 1 else []
+
+
+def in_workers(work, items, workers, progress):
+    """Items that cannot be divided."""
+    return spread(work, items, workers, progress, lambda item: [], lambda item: pytest.fail("a worker died"))
 
 
 def sleep(item, count):
@@ -40,7 +48,7 @@ def sleep(item, count):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_order_and_all_steps_are_counted(workers):
     with Progress(total=sum(range(40))) as progress:
-        results = list(spread(slowly, range(40), workers, progress))
+        results = list(in_workers(slowly, range(40), workers, progress))
     assert [item for item, _ in results] == list(range(40))
     assert progress.done == progress.total
     assert len({process for _, process in results}) == workers
@@ -50,16 +58,20 @@ def test_results_come_in_order_and_all_steps_are_counted(workers):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_reaches_the_caller(workers):
     with pytest.raises(ValueError, match="three"), Progress(1) as progress:
-        list(spread(fail_at_three, range(20), workers, progress))
+        list(in_workers(fail_at_three, range(20), workers, progress))
 
 
-def test_a_worker_that_is_killed_does_not_hang_the_job():
-    with pytest.raises(BrokenProcessPool), Progress(1) as progress:
-        list(spread(die_at_three, range(20), 2, progress))
+def test_what_ends_its_process_is_found_and_the_rest_is_done():
+    """Items are lists here; one that holds a 3 dies, and is divided until the 3 is alone."""
+    items = [[0, 1], [2, 3, 4, 5], [6], [3], *([number] for number in range(7, 20))]
+    with Progress(1) as progress:
+        results = [*spread(die_at_three, items, 2, progress, halved, lambda item: ["lost", *item])]
+    assert sorted(number for item in results if item[0] != "lost" for number in item) == [0, 1, 2, *range(4, 20)]
+    assert [item for item in results if item[0] == "lost"] == [["lost", 3]] * 2
 
 
 def test_workers_end_with_their_parent():
-    parent = get_context("fork").Process(target=lambda: list(spread(sleep, range(4), 2, Progress(1))))
+    parent = get_context("fork").Process(target=lambda: list(in_workers(sleep, range(4), 2, Progress(1))))
     parent.start()
     deadline = time.monotonic() + 20
     while len(children := psutil.Process(parent.pid).children()) < 2 and time.monotonic() < deadline:
@@ -84,7 +96,7 @@ def quick_then_slow(item, count):
 def test_nobody_waits_for_results_that_nobody_takes():
     """An interrupt while results are awaited ends the workers at once."""
     before = set(psutil.Process().children(recursive=True))  # other tests' launchers
-    results = spread(quick_then_slow, range(8), 2, Progress(1))
+    results = in_workers(quick_then_slow, range(8), 2, Progress(1))
     assert next(results) == 0
     start = time.monotonic()
     results.close()

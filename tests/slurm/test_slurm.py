@@ -111,7 +111,7 @@ def status(where):
 
 def training(where, job=0):
     """Wait until a job has written a checkpoint; its status."""
-    until(lambda: list(Path(where).glob("sweep/checkpoints/[!.]*.pt")))
+    until(lambda: list(Path(where).glob("sweep/checkpoints/*/[!.]*.pt")))
     return until(lambda: states(where).get(job))
 
 
