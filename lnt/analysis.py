@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from lnt.config import ConfigError, flatten, require
-from lnt.files import parts_of
+from lnt.files import read_parts
 from lnt.theory import coordinate, least_coordinate
 
 SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seeds.test")
@@ -36,17 +36,17 @@ class Results:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """run_id, step, metrics; read when first asked for."""
-        parts = [part for source in self.sources for part in parts_of(source.with_name("curves.parquet"))]
-        return pd.concat(map(pd.read_parquet, parts), ignore_index=True).drop_duplicates(["run_id", "step"])
+        parts = [part for source in self.sources for part in read_parts(source.with_name("curves.parquet"))]
+        return pd.concat(parts, ignore_index=True).drop_duplicates(["run_id", "step"])
 
     @cached_property
     def samples(self) -> pd.DataFrame:
         """Training samples of runs on images (lnt/results.py: SAMPLES); empty without such runs."""
         tables = [source.with_name("samples.parquet") for source in self.sources]
-        parts = [part for table in tables if table.exists() for part in parts_of(table)]
+        parts = [part for table in tables if table.exists() for part in read_parts(table)]
         if not parts:
             return pd.DataFrame({"run_id": []})
-        return pd.concat(map(pd.read_parquet, parts), ignore_index=True).drop_duplicates(["run_id", "index"])
+        return pd.concat(parts, ignore_index=True).drop_duplicates(["run_id", "index"])
 
     def networks(self, run_id: str) -> Path | None:
         """The file of a run's weights, if they were kept."""
@@ -62,12 +62,12 @@ def load(path: Path) -> Results:
     """
     require(path.is_dir(), "path", path, "is not a directory")
     sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
-    parts = [part for source in sources for part in parts_of(source)]
+    parts = [part for source in sources for part in read_parts(source)]
     require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
     plans = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
     studies = {study_of(plan) for plan in plans}
     require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, plans))}; name one")
-    rows = pd.concat(map(pd.read_parquet, parts), ignore_index=True)
+    rows = pd.concat(parts, ignore_index=True)
     rows = rows.assign(price_of_memorising=rows["test_error"] - rows["best_test_error"])
     measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
     failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")

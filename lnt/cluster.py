@@ -21,6 +21,7 @@ from lnt.config import require
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 10.0  # the controller serves everybody
 QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
+UNANSWERED_LOOKS = 60  # with nothing else to wait for, it is waited ten minutes for a controller that is down
 SECONDS_FOR_AN_ANSWER = 30
 SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
 
@@ -95,8 +96,8 @@ def launch(launcher: Launcher, jobs: list[list[str]], first: int, path: Path) ->
 
     thread = threading.Thread(target=submit, daemon=True)
     thread.start()
-    quiet = 0
-    while quiet < QUIET_LOOKS:
+    quiet = unanswered = 0
+    while quiet < QUIET_LOOKS and unanswered < UNANSWERED_LOOKS:
         thread.join(SECONDS_BETWEEN_LOOKS) if thread.is_alive() else time.sleep(SECONDS_BETWEEN_LOOKS)
         own = submitted(path) - before
         if not thread.is_alive() and not problems:
@@ -104,8 +105,9 @@ def launch(launcher: Launcher, jobs: list[list[str]], first: int, path: Path) ->
         if not thread.is_alive() and not own:
             raise problems[0]  # nothing was submitted
         states = queued(own) if own else None
-        if thread.is_alive() and states is None:
-            continue
-        quiet = 0 if states else quiet + 1
+        if states is None:
+            unanswered += not thread.is_alive()
+        else:
+            quiet, unanswered = (0 if states else quiet + 1), 0
     for problem in problems:
         log.warning("a job ended without its result: %s", str(problem).strip().splitlines()[-1])

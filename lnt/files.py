@@ -3,7 +3,11 @@
 import os
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
@@ -21,3 +25,29 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
 def parts_of(table: Path) -> list[Path]:
     """The files of a table that is one file or a folder of parts; a folder may be empty yet."""
     return sorted(table.glob("*.parquet")) if table.is_dir() else [table]
+
+
+def read_parts(table: Path, columns: list[str] | None = None) -> list[pd.DataFrame]:
+    """What the files of a table hold, also while a job joins them; rows may appear twice then."""
+    parts = parts_of(table)
+    try:
+        return [pd.read_parquet(part, columns=columns) for part in parts]
+    except FileNotFoundError:
+        if parts_of(table) == parts:
+            raise
+        return read_parts(table, columns)
+
+
+def join_parts(table: Path) -> None:
+    """Put one file in the place of the parts of a table, which is there before they go."""
+    parts = parts_of(table) if table.is_dir() else []
+    if len(parts) > 1:
+        write_atomically(table / f"{secrets.token_hex(8)}.parquet", partial(_join, parts))
+        for part in parts:
+            part.unlink()
+
+
+def _join(parts: list[Path], target: Path) -> None:
+    with pq.ParquetWriter(target, pq.read_schema(parts[0])) as writer:
+        for part in parts:
+            writer.write_table(pq.ParquetFile(part).read())

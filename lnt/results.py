@@ -23,7 +23,7 @@ from pyarrow import parquet as pq
 
 from lnt.config import ConfigError, flatten, require
 from lnt.experiment import HOW, WITHOUT_EFFECT, Experiment
-from lnt.files import write_atomically
+from lnt.files import join_parts, write_atomically
 from lnt.loop import LOSS, Curves, Kept
 from lnt.metrics import METRICS
 
@@ -254,6 +254,11 @@ class RunDirectory:
         for target, table in self._targets(tables):
             target.mkdir(parents=True, exist_ok=True)
             write_atomically(target / name, partial(pq.write_table, table))
+
+    def join_parts(self) -> None:
+        """One file in the place of the parts of each table: the number of files grows with jobs, not with their time."""
+        for table in (self.samples, self.curves, self.runs):
+            join_parts(table)
 
     def _targets(self, tables: Tables) -> list[tuple[Path, pa.Table]]:
         samples = [(self.samples, tables.samples)] if len(tables.samples) else []

@@ -33,6 +33,7 @@ class Job:
     host: str
     pid: int
     slurm: str | None  # SLURM's name of it
+    error: str  # why it failed
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def jobs(path: Path) -> list[Job]:
             silent = said["state"] == "running" and time.time() - beat > SILENT_SECONDS
             done = said.get("done", said.get("runs", 0))
             since = datetime.fromisoformat(said["time"])
-            who = said["host"], said["pid"], said["slurm"]
+            who = said["host"], said["pid"], said["slurm"], said.get("error", "")
             state = "died" if silent else said["state"]
             found.append(Job(int(status.parent.name), state, done, said.get("of", done), since, *who))
     return sorted(found, key=lambda job: job.number)
@@ -106,7 +107,8 @@ def _not_begun(found: list[Job], scheduler: Scheduler) -> list[str]:
 def _line(job: Job, scheduler: Scheduler) -> str:
     state = scheduler.state(job.slurm)
     place = f"SLURM {job.slurm}{f' {state}' if state else ''}" if job.slurm else f"{job.host}:{job.pid}"
-    return f"  job {job.number}: {job.state}, {job.done} of {job.of} runs, {place}, {job.since:%H:%M:%S} UTC"
+    line = f"  job {job.number}: {job.state}, {job.done} of {job.of} runs, {place}, {job.since:%H:%M:%S} UTC"
+    return f"{line}: {job.error}" if job.error else line
 
 
 def estimate(path: Path, missing: int, found: list[Job]) -> float | None:

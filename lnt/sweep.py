@@ -32,7 +32,7 @@ from lnt import cluster, stopping
 from lnt.checkpoint import Checkpoint
 from lnt.config import check_writable, flatten, require
 from lnt.experiment import Experiment
-from lnt.files import parts_of, write_atomically
+from lnt.files import read_parts, write_atomically
 from lnt.loop import train_chunk
 from lnt.plan import Plan, outlook
 from lnt.progress import Progress, StepCount
@@ -140,6 +140,7 @@ def run_job(path: Path, job: int, job_directory: Path) -> None:
                     for done in spread(work, itertools.chain.from_iterable(pieces), workers, progress, halves, lost):
                         parts.add(done)
             parts.flush()
+            directory.join_parts()
             directory.say("completed", runs=total)
         except Stopped:
             parts.flush()
@@ -239,12 +240,20 @@ class Parts:
 # Reading a sweep's directory: in any process.
 
 
-def outcomes_so_far(path: Path) -> pd.Series:
-    """run_id -> status of all runs that have a row; a run that failed once and completed later is completed."""
-    parts = [part for source in sorted(path.glob("*/runs.parquet")) for part in parts_of(source)]
-    rows: pd.DataFrame = pd.concat([NO_OUTCOMES, *(pd.read_parquet(part, columns=["run_id", "status"]) for part in parts)])
+def outcomes_so_far(path: Path, job: int | None = None) -> pd.Series:
+    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed."""
+    directories = [config.parent for config in sorted(path.glob("*/config.yaml")) if job is None or _job_of(config) == job]
+    tables = [table for directory in directories if (table := directory / "runs.parquet").exists()]
+    rows: pd.DataFrame = pd.concat(
+        [NO_OUTCOMES, *(part for table in tables for part in read_parts(table, ["run_id", "status"]))]
+    )
     failed = rows["status"] == "failed"
     return pd.concat([rows[~failed], rows[failed]]).drop_duplicates("run_id").set_index("run_id")["status"]
+
+
+def _job_of(config: Path) -> int:
+    """The number of the job that a directory belongs to: a rerun gives a job a further directory."""
+    return yaml.safe_load(config.read_text())["job"]
 
 
 def missing_of_job(path: Path, batches: Sequence[Experiment], runs_per_job: int, job: int) -> list[Experiment]:
@@ -255,17 +264,16 @@ def missing_of_job(path: Path, batches: Sequence[Experiment], runs_per_job: int,
         if first < last:
             own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
         offset += batch.runs
-    return [batch for _, batch in _missing(path, own, sum(batch.runs for batch in own))]
+    return [batch for _, batch in _missing(outcomes_so_far(path, job), own, sum(batch.runs for batch in own))]
 
 
 def jobs_with_missing_runs(path: Path, batches: Sequence[Experiment], runs_per_job: int) -> list[int]:
     """The jobs that have something to do."""
-    return sorted({job for job, _ in _missing(path, batches, runs_per_job)})
+    return sorted({job for job, _ in _missing(outcomes_so_far(path), batches, runs_per_job)})
 
 
-def _missing(path: Path, batches: Sequence[Experiment], runs_per_job: int) -> Iterator[tuple[int, Experiment]]:
+def _missing(status: pd.Series, batches: Sequence[Experiment], runs_per_job: int) -> Iterator[tuple[int, Experiment]]:
     """(job, its missing runs of one batch). Runs are numbered through all batches; a job is a range of numbers."""
-    status = outcomes_so_far(path)
     done = status.index[status != "failed"]
     offset = 0
     for batch in batches:

@@ -67,10 +67,12 @@ def test_what_slurm_says_is_shown(sweep, monkeypatch):
         part.unlink()
     say(sweep, 0, slurm="17_0")
     say(sweep, 1, state="preempted", slurm="17_1")
+    say(sweep, 0, state="failed", error="OSError: disk full")
     monkeypatch.setattr(cluster, "queued", lambda ids: {"17_1": "PENDING"})
     monkeypatch.setattr(cluster, "ended", lambda ids: {"17_2": "OUT_OF_MEMORY"} if "17_2" in ids else {})
     text, _ = describe(sweep)
     assert "job 1: preempted, 3 of 3 runs, SLURM 17_1 PENDING" in text
+    assert "UTC: OSError: disk full" in text
     assert "submitted, not begun: 1 OUT_OF_MEMORY" in text
     assert "to finish the rest" not in text, "a job is in the queue"
     monkeypatch.setattr(cluster, "queued", lambda ids: None)
@@ -164,9 +166,10 @@ def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
 
 def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([{"17_1": "RUNNING"}, {"17_1": "RUNNING"}, *[{}] * 3])
+    answers = iter([{"17_1": "RUNNING"}, *[None] * 5, {"17_1": "RUNNING"}, *[{}] * 3])
     monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
     cluster.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
+    assert next(answers, "all asked") == "all asked", "no answer is no news"
     assert "a job ended without its result: job 0 died" in caplog.text
 
 

@@ -2,14 +2,22 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_image_runs import DIGITS, assert_identical, rows
+
+from lnt import stopping
+from lnt.checkpoint import Checkpoint
+from lnt.loop import Training, train
+from lnt.progress import StepCount
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -35,6 +43,42 @@ def stopped(command, where, number, group):
     return process.returncode, said.decode()
 
 
+def assert_goes_on(log):
+    """Training went on from a step that was trained before."""
+    assert re.search(r"runs go on from step [1-9]", log.read_text()), log.read_text()
+
+
+@pytest.mark.parametrize("moment", [1, 7, 50, 299, 300])
+def test_a_stop_at_any_moment_is_saved(experiment, tmp_path, monkeypatch, moment):
+    """Also at a recorded step, where every block of steps of a short run ends."""
+    one, checkpoint = experiment("data.n_train=12", "data.n_test=9", "optimizer.steps=300"), Checkpoint(tmp_path)
+    training = Training.of(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "asked", lambda: training.step >= moment)
+        with pytest.raises(stopping.Stopped):
+            training.run(StepCount(), partial(checkpoint.save, one))
+    resumed = Training.of(one)
+    resumed.load(checkpoint.load(one))
+    assert resumed.step == training.step >= moment
+    resumed.run(StepCount())
+    np.testing.assert_array_equal(resumed.values, train(one).values)
+
+
+def test_states_are_found_whatever_would_fit_now(experiment, tmp_path):
+    """A rerun has other runs missing, or other cores: what was trained together goes on together."""
+    checkpoint = Checkpoint(tmp_path)
+    settings = ("data.n_train=12", "data.n_test=9", "optimizer.steps=20", "checkpoint_seconds=0")
+    eight = experiment(*settings, runs=8, seed=np.arange(8))
+    checkpoint.save(eight.take(np.arange(4, 8)), Training.of(eight.take(np.arange(4, 8))).state)
+    missing = eight.take(np.array([1, 4, 5, 6, 7, 2]))
+    first, *others = (chunk.run_ids() for chunk in checkpoint.chunks(missing, 3))
+    assert first == eight.run_ids()[4:]
+    assert sorted(run for chunk in others for run in chunk) == sorted(eight.run_ids()[1:3])
+    (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+    some = eight.take(np.array([4, 5]))
+    assert sorted(run for chunk in checkpoint.chunks(some, 2) for run in chunk.run_ids()) == sorted(some.run_ids())
+
+
 @pytest.mark.parametrize(
     ("settings", "number", "group"),
     [(IMAGES, signal.SIGTERM, False), (SPAN, signal.SIGUSR2, True)],
@@ -47,6 +91,7 @@ def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, sett
     assert json.loads((tmp_path / "sweep" / "0" / "status.json").read_text())["state"] == "preempted"
     assert list(tmp_path.glob("sweep/checkpoints/*/*.pt")), "what was in work"
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert_goes_on(tmp_path / "sweep" / "1" / "train.log")
     subprocess.run([*command[:-1], "hydra.sweep.dir=undisturbed"], cwd=tmp_path, check=True, capture_output=True)
     if settings is IMAGES:
         assert_identical(tmp_path / "sweep", tmp_path / "undisturbed")
@@ -63,5 +108,6 @@ def test_a_single_run_that_is_asked_to_end_goes_on(tmp_path):
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "preempted"
     assert len(list(tmp_path.glob("run/checkpoints/*.pt"))) == 1
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert_goes_on(tmp_path / "run" / "train.log")
     subprocess.run([*command[:-1], "hydra.run.dir=undisturbed"], cwd=tmp_path, check=True, capture_output=True)
     assert_identical(tmp_path / "run", tmp_path / "undisturbed")

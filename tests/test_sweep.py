@@ -1,6 +1,7 @@
 """Packed sweeps: the same numbers as each run alone, whatever the packing; nothing lost, nothing twice."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -11,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 import analyze
 import train
+from hydra_plugins.packed_sweeper import FrozenLoader
 from lnt import sweep
 from lnt.analysis import load
 from lnt.checkpoint import Checkpoint
@@ -234,6 +238,44 @@ def test_a_sweep_whose_runs_all_fail_or_diverge_at_once_still_has_its_rows(call,
 
 def test_a_diverging_run_is_a_row_of_its_own(call):
     assert "3 runs: 2 completed, 1 diverged" in call("model.power=3", "model.init_std=1", "optimizer.lr=0.001,1e20,0.002")
+
+
+def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monkeypatch):
+    def crash(chunk, progress, checkpoint):
+        if 3 in np.broadcast_to(chunk.settings.seed, chunk.runs):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_chunk(chunk, progress, checkpoint)
+
+    train_chunk = sweep.train_chunk
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "train_chunk", crash)
+        patch.setattr("lnt.synthetic.workers_for", lambda device: 2)
+        said = call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
+    assert "12 runs: 11 completed, 0 diverged, 1 failed, 0 missing" in said
+    assert load(Path("sweep")).failed["error"].item().startswith("RuntimeError: its process died")
+    assert "12 runs: 12 completed" in call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
+
+
+def test_a_completed_job_has_one_file_for_each_table(call, monkeypatch):
+    monkeypatch.setattr(sweep.Parts, "add", lambda parts, done: parts.waiting.extend(done) or parts.flush())
+    monkeypatch.setattr("lnt.synthetic.workers_for", lambda device: 2)
+    monkeypatch.setattr("lnt.synthetic.CACHE_BYTES", 1)
+    call("seed=range(6)", "hydra.sweeper.runs_per_job=6")
+    for name in ("runs.parquet", "curves.parquet"):
+        assert len(list(Path("sweep", "0", name).iterdir())) == 1
+    together = load(Path("sweep"))
+    assert len(together.runs) == 6
+    assert together.duplicates == 0
+    call("seed=range(6)", "hydra.sweeper.runs_per_job=2", directory="other")
+    assert_same(rows("sweep"), rows("other"))
+
+
+def test_jobs_carry_their_configuration(call):
+    """Hydra's loader composes it from conf/ when a job starts; here conf/ is not even read."""
+    loader = FrozenLoader(ConfigSearchPathImpl())
+    config = OmegaConf.create({"hydra": {"sweep": {"subdir": "there"}}, "seed": 1})
+    assert loader.load_sweep_config(config, ["+job=3"]) == {**config, "job": 3}
+    assert "job" not in config
 
 
 def test_jobs_use_the_plan_not_conf(call, tmp_path):

@@ -47,6 +47,8 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
 KillWait=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 MinJobAge=10
 JobRequeue=1
 SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_interval=2
@@ -56,7 +58,8 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 $accounting
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$((2 * cores)) RealMemory=$memory Gres=gpu:$GPUS State=UNKNOWN
-PartitionName=test Nodes=$HOST Default=YES MaxTime=INFINITE State=UP
+PartitionName=test Nodes=$HOST Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
+PartitionName=urgent Nodes=$HOST MaxTime=INFINITE State=UP PriorityTier=2
 CONF
 }
 
@@ -90,6 +93,9 @@ CONF
 
 up() {
   [ "$(id -u)" = 0 ] || { echo "onenode.sh must run as root" >&2; exit 2; }
+  if [ -s /etc/slurm/slurm.conf ] && ! grep -q '^ClusterName=lnt$' /etc/slurm/slurm.conf; then
+    echo "/etc/slurm/slurm.conf is another cluster's; this test cluster would replace it" >&2; exit 2
+  fi
   install_packages
   case "$(getent ahostsv4 "$HOST" | awk 'NR == 1 { print $1 }')" in
     127.*) ;;

@@ -36,8 +36,8 @@ def accounting(request):
 def slurm(accounting):
     """A cluster for the tests of this module, taken down whatever happens."""
     environment = {**os.environ, "ACCT": accounting}
-    subprocess.run(["bash", SCRIPT, "up"], env=environment, check=True)
     try:
+        subprocess.run(["bash", SCRIPT, "up"], env=environment, check=True)
         yield
     finally:
         subprocess.run(["bash", SCRIPT, "down"], env=environment, check=True)
