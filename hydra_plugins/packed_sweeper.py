@@ -3,26 +3,12 @@
 Hydra finds plugins in this package only; all that is worth reading is in lnt/plan.py and lnt/sweep.py.
 """
 
-import copy
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, ListConfig, open_dict
-
-
-class FrozenLoader(ConfigLoaderImpl):
-    """Gives jobs the configuration of the moment of submission; Hydra's own composes it from conf/ when a job starts."""
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The sweep's configuration with the job's number, from ["+job=3"]."""
-        config = copy.deepcopy(master_config)
-        (job,) = (int(override.removeprefix("+job=")) for override in sweep_overrides)
-        with open_dict(config):
-            config.job = job
-        return config
+from omegaconf import DictConfig, ListConfig
 
 
 class PackedSweeper(Sweeper):
@@ -38,6 +24,8 @@ class PackedSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
         from hydra.core.plugins import Plugins
+
+        from lnt.plan import FrozenLoader
 
         self.config, self.loader = config, hydra_context.config_loader
         frozen = HydraContext(FrozenLoader(self.loader.get_search_path()), hydra_context.callbacks)

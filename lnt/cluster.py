@@ -6,6 +6,7 @@ squeue shows none of the jobs any more, whatever the thread is waiting for.
 """
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -45,6 +46,13 @@ def ended(ids: Collection[str]) -> Mapping[str, str]:
     """The SLURM state of those of the jobs that accounting knows, such as TIMEOUT, OUT_OF_MEMORY; none without accounting."""
     said = _ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={_whole(ids)}")
     return {} if said is None or said.returncode != 0 else _states(said.stdout, ids)
+
+
+def being_preempted() -> bool:
+    """Whether SLURM is ending the job that this process is for another one (not for scancel, or a time limit)."""
+    said = _ask("scontrol", "show", "job", os.environ["SLURM_JOB_ID"]) if "SLURM_JOB_ID" in os.environ else None
+    found = re.search(r"\bPreemptTime=(\S+)", said.stdout) if said else None
+    return found is not None and found[1] != "None"
 
 
 def _ask(program: str, *options: str) -> subprocess.CompletedProcess[str] | None:

@@ -1,14 +1,16 @@
 """From override lines to a plan: which configurations are composed, which axes are swept over them, in how many jobs."""
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from lnt.config import flatten, require, to_plain
 from lnt.experiment import Experiment
@@ -125,3 +127,15 @@ def outlook(batches: Sequence[Experiment], runs_per_job: int) -> str:
         lines.append(f"{batch.runs:8d} runs  {batch.shape()}  {kind}  about {mebibytes:.0f} MiB, {takes:.1f} s")
     lines.append(f"{total} runs in {-(-total // runs_per_job)} jobs of at most {runs_per_job}, about {seconds:.1f} s in all")
     return "\n".join(lines)
+
+
+class FrozenLoader(ConfigLoaderImpl):
+    """Gives jobs the configuration of the moment of submission; Hydra's own composes it from conf/ when a job starts."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The sweep's configuration with the job's number, from ["+job=3"]."""
+        config = copy.deepcopy(master_config)
+        (job,) = (int(override.removeprefix("+job=")) for override in sweep_overrides)
+        with open_dict(config):
+            config.job = job
+        return config

@@ -1,7 +1,7 @@
 """Ending early when a scheduler asks for it: nothing is lost, and the next start goes on.
 
-SLURM sends a signal some time before a job's time is over or it is preempted (submitit: SIGUSR2), and SIGTERM when it is
-cancelled. Training then writes a checkpoint at the next block of steps and raises Stopped; what the job does then is in
+SLURM sends a signal some time before a job's time is over (submitit: SIGUSR2), and SIGTERM when it is preempted or cancelled.
+Training then writes a checkpoint at the next block of steps and raises Stopped; what the job does then is in
 lnt/sweep.py.
 """
 
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
+
+from lnt.cluster import being_preempted
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 _received: int | None = None
@@ -63,9 +65,12 @@ def become_worker() -> None:
 
 
 def finish(before: dict[int, Any]) -> NoReturn:
-    """End the process: by the handler that submitit had for its signal (it requeues the job), else with the usual status."""
+    """End the process: by the handler that submitit had for its signal (it requeues the job), else with the usual status.
+
+    A preempted job is sent SIGTERM, as a cancelled one is; without this SLURM would take it for one that failed by itself.
+    """
     number = _received or signal.SIGTERM
-    handler = before.get(number)
-    if number == signal.SIGUSR2 and callable(handler):
+    handler = before.get(signal.SIGUSR2)
+    if callable(handler) and (number == signal.SIGUSR2 or being_preempted()):
         handler(number, None)
     sys.exit(128 + number)

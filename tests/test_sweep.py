@@ -20,12 +20,12 @@ from omegaconf import OmegaConf
 
 import analyze
 import train
-from hydra_plugins.packed_sweeper import FrozenLoader
 from lnt import sweep
 from lnt.analysis import load
 from lnt.checkpoint import Checkpoint
 from lnt.config import ConfigError
 from lnt.grid import Axis, expand
+from lnt.plan import FrozenLoader
 from lnt.progress import StepCount
 from lnt.results import runs_schema
 

@@ -123,14 +123,17 @@ def test_a_packed_sweep_equals_the_same_in_one_process(tmp_path, undisturbed):
     assert_same(table(tmp_path / "sweep"), undisturbed["short"])
 
 
-def test_the_gpu_preset_asks_for_a_gpu(tmp_path, undisturbed):
-    overrides = ("hydra/launcher=slurm_gpu", *SLURM[1:], "device=cpu")
+def test_the_gpu_preset_gets_a_gpu(tmp_path, undisturbed):
+    setup = """hydra.launcher.setup=["env | grep CUDA_VISIBLE > gpu.$SLURM_JOB_ID"]"""
+    overrides = ("hydra/launcher=slurm_gpu", *SLURM[1:], "device=cpu", setup)
     process = start(tmp_path, *SHORT, *overrides)
     queue = until(
         lambda: subprocess.run(["squeue", "-h", "-O", "tres-per-node"], capture_output=True, text=True).stdout.strip()
     )
     assert "gpu:1" in queue
     process.communicate(timeout=120)
+    assert {path.read_text().strip() for path in tmp_path.glob("gpu.*")} <= {f"CUDA_VISIBLE_DEVICES={gpu}" for gpu in (0, 1)}
+    assert len(list(tmp_path.glob("gpu.*"))) == 4, "one for each job"
     assert_same(table(tmp_path / "sweep").drop(columns="device"), undisturbed["short"].drop(columns="device"))
 
 
@@ -157,6 +160,7 @@ def test_a_job_killed_by_signal_9_is_noticed_and_finished_by_a_rerun(tmp_path, u
     assert process.returncode == 1
     assert "to finish the rest: python" in said
     assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert went_on(tmp_path)
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
 
 
@@ -168,16 +172,31 @@ def test_a_cancelled_task_is_finished_by_a_rerun(tmp_path, undisturbed):
     assert "to finish the rest: python" in said
     assert re.search(r"job 0: preempted, \d of 2 runs, SLURM \d+_0 CANCELLED", status(tmp_path))
     assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
+    assert went_on(tmp_path)
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
 
 
-def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, undisturbed):
+def test_a_job_that_makes_room_for_another_is_requeued_and_goes_on(tmp_path, undisturbed):
+    """SLURM's own preemption: SIGTERM, and some seconds of grace."""
+    process = start(tmp_path, *LONG, *SLURM)
+    training(tmp_path)
+    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
+    subprocess.run(urgent, check=True, capture_output=True)
+    until(lambda: states(tmp_path)[0]["state"] == "preempted")
+    said, _ = process.communicate(timeout=180)
+    assert "4 runs: 4 completed" in said, "without a rerun"
+    assert went_on(tmp_path)
+    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_a_job_that_is_sent_the_signal_is_requeued_and_goes_on(tmp_path, undisturbed):
     process = start(tmp_path, *LONG, *SLURM)
     name = training(tmp_path)["slurm"]
     subprocess.run(["scancel", "--signal=USR2", name], check=True)
     until(lambda: states(tmp_path)[0]["state"] == "preempted")
     said, _ = process.communicate(timeout=180)
     assert "4 runs: 4 completed" in said, "without a rerun"
+    assert went_on(tmp_path)
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
 
 
@@ -187,7 +206,13 @@ def test_a_job_that_runs_out_of_time_is_requeued_and_goes_on(tmp_path, undisturb
     said = run(tmp_path, *LONGER, *SLURM[:-1], *limits)
     assert "8 runs: 8 completed" in said, said
     assert "this job is timed-out" in logs(tmp_path), "it was told, and requeued"
+    assert went_on(tmp_path)
     assert_same(table(tmp_path / "sweep"), undisturbed["longer"])
+
+
+def went_on(where):
+    """Whether training went on from a checkpoint."""
+    return any("runs go on from step" in path.read_text() for path in Path(where).glob("sweep/*/train.log"))
 
 
 def logs(where):
@@ -223,6 +248,8 @@ def test_conf_edited_between_submission_and_start_has_no_effect(tmp_path, undist
     until(lambda: list(tmp_path.glob("sweep/.submitit/*_3")))
     model = project / "conf" / "model" / "two_layer_cnn.yaml"
     model.write_text(model.read_text().replace("width: 20", "width: 3"))
+    shutil.rmtree(project / "conf" / "noise")
+    assert not states(tmp_path), "no job has begun"
     said, _ = process.communicate(timeout=180)
     assert "8 runs: 8 completed" in said
     assert_same(table(tmp_path / "sweep"), undisturbed["short"])
