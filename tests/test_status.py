@@ -123,7 +123,18 @@ def test_sacct_is_understood(tmp_path, monkeypatch):
     assert cluster.ended({"17_0", "17_1", "17_2"}) == {"17_0": "TIMEOUT", "17_1": "CANCELLED by 0"}
 
 
-def test_names_ofslurm_jobs(tmp_path, monkeypatch):
+def test_preemption_is_told_from_scancel(tmp_path, monkeypatch):
+    assert not cluster.being_preempted(), "no SLURM job"
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for time_of_it, wanted in (("None", False), ("2026-11-23T20:53:25", True)):
+        line = f"   SuspendTime=None PreemptEligibleTime=2026-11-23T20:50:00 PreemptTime={time_of_it} SecsPreSuspend=0"
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho '{line}'")
+        (tmp_path / "scontrol").chmod(0o755)
+        assert cluster.being_preempted() == wanted
+
+
+def test_names_of_slurm_jobs(tmp_path, monkeypatch):
     for name in ("17_0", "18", "%j", "notes"):
         (tmp_path / ".submitit" / name).mkdir(parents=True)
     assert cluster.submitted(tmp_path) == {"17_0", "18"}

@@ -9,8 +9,9 @@ import psutil
 import pytest
 import torch
 
+from lnt.experiment import free_bytes
 from lnt.progress import Progress
-from lnt.workers import spread, workers_for
+from lnt.workers import heed_scheduler, spread, threads, workers_for
 
 
 def slowly(item, count):
@@ -81,6 +82,22 @@ def test_workers_end_with_their_parent():
     parent.join()
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+
+
+def test_what_slurm_grants_is_heeded(monkeypatch):
+    """Also on a node where other cores and memory lie idle."""
+    memory = free_bytes(torch.device("cpu"))
+    with threads(4):
+        heed_scheduler()
+        assert torch.get_num_threads() == 4
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+        heed_scheduler()
+        assert workers_for(torch.device("cpu")) == 3
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+        heed_scheduler()
+        assert torch.get_num_threads() == 3, "no more than there were"
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
+    assert free_bytes(torch.device("cpu")) == 64 * 2**20 < memory
 
 
 def test_only_cpus_have_workers():
