@@ -116,7 +116,9 @@ def test_squeue_is_understood(tmp_path, monkeypatch):
 
 
 def test_sacct_is_understood(tmp_path, monkeypatch):
-    assert cluster.ended({"17_0"}) == {}, "no sacct"
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        assert cluster.ended({"17_0"}) == {}, "no sacct"
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "sacct").write_text("#!/bin/sh\nprintf '17_0|TIMEOUT\\n17_1|CANCELLED by 0\\n17_[2-5]|PENDING\\n'")
     (tmp_path / "sacct").chmod(0o755)
