@@ -46,8 +46,9 @@ class Checkpoint:
 
     def chunks(self, experiment: Experiment, workers: int) -> Iterator[Experiment]:
         """The experiment in pieces: first those that a state belongs to, whatever now would fit; then the rest."""
-        place, free = {run: number for number, run in enumerate(experiment.run_ids())}, np.ones(experiment.runs, bool)
-        for ids in self._interrupted():
+        states, free = list(self._interrupted()), np.ones(experiment.runs, bool)
+        place = {run: number for number, run in enumerate(experiment.run_ids())} if states else {}
+        for ids in states:
             numbers = np.array([place.get(run, -1) for run in ids])
             if (numbers >= 0).all() and free[numbers].all():
                 free[numbers] = False
