@@ -178,23 +178,19 @@ def test_a_cancelled_task_is_finished_by_a_rerun(tmp_path, undisturbed):
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
 
 
-def test_a_job_that_makes_room_for_another_is_requeued_and_goes_on(tmp_path, undisturbed):
+def make_room(name):
     """SLURM's own preemption: SIGTERM, and some seconds of grace."""
-    process = start(tmp_path, *LONG, *SLURM)
-    training(tmp_path)
-    urgent = ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
-    subprocess.run(urgent, check=True, capture_output=True)
-    until(lambda: states(tmp_path)[0]["state"] == "preempted")
-    said, _ = process.communicate(timeout=180)
-    assert "4 runs: 4 completed" in said, "without a rerun"
-    assert went_on(tmp_path)
-    assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+    return ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"]
 
 
-def test_a_job_that_is_sent_the_signal_is_requeued_and_goes_on(tmp_path, undisturbed):
+def send_signal(name):
+    return ["scancel", "--signal=USR2", name]
+
+
+@pytest.mark.parametrize("how", [make_room, send_signal])
+def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, undisturbed, how):
     process = start(tmp_path, *LONG, *SLURM)
-    name = training(tmp_path)["slurm"]
-    subprocess.run(["scancel", "--signal=USR2", name], check=True)
+    subprocess.run(how(training(tmp_path)["slurm"]), check=True, capture_output=True)
     until(lambda: states(tmp_path)[0]["state"] == "preempted")
     said, _ = process.communicate(timeout=180)
     assert "4 runs: 4 completed" in said, "without a rerun"
