@@ -1,13 +1,17 @@
 """Turn results into tables and figures: python analyze.py path=DIR [x=KEY y=KEY value=COLUMN] writes to DIR/analysis/."""
 
+from lnt import signals
+
+signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
+
+# ruff: noqa: E402
 import logging
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from lnt import draw
-from lnt.config import run_entry
+from lnt import cli
 
 log = logging.getLogger("lnt")
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every font table that it embeds
@@ -16,10 +20,13 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every fo
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="analyze")
 def main(config: DictConfig) -> None:
     """Read, draw, write."""
-    written = draw.write(Path(str(config.path)), config.x, config.y, config.value, config.level, config.attributions)
+    from lnt.analysis import study  # with pandas and matplotlib, which --help does without
+
+    axes = (config.x, config.y, config.value, config.level)
+    written = study.write(Path(str(config.path)), *axes, config.attributions, cli.config_folders())
     log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
     log.info("open %s", written.folder / "report.html")
 
 
 if __name__ == "__main__":
-    run_entry(main)
+    cli.run(main, "analyze")

@@ -1,85 +1,59 @@
 """Train one run, or with -m a sweep: python train.py [overrides]. Results land in outputs/, sweeps in multirun/."""
 
+from lnt import signals
+
+signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
+
+# ruff: noqa: E402
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from lnt import stopping
-from lnt.checkpoint import Checkpoint
-from lnt.compose import experiment_from
-from lnt.config import run_entry, to_plain
-from lnt.grid import extend_grammar
-from lnt.loop import train
-from lnt.results import RunDirectory, runs_schema, save_networks, tables
-from lnt.stopping import Stopped
-from lnt.sweep import run_job
-from lnt.workers import heed_scheduler
+from lnt import cli
 
 log = logging.getLogger("lnt")
 
 
-extend_grammar()
-
-
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent / "conf"), config_name="config")
 def main(config: DictConfig) -> None:
-    """Hand over to a single run, or to a job of a sweep."""
+    """A single run, or a job of a sweep that lnt/sweeps/start.py has planned."""
+    from lnt.hardware import heed_scheduler  # everything that imports PyTorch waits until here: --help needs none of it
+    from lnt.sweeps.job import run_job
+
     heed_scheduler()
-    hydra_config = HydraConfig.get()
-    directory = Path(hydra_config.runtime.output_dir)
     if "job" in config:
-        run_job(Path(hydra_config.sweep.dir), config.job, directory)
+        run_job(cli.sweep_directory(), config.job, cli.output_directory(), config.get("classes", ()))
     else:
-        plain = to_plain(config, hydra_config.runtime.choices)
-        run_one(plain, RunDirectory.claim(directory, plain))
+        train_one(cli.plain(config), cli.output_directory())
 
 
-def run_one(config: dict[str, Any], directory: RunDirectory) -> None:
-    """Validate, train from the start or from a checkpoint, write."""
-    checkpoint = Checkpoint(directory.path / "checkpoints")
+def train_one(config: dict[str, Any], path: Path) -> None:
+    """From a configuration to the tables of one run, in a directory of its own."""
+    from lnt.runs.batches import experiment_from, without_classes
+    from lnt.runs.directory import RunDirectory
+    from lnt.runs.in_words import in_words
+    from lnt.runs.train_runs import train_runs
+    from lnt.sweeps.slurm import being_preempted
+    from lnt.training.checkpoint import Checkpoint
+
+    experiment, description = experiment_from(config), without_classes(config)
+    directory, checkpoint = RunDirectory.claim(path, description), Checkpoint(path / "checkpoints")
     try:
-        experiment = experiment_from(config)
-        directory.describe(config, experiment.like().device)
-        with stopping.listening() as handlers:
-            try:
-                curves = train(experiment, checkpoint)
-            except Stopped:
-                directory.say("preempted")
-                log.info("stopped; to go on: the same command with hydra.run.dir=%s", directory.path)
-                stopping.finish(handlers)
-        found = tables(experiment, curves, runs_schema([experiment]))
-        if curves.kept is not None and experiment.settings.keep_networks:
-            save_networks(directory.networks, experiment, curves.kept)
-        directory.save(found)
-        checkpoint.discard()
+        train_runs([experiment], directory, description, checkpoint, being_preempted, workers=1)
     except KeyboardInterrupt:
-        directory.say("interrupted")
-        raise
-    except Exception as error:
-        directory.say("failed", error=f"{type(error).__name__}: {error}")
-        log.exception("The run failed")
-        raise
-    finally:
-        directory.release()
-    (run,) = found.runs.to_pylist()
-    directory.say("completed", runs={run["status"]: 1})
-    report(run, directory.path)
-
-
-def report(run: dict, path: Path) -> None:
-    """Log what a reader wants to know first."""
-    ended = {stage: "never" if run[stage] is None else f"at step {run[stage]}" for stage in ("stage1_step", "stage2_step")}
-    log.info("%s after step %s; clean samples fitted: %s", run["status"], run["last_step"], ended["stage1_step"])
-    log.info("mislabelled samples memorised: %s (%.1f %% now)", ended["stage2_step"], 100 * run["noisy_accuracy"])
-    log.info(
-        "test error: %.4f; the lowest was %.4f, at step %s", *(run[k] for k in ("test_error", "best_test_error", "best_step"))
-    )
-    log.info("results in %s", path)
+        sys.exit(f"interrupted; to go on: {cli.command_line(f'hydra.run.dir={path}')}")
+    checkpoint.discard()
+    (run,) = directory.rows()
+    for line in in_words(run):
+        log.info(line)
+    log.info("results in %s; next: %s", path, cli.analyze_command(path))
+    if run["status"] == "failed":
+        sys.exit(1)
 
 
 if __name__ == "__main__":
-    run_entry(main)
+    cli.run(main, "config")

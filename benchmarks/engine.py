@@ -12,12 +12,11 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks import interleaved, seconds, table
-from lnt.compose import experiment_from
-from lnt.config import to_plain
-from lnt.experiment import Experiment
-from lnt.models import activation, second_layer, slope
-from lnt.problem import Problem
-from lnt.span import SpanEngine
+from lnt.runs.batches import experiment_from
+from lnt.sweeps.hydra_internals import to_plain
+from lnt.training.experiment import Experiment
+from lnt.two_layer.network import activation, second_layer, slope
+from lnt.two_layer.span_engine import SpanEngine
 
 CONF = str(Path(__file__).parents[1] / "conf")
 RUNS, STEPS = 64, 30

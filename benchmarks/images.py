@@ -16,10 +16,10 @@ from torchvision import transforms
 
 from benchmarks import interleaved, table
 from benchmarks.engine import compose
-from lnt.compose import experiment_from
-from lnt.config import to_plain
-from lnt.image_engine import ImageEngine, ImageProblem
-from lnt.imaging import ImageExperiment
+from lnt.images.image_engine import ImageEngine, ImageProblem
+from lnt.images.image_experiment import ImageExperiment
+from lnt.runs.batches import experiment_from
+from lnt.sweeps.hydra_internals import to_plain
 
 PER_BATCH_FILE, BATCH = 2000, 128
 AT_ONCE = {"small_cnn": 10_000, "vgg11": 640}  # training samples of a timed epoch
@@ -127,7 +127,7 @@ def epochs(root: Path) -> str:
     rows = []
     for model, n in AT_ONCE.items():
         ours, loader = experiment(root, model, n, True), usual_batches(root, n, True, 0)
-        device = ours.like().device
+        device = ours.empty_tensor().device
         engine, network = ours.start(ours.sample()), ours.networks()[0].to(device)
         work = {"ours": partial(our_epoch, engine, ours.total_steps()), "usual": partial(usual_epoch, loader, network, device)}
         times = interleaved(work, 3)
@@ -146,7 +146,7 @@ def report() -> str:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_files(root)
-        device = experiment(root, "small_cnn", 100, True).like().device
+        device = experiment(root, "small_cnn", 100, True).empty_tensor().device
         return f"""## Images
 
 Files in the format of CIFAR-10 with {5 * PER_BATCH_FILE:,} random images, two classes, batches of {BATCH}. The usual loop is a

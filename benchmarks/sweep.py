@@ -17,8 +17,9 @@ from torch import nn
 from benchmarks import table
 from lnt import plots
 from lnt.analysis import load
-from lnt.config import to_plain
-from lnt.grid import axes_of, expand
+from lnt.runs.batches import expand
+from lnt.sweeps.axes import axes_of
+from lnt.sweeps.hydra_internals import to_plain
 
 ROOT = Path(__file__).parents[1]
 RUNS = 100_000

@@ -1,8 +1,9 @@
 """The sweeper behind -m: packs many runs into few jobs and hands these to whichever launcher is configured.
 
-Hydra finds plugins in this package only; all that is worth reading is in lnt/plan.py and lnt/sweep.py.
+Hydra finds plugins in this package only; all that is worth reading is in lnt/sweeps/.
 """
 
+from pathlib import Path
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -25,20 +26,25 @@ class PackedSweeper(Sweeper):
         """Called by Hydra before `sweep`."""
         from hydra.core.plugins import Plugins
 
-        from lnt.plan import FrozenLoader
+        from lnt.sweeps.hydra_internals import frozen
 
         self.config, self.loader = config, hydra_context.config_loader
-        frozen = HydraContext(FrozenLoader(self.loader.get_search_path()), hydra_context.callbacks)
+        context = HydraContext(frozen(self.loader), hydra_context.callbacks)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=frozen, task_function=task_function, config=config
+            hydra_context=context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan, write the plan to the sweep's directory, launch the jobs that have runs to train, sum up."""
-        from lnt.plan import plan
-        from lnt.sweep import start
+        # Hydra imports this file at every start, also to print help: what trains is imported only here.
+        from lnt.cli import analyze_command, command_line
+        from lnt.sweeps.hydra_internals import Composer, JobLauncher
+        from lnt.sweeps.plan import plan
+        from lnt.sweeps.start import start
 
         grids = [
             [f"{key}={'null' if value is None else value}" for key, value in grid.items()] + arguments for grid in self.grids
         ]
-        start(plan(grids, self.config, self.loader, self.runs_per_job), self.config, self.launcher)
+        path, launcher = Path(self.config.hydra.sweep.dir), JobLauncher(self.launcher, self.config)
+        found = plan(grids, Composer(self.config, self.loader), self.runs_per_job, launcher.one_by_one)
+        start(found, path, launcher, bool(self.config.dry_run), command_line(f"hydra.sweep.dir={path}"), analyze_command(path))

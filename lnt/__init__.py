@@ -1,5 +1,8 @@
 """Label-noise theory: exact, dimension-free experiments on how label noise shapes feature learning.
 
+    results = lnt.simulate(noise=lnt.Symmetric(0.2), over={"seed": range(10)})
+    results.stages().savefig("stages.png")
+
 Letters for tensor dimensions, used in every shape comment of the package:
 
     R  runs trained side by side      n  training samples       N  test samples
@@ -8,4 +11,32 @@ Letters for tensor dimensions, used in every shape comment of the package:
     U  distinct random draws among R  T  recorded steps         M  metrics
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+# Where each name of the public interface lives. It is imported when it is asked for: `python -m lnt.status` needs no PyTorch.
+PUBLIC = {
+    **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
+    **dict.fromkeys(("SignalNoise", "Xor"), "lnt.two_layer.data"),
+    **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100"), "lnt.images.datasets"),
+    **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix"), "lnt.noise.by_class"),
+    **dict.fromkeys(("Instance", "Human"), "lnt.noise.by_sample"),
+    "TwoLayerCNN": "lnt.two_layer.network",
+    **dict.fromkeys(("SmallCNN", "Vgg", "ResNet"), "lnt.images.networks"),
+    "Logistic": "lnt.losses",
+    **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam"), "lnt.training.optimizers"),
+    **dict.fromkeys(("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching"), "lnt.training.strategies"),
+    "ConfigError": "lnt.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'lnt' has no attribute {name!r}; there are {', '.join(PUBLIC)}")
+    return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *PUBLIC]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 
@@ -27,11 +27,12 @@ def parts_of(table: Path) -> list[Path]:
     return sorted(table.glob("*.parquet")) if table.is_dir() else [table]
 
 
-def read_parts(table: Path, columns: list[str] | None = None) -> list[pd.DataFrame]:
+def read_parts(table: Path, columns: list[str] | None = None) -> list[pa.Table]:
     """What the files of a table hold, also while a job joins them; rows may appear twice then."""
     parts = parts_of(table)
     try:
-        return [pd.read_parquet(part, columns=columns) for part in parts]
+        # One file at a time: what its folders are called is no column.
+        return [pq.ParquetFile(part).read(columns) for part in parts]
     except FileNotFoundError:
         if parts_of(table) == parts:
             raise

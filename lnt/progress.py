@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 10.0
+SHARE_FOR_AN_ESTIMATE = 0.02  # of the work
 
 
 class StepCount:
@@ -24,27 +25,29 @@ class StepCount:
 class Progress(StepCount):
     """Shows how many of `total` run-steps are done; a context manager."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, shown: bool = True) -> None:
         super().__init__()
-        self.total = total
+        self.total, self.shown = total, shown
         self.start = self.said = time.monotonic()
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, unit="step", unit_scale=True, dynamic_ncols=True, disable=not terminal)
+        on_terminal = shown and sys.stderr.isatty()
+        self.bar = tqdm(total=total, unit="step", unit_scale=True, dynamic_ncols=True, disable=not on_terminal)
 
     def update(self, steps: int) -> None:
         super().update(steps)
         self.bar.update(steps)
         now = time.monotonic()
-        if self.bar.disable and now - self.said >= SECONDS_BETWEEN_LINES:
+        if self.shown and self.bar.disable and now - self.said >= SECONDS_BETWEEN_LINES:
             self.said = now
-            left = (now - self.start) / max(self.done, 1) * (self.total - self.done)
             log.info(
-                "%d of %d run-steps done (%.0f %%), about %.0f s left",
-                self.done,
-                self.total,
-                100 * self.done / self.total,
-                left,
+                "%d of %d run-steps done (%.0f %%)%s", self.done, self.total, 100 * self.done / self.total, self._left(now)
             )
+
+    def _left(self, now: float) -> str:
+        """An estimate in words, once enough is done for one: before, it would say more about start-up than about the end."""
+        elapsed = now - self.start
+        if self.done < SHARE_FOR_AN_ESTIMATE * self.total or elapsed <= 0:
+            return ""
+        return f", about {elapsed / self.done * (self.total - self.done):.0f} s left"
 
     def __enter__(self) -> "Progress":
         return self

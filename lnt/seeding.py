@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
-import torch
 
-from lnt.config import PerRunInt, require
+from lnt import hardware
+from lnt.errors import require
+from lnt.settings import Component, PerRunInt
 
 
 @dataclass(frozen=True)
-class Seeds:
+class Seeds(Component):
     """One seed for each random stream; integers >= 0, shared or one for each run."""
 
     data: PerRunInt
@@ -25,7 +26,7 @@ class Seeds:
     order: PerRunInt
     test: PerRunInt
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
         for name in STREAMS:
             value = getattr(self, name)
             require(is_seed(value), name, value, "must be an integer from 0 to 2^62")
@@ -46,7 +47,7 @@ def generator(stream: str, seed: int, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.SFC64(sequence))
 
 
-def draw_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def sample_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """Call `draw(*key)` once for each distinct row of `keys` [R, ...].
 
     Returns the draws, each stacked to [U, ...], and for each run the row of its draw, [R]. Large draws share the cores
@@ -56,7 +57,7 @@ def draw_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[np
     first, *rest = unique.tolist()
     draws = [draw(*first)]
     if sum(part.nbytes for part in draws[0]) > THREADS_FROM_BYTES:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        with ThreadPoolExecutor(hardware.cores()) as pool:
             draws += pool.map(lambda key: draw(*key), rest)
     else:
         draws += [draw(*key) for key in rest]

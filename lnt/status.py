@@ -12,11 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from lnt import cluster
-from lnt.config import ConfigError, require
-from lnt.sweep import BEAT_SECONDS, outcomes_so_far, planned_runs
+from lnt.errors import ConfigError, require
+from lnt.runs.heartbeat import BEAT_SECONDS
+from lnt.sweeps import slurm
+from lnt.sweeps.missing_runs import outcomes_so_far, planned_runs
 
-SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that gave no sign of life for so long has died
+SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that has not touched its status for so long has died
 WATCH_SECONDS = 5.0
 LINES = 20  # so many jobs are shown one by one
 
@@ -47,9 +48,9 @@ class Scheduler:
     @classmethod
     def ask(cls, path: Path) -> "Scheduler":
         """Without a call if nothing was submitted."""
-        ids = cluster.submitted(path)
-        queued = cluster.queued(ids) if ids else {}
-        return cls(ids, queued, cluster.ended(ids - set(queued or {})) if ids else {})
+        ids = slurm.submitted(path)
+        queued = slurm.queued(ids) if ids else {}
+        return cls(ids, queued, slurm.ended(ids - set(queued or {})) if ids else {})
 
     def state(self, name: str | None) -> str:
         """RUNNING, PENDING, TIMEOUT, ...; empty if unknown."""
@@ -75,7 +76,7 @@ def describe(path: Path) -> tuple[str, bool]:
     """The sweep in words, and whether nothing is left to do. Raises ConfigError if there is no sweep."""
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
     plan = yaml.safe_load((path / "sweep.yaml").read_text())
-    planned, counts = planned_runs(plan), Counter(outcomes_so_far(path))
+    planned, counts = planned_runs(plan), Counter(outcomes_so_far(path).values())
     missing, found, scheduler = planned - counts.total(), jobs(path), Scheduler.ask(path)
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
     lines = [f"{planned} runs: {states}, {missing} missing; {path}"]

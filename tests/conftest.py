@@ -10,14 +10,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from lnt.compose import experiment_from
-from lnt.config import to_plain
-from lnt.engine import Engine
-from lnt.experiment import Experiment
-from lnt.loop import Training
-from lnt.metrics import Truth
+from lnt import cli  # noqa: F401  (its resolvers are those of conf/)
 from lnt.progress import StepCount
-from lnt.strategies import Knowns, NoStrategy
+from lnt.runs.batches import experiment_from
+from lnt.sweeps.hydra_internals import to_plain
+from lnt.training.engine import Engine, Truth
+from lnt.training.experiment import Experiment
+from lnt.training.loop import Training
+from lnt.training.strategies import NoStrategy, PriorKnowledge
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +31,7 @@ def _one_thread() -> None:
 
 def measured(engines: list[Engine], problem: Truth, steps: np.ndarray) -> np.ndarray:
     """What is measured of engines without a strategy at the given steps, [T, M, R]."""
-    training = Training(engines, problem, steps, NoStrategy(), Knowns(*[np.full(len(problem.labels), np.nan)] * 3))
+    training = Training(engines, problem, steps, NoStrategy(), PriorKnowledge(*[np.full(len(problem.labels), np.nan)] * 3))
     training.run(StepCount())
     return training.values
 

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from lnt import analysis, plots
 from lnt.analysis import Grid, Results
-from lnt.theory import BENIGN, EARLY, bound_constant, coordinate, error_bound, law_of, stage1_scale, value_at
+from lnt.theory.conditions import law_of
+from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, bound_constant, coordinate, error_bound, stage1_scale, value_at
 
 DIM_BY_NORM = ("data.dim", "data.signal_norm")
 
@@ -138,10 +138,10 @@ def test_laws_count_the_signal_in_units_of_the_noise():
     by_snr = by_norm.assign(**{"data.signal_norm": np.nan, "data.snr": 6 / (2 * 10)})
     scaled = by_norm.assign(**{"data.signal_norm": 3.0, "data.noise_std": 1.0})
     for runs in (by_norm, by_snr, scaled):
-        np.testing.assert_allclose(BENIGN.of(runs), 20 * 3**4 / 100)
-        np.testing.assert_allclose(EARLY.of(runs), 0.25 * BENIGN.of(runs))
+        np.testing.assert_allclose(BENIGN_LAW.of(runs), 20 * 3**4 / 100)
+        np.testing.assert_allclose(EARLY_LAW.of(runs), 0.25 * BENIGN_LAW.of(runs))
     asymmetric = by_norm.drop(columns="noise.rate").assign(**{"noise.rate_positive": 0.4, "noise.rate_negative": 0.1})
-    np.testing.assert_allclose(EARLY.of(asymmetric), 0.25 * BENIGN.of(asymmetric))
+    np.testing.assert_allclose(EARLY_LAW.of(asymmetric), 0.25 * BENIGN_LAW.of(asymmetric))
 
 
 def test_boundary_exponents():
@@ -155,9 +155,9 @@ def test_boundary_exponents():
         ("data.dim", "noise.rate"): None,
         ("data.dim", "model.width"): None,
     }
-    assert {keys: BENIGN.boundary_exponent(*keys) for keys in expected} == expected
-    assert EARLY.boundary_exponent("data.dim", "noise.rate") == 1 / 2
-    assert EARLY.boundary_exponent("data.snr", "noise.rate") == -2
+    assert {keys: BENIGN_LAW.boundary_exponent(*keys) for keys in expected} == expected
+    assert EARLY_LAW.boundary_exponent("data.dim", "noise.rate") == 1 / 2
+    assert EARLY_LAW.boundary_exponent("data.snr", "noise.rate") == -2
 
 
 def test_laws_are_claimed_only_where_they_were_proved():
@@ -166,15 +166,15 @@ def test_laws_are_claimed_only_where_they_were_proved():
             **{"data": data, "data.angle": 90.0, "noise.rate": rate, "optimizer": optimizer}
         )
 
-    assert law_of("test_error", runs([1.0])) is BENIGN
-    assert law_of("best_test_error", runs([1.0, 1.0])) is EARLY
+    assert law_of("test_error", runs([1.0])) is BENIGN_LAW
+    assert law_of("best_test_error", runs([1.0, 1.0])) is EARLY_LAW
     assert law_of("test_error", runs([3.0])).boundary_exponent("data.n_train", "data.snr") == pytest.approx(-1 / 3)
     assert law_of("test_error", runs([2.0])) is None, "q = 2 is neither"
     assert law_of("test_error", runs([1.0, 3.0])) is None
     assert law_of("best_test_error", runs([3.0])) is None
     assert law_of("signal_coef", runs([1.0])) is None
     assert law_of("test_error", runs([3.0], rate=0.1)) is None, "proved without label noise"
-    assert law_of("test_error", runs([1.0], data="xor")) is BENIGN
+    assert law_of("test_error", runs([1.0], data="xor")) is BENIGN_LAW
     assert law_of("test_error", runs([1.0], data="xor").assign(**{"data.angle": 20.0})) is None
     assert law_of("best_test_error", runs([1.0], data="xor")) is None, "the mean of y x is 0"
     assert law_of("test_error", runs([1.0], optimizer="adam")) is None

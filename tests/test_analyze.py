@@ -15,9 +15,11 @@ from pyarrow import parquet as pq
 import analyze
 import train as train_entry
 from lnt import plots
-from lnt.analysis import conditions, load
-from lnt.loop import train
-from lnt.results import RunDirectory, Tables, runs_schema, tables
+from lnt.analysis.cells import conditions
+from lnt.analysis.results import load
+from lnt.runs.directory import RunDirectory
+from lnt.runs.tables import Tables, schemas, tables
+from lnt.training.loop import train
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def results(tmp_path, experiment):
         for seed in range(3):
             settings = ("data.n_train=20", "data.n_test=50", "data.dim=200", "optimizer.steps=200")
             one = experiment(*settings, f"seed={seed}", f"noise.rate={rate}")
-            RunDirectory.claim(tmp_path / f"{rate}-{seed}", {}).save(tables(one, train(one), runs_schema([one])))
+            RunDirectory.claim(tmp_path / f"{rate}-{seed}", {}).save(tables(one, train(one), schemas([one])))
     return tmp_path
 
 

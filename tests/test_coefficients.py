@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lnt.coefficients import decompose
-from lnt.loop import train
-from lnt.metrics import METRICS
+from lnt.column_names import METRICS
+from lnt.training.loop import train
+from lnt.two_layer.coefficients import decompose
 
 SIGNAL = METRICS.index("signal_coef")
 

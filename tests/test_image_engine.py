@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from lnt.checkpoint import Checkpoint
-from lnt.config import ConfigError
-from lnt.loop import Training, train
-from lnt.metrics import METRICS
-from lnt.networks import ResNet, SmallCNN, Vgg
-from lnt.optimizers import MiniBatches
+from lnt.column_names import METRICS
+from lnt.errors import ConfigError
+from lnt.images.networks import ResNet, SmallCNN, Vgg
 from lnt.progress import StepCount
+from lnt.training.batch_order import MiniBatches
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.loop import Training, train
 
 RESNETS = (ResNet(False, 18), ResNet(False, 34))
 DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=40", "data.n_test=30", "model.width=4", "optimizer.epochs=6")

@@ -17,8 +17,8 @@ from image_sets import write_all, write_cifar
 
 import analyze
 import train
-from lnt import attribution
-from lnt.config import ConfigError
+from lnt.errors import ConfigError
+from lnt.images import attribution
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=60", "model.width=4", "optimizer.epochs=8", "noise.rate=0.2")

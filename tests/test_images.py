@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_sets import write_cifar, write_mnist
 
-from lnt.config import ConfigError
-from lnt.image_batches import Batches, draw_shifts, shift
-from lnt.image_files import load
-from lnt.images import Cifar10, Digits, Mnist, digits, pixel_statistics
+from lnt.errors import ConfigError
+from lnt.images.augment import Batches, sample_shifts, shift
+from lnt.images.dataset_files import load
+from lnt.images.datasets import Cifar10, Digits, Mnist, digits, pixel_statistics
 
 NONE = {"n_train": None, "n_test": None, "classes": None, "balanced": True, "augment": "none"}
 
@@ -145,11 +145,11 @@ def test_a_download_is_done_once_by_many(tmp_path, monkeypatch):
 @given(st.integers(0, 2**31), st.permutations(range(10)).map(lambda p: tuple(p[:3])), st.integers(3, 300))
 def test_training_samples_are_balanced_and_never_test_samples(seed, classes, n):
     data = Digits(**(NONE | {"classes": classes, "n_train": n}))
-    chosen = data.draw_training_set(seed)
+    chosen = data.sample_training_set(seed)
     counts = np.bincount(data.as_classes(digits()["train_labels"][chosen]), minlength=3)
     assert len(set(chosen)) == n == counts.sum() == data.size()
     assert counts.max() - counts.min() <= 1
-    test, _ = data.draw_test_set(seed)
+    test, _ = data.sample_test_set(seed)
     np.testing.assert_array_equal(test, np.flatnonzero(np.isin(digits()["test_labels"], classes)))
 
 
@@ -161,11 +161,11 @@ def test_digits_are_split_without_overlap():
 
 def test_seeds_choose_subsets_and_nothing_else():
     data = Digits(**(NONE | {"classes": (3, 8), "n_train": 50, "n_test": 20}))
-    assert (data.draw_training_set(1) == data.draw_training_set(1)).all()
-    assert (data.draw_training_set(1) != data.draw_training_set(2)).any()
-    assert (data.draw_test_set(1)[0] != data.draw_test_set(2)[0]).any()
+    assert (data.sample_training_set(1) == data.sample_training_set(1)).all()
+    assert (data.sample_training_set(1) != data.sample_training_set(2)).any()
+    assert (data.sample_test_set(1)[0] != data.sample_test_set(2)[0]).any()
     everything = Digits(**(NONE | {"classes": (3, 8), "balanced": False}))
-    assert (everything.draw_training_set(1) == everything.draw_training_set(2)).all(), "all there are"
+    assert (everything.sample_training_set(1) == everything.sample_training_set(2)).all(), "all there are"
 
 
 def test_the_first_class_listed_is_class_0():
@@ -229,7 +229,7 @@ def test_the_fused_pass_of_a_cpu_equals_the_tensor_operations_of_a_gpu(augment):
     found = batches.augmented(positions, augment, seeds, 7)
     wanted = images[positions.flatten()]
     if augment != "none":
-        right, down, mirror = torch.as_tensor(np.concatenate([draw_shifts(seed, 7, 25, 4) for seed in (5, 6)], 1))
+        right, down, mirror = torch.as_tensor(np.concatenate([sample_shifts(seed, 7, 25, 4) for seed in (5, 6)], 1))
         wanted = shift(wanted, 4, right, down, (mirror == 1) & (augment == "shift_flip"))
     wanted = (wanted.double() / 255 - torch.as_tensor(mean)[:, None, None]) / torch.as_tensor(std)[:, None, None]
     torch.testing.assert_close(found.flatten(0, 1), wanted, rtol=1e-12, atol=1e-12)

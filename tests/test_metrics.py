@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from lnt.coefficients import Coefficients
-from lnt.experiment import recorded_steps
-from lnt.metrics import METRICS, measure, measure_coefficients, separation
+from lnt.column_names import METRICS
+from lnt.training.engine import Coefficients
+from lnt.training.experiment import recorded_steps
+from lnt.training.metrics import measure, measure_coefficients, separation
 
 
 @given(st.integers(0, 2**32), st.integers(2, 40), st.integers(1, 6))

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lnt.config import ConfigError
-from lnt.noise import Asymmetric, Classes, Matrix, NoNoise, Pair, Samples, Symmetric
-from lnt.sample_noise import Human, Instance
+from lnt.errors import ConfigError
+from lnt.noise.by_class import Asymmetric, Matrix, NoNoise, Pair, Symmetric
+from lnt.noise.by_sample import Human, Instance
+from lnt.noise.observed_labels import Classes, Samples
 
 labels = arrays(int, (3, 17), elements=st.sampled_from([0, 1]))
 uniforms = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).random((3, 17)))

@@ -6,7 +6,7 @@ import torch
 from test_span import DEEP, assert_engines_agree
 from torch.optim import lr_scheduler
 
-from lnt.optimizers import SCHEDULES, schedule_factor
+from lnt.training.optimizers import SCHEDULES, schedule_factor
 
 ORACLES = {
     "constant": lambda optimizer, total: lr_scheduler.ConstantLR(optimizer, 1),

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lnt import scorecard_figure
-from lnt.scorecard import Evidence, scorecard, threshold, to_table
-from lnt.theory import BENIGN, stage1_scale
+from lnt.analysis.scorecard import scorecard, threshold, to_table
+from lnt.analysis.scorecard_evidence import Evidence
+from lnt.theory.laws import BENIGN_LAW, stage1_scale
 
 STEPS = np.unique(np.rint(np.geomspace(1, 4000, 60))).astype(int)
 BASE = {
@@ -59,7 +59,7 @@ def made_up(length, low=0.0, scale=lambda runs: runs["data.dim"] / runs["data.n_
     rows = [BASE | {"seed": seed} | cell for cell in varied() for seed in range(5)]
     runs = pd.DataFrame(rows).assign(run_id=[str(i) for i in range(len(rows))])
     noiseless = runs["noise.rate"] == 0
-    error = np.where(noiseless, np.exp(-BENIGN.of(runs) / 5), np.exp(-scale(runs)))
+    error = np.where(noiseless, np.exp(-BENIGN_LAW.of(runs) / 5), np.exp(-scale(runs)))
     runs = runs.assign(clean_accuracy=1.0, noisy_accuracy=np.where(noiseless, np.nan, 1.0), test_error=error)
     runs = runs.assign(best_test_error=error, signal_coef=1.0, overtaken_share=0.5)
     stage1 = length(runs).to_numpy(float) * np.exp(0.05 * rng.standard_normal(len(runs)))

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conftest import measured
 
-from lnt.experiment import recorded_steps
-from lnt.loop import train
-from lnt.metrics import METRICS
+from lnt.column_names import METRICS
+from lnt.training.experiment import recorded_steps
+from lnt.training.loop import train
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import train
-from lnt import cluster
-from lnt.config import ConfigError
-from lnt.results import slurm_job
+from lnt.errors import ConfigError
+from lnt.runs.directory import slurm_job
 from lnt.status import describe, jobs, main
+from lnt.sweeps import slurm as cluster
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from test_image_runs import DIGITS, assert_identical, rows
 
-from lnt import stopping
-from lnt.checkpoint import Checkpoint
-from lnt.loop import Training, train
+from lnt import signals
 from lnt.progress import StepCount
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.loop import Training, train
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
@@ -55,7 +55,7 @@ def test_a_stop_at_any_moment_is_saved(experiment, tmp_path, monkeypatch, moment
     training = Training.of(one)
     with monkeypatch.context() as patch:
         patch.setattr(stopping, "asked", lambda: training.step >= moment)
-        with pytest.raises(stopping.Stopped):
+        with pytest.raises(signals.Stopped):
             training.run(StepCount(), partial(checkpoint.save, one))
     resumed = Training.of(one)
     resumed.load(checkpoint.load(one))

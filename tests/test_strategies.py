@@ -7,11 +7,10 @@ import pytest
 import torch
 from conftest import measured
 
-from lnt.loop import train
-from lnt.metrics import METRICS
-from lnt.noise import ObservedLabels
-from lnt.problem import sample
-from lnt.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, normalised, smallest
+from lnt.column_names import METRICS
+from lnt.noise.observed_labels import ObservedLabels
+from lnt.training.loop import train
+from lnt.training.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, normalised, smallest
 
 SMALL = (
     *("data.n_train=24", "data.n_test=100", "data.dim=300", "noise.rate=0.3", "model.width=3", "optimizer.lr=0.1"),
@@ -51,7 +50,7 @@ def assert_same(ours, other):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_both_engines_agree(experiment, name, monkeypatch):
-    monkeypatch.setattr("lnt.synthetic.sample", explicit)
+    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.sample", explicit)
     span, autograd = (train(experiment(*SMALL, *STRATEGIES[name], f"engine={engine}")) for engine in ("span", "autograd"))
     assert_same(span, autograd)
 

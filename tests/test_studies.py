@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lnt.grid import Axis, expand
-from lnt.loop import train
-from lnt.results import runs_schema, tables
+from lnt.runs.batches import expand
+from lnt.runs.tables import schemas, tables
+from lnt.settings import Axis
+from lnt.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +28,7 @@ def test_kou2023_agrees_with_the_published_cells(composed):
         Axis(("seed",), tuple((seed,) for seed in range(10))),
     ]
     (batch,) = expand(config, axes)
-    runs = tables(batch, train(batch), runs_schema([batch]))[0].to_pandas()
+    runs = tables(batch, train(batch), schemas([batch]))[0].to_pandas()
     ours = runs.groupby(["data.dim", "data.signal_norm"])["test_error_observed"].mean().unstack()
     difference = ours.loc[published.index, norms].to_numpy() - published.to_numpy()
     assert np.sqrt((difference**2).mean()) <= 0.03

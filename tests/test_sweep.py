@@ -20,14 +20,15 @@ from omegaconf import OmegaConf
 
 import analyze
 import train
-from lnt import sweep
-from lnt.analysis import load
-from lnt.checkpoint import Checkpoint
-from lnt.config import ConfigError
-from lnt.grid import Axis, expand
-from lnt.plan import FrozenLoader
+from lnt.analysis.results import load
+from lnt.errors import ConfigError
 from lnt.progress import StepCount
-from lnt.results import runs_schema
+from lnt.runs.batches import expand
+from lnt.runs.tables import schemas
+from lnt.settings import Axis
+from lnt.sweeps import job as sweep
+from lnt.sweeps.hydra_internals import FrozenLoader
+from lnt.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
@@ -83,7 +84,7 @@ def test_any_packing_equals_each_run_alone(composed, order, count, data):
         for chunk in (
             batch.take(part) for part in np.array_split(np.arange(batch.runs), data.draw(st.integers(1, batch.runs)))
         ):
-            for found, _ in sweep.train_or_fail(chunk, StepCount(), runs_schema([chunk]), *NOWHERE):
+            for found, _ in sweep.train_or_fail(chunk, StepCount(), schemas([chunk]), *NOWHERE):
                 packed |= {row["run_id"]: row for row in found.runs.to_pandas().to_dict("records")}
     points = [
         dict(zip(order[:count], values, strict=True))
@@ -92,7 +93,7 @@ def test_any_packing_equals_each_run_alone(composed, order, count, data):
     for point in points:
         lines = [f"{key}={AXES[key][[float(v) for v in AXES[key]].index(float(value))]}" for key, value in point.items()]
         ((single,),) = [list(expand(composed(*TINY, "optimizer.steps=5", *lines), []))]
-        for found, _ in sweep.train_or_fail(single, StepCount(), runs_schema([single]), *NOWHERE):
+        for found, _ in sweep.train_or_fail(single, StepCount(), schemas([single]), *NOWHERE):
             alone |= {row["run_id"]: row for row in found.runs.to_pandas().to_dict("records")}
     assert set(packed) == set(alone)
     assert_same(*(pd.DataFrame(table.values()).set_index("run_id").sort_index() for table in (packed, alone)))
@@ -249,7 +250,7 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
     train_chunk = sweep.train_chunk
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "train_chunk", crash)
-        patch.setattr("lnt.synthetic.workers_for", lambda device: 2)
+        patch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
         said = call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
     assert "12 runs: 11 completed, 0 diverged, 1 failed, 0 missing" in said
     assert load(Path("sweep")).failed["error"].item().startswith("RuntimeError: its process died")
@@ -258,8 +259,8 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
 
 def test_a_completed_job_has_one_file_for_each_table(call, monkeypatch):
     monkeypatch.setattr(sweep.Parts, "add", lambda parts, done: parts.waiting.extend(done) or parts.flush())
-    monkeypatch.setattr("lnt.synthetic.workers_for", lambda device: 2)
-    monkeypatch.setattr("lnt.synthetic.CACHE_BYTES", 1)
+    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
+    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.CACHE_BYTES", 1)
     call("seed=range(6)", "hydra.sweeper.runs_per_job=6")
     for name in ("runs.parquet", "curves.parquet"):
         assert len(list(Path("sweep", "0", name).iterdir())) == 1

@@ -13,10 +13,10 @@ import yaml
 from image_sets import write_all
 
 import train
-from lnt import results
-from lnt.config import COMPONENTS
-from lnt.metrics import METRICS
-from lnt.results import RunDirectory, Tables
+from lnt.column_names import COMPONENTS, METRICS
+from lnt.runs import directory as results
+from lnt.runs.directory import RunDirectory
+from lnt.runs.tables import Tables
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=10", "data.n_test=20", "data.dim=50", "optimizer.steps=20")

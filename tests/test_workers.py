@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from lnt.experiment import free_bytes
+from lnt.hardware import free_bytes, heed_scheduler, threads, workers_for
 from lnt.progress import Progress
-from lnt.workers import heed_scheduler, spread, threads, workers_for
+from lnt.runs.workers import spread
 
 
 def slowly(item, count):

@@ -1,0 +1,1 @@
+"""From tables to figures: reads files, trains nothing."""

@@ -1,0 +1,102 @@
+"""Cells of a sweep: runs that differ by seed alone, with their means, intervals, and what is missing."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lnt.analysis.load import RunTables
+from lnt.column_names import SEEDS
+from lnt.errors import ConfigError
+from lnt.settings import flatten
+
+
+def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.DataFrame:
+    """The cells that sweep plans name: a row for each combination of `keys`, with the number of runs `planned` in it."""
+    rows: Counter[tuple] = Counter()
+    for group in (group for plan in plans for group in plan["groups"]):
+        fixed = dict(flatten(group["config"])) | group["config"]["choices"]
+        inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
+        outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
+        runs = int(np.prod([len(axis["points"]) for axis in inner], dtype=int))
+        names = [key for axis in outer for key in axis["keys"]]
+        for points in itertools.product(*(axis["points"] for axis in outer)):
+            chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
+            values = (chosen.get(key) for key in keys)
+            rows[tuple(json.dumps(value) if isinstance(value, list) else value for value in values)] += runs
+    return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
+
+
+def config_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns that hold configuration: those between run_id and status."""
+    columns = list(runs.columns)
+    return columns[columns.index("run_id") + 1 : columns.index("status")]
+
+
+def swept(runs: pd.DataFrame) -> list[str]:
+    """The configuration keys that take more than one value, seeds left out."""
+    return [key for key in config_columns(runs) if key not in SEEDS and runs[key].nunique(dropna=False) > 1]
+
+
+def outcome_columns(runs: pd.DataFrame) -> list[str]:
+    """The numeric columns after the configuration."""
+    return [key for key in runs.columns[len(config_columns(runs)) + 1 :] if pd.api.types.is_numeric_dtype(runs[key])]
+
+
+def check_column(runs: pd.DataFrame, key: str, column: str, allowed: list[str]) -> None:
+    """Raise ConfigError, with the columns that there are, if `column` is none of them."""
+    if column not in allowed:
+        raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}")
+
+
+def title_of(keys: list[str], values: tuple) -> str:
+    """key=value, key=value; keys without a value, which belong to other options, are left out unless there is no other."""
+    pairs = [(key, value) for key, value in zip(keys, values, strict=True) if not pd.isna(value)]
+    if not pairs:
+        return ", ".join(f"{key}=null" for key in keys)
+    return ", ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in pairs)
+
+
+def conditions(runs: pd.DataFrame, keys: list[str] | None = None) -> dict[str, pd.DataFrame]:
+    """Runs grouped by `keys` (default: all swept keys, so that a group differs by seed alone), under a title each."""
+    keys = swept(runs) if keys is None else keys
+    if not keys:
+        return {"": runs}
+    return {title_of(keys, values): group for values, group in runs.groupby(keys, dropna=False, sort=True)}
+
+
+def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFrame:
+    """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
+    95 % confidence interval over the completed ones.
+
+    The interval is mean -/+ 1.96 sd / sqrt(n). Without a plan, a cell misses what it has less than the fullest cell.
+    """
+    grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
+    mean, sd = grouped[values].mean(), grouped[values].std()
+    half = 1.96 * sd / np.sqrt(grouped[values].count().clip(lower=1))
+    kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    counts = {"n": grouped.size()}
+    counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
+    if results.plans:
+        types = {key: results.runs[key].dtype for key in keys}
+        counts["planned"] = planned_cells(results.plans, keys).astype(types).groupby(keys, dropna=False)["planned"].sum()
+    table = pd.DataFrame(counts).fillna(0).astype(int)
+    there = table[["n", "diverged", "failed"]].sum(axis=1)
+    table["missing"] = ((table.pop("planned") if results.plans else there.max()) - there).clip(lower=0)
+    measured = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
+    return table.join(measured).rename_axis(keys).reset_index()
+
+
+def is_axis(column: pd.Series) -> bool:
+    """Whether a configuration column holds numbers that can be an axis."""
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    return bool(numeric and column.notna().any())
+
+
+def numeric_axes(runs: pd.DataFrame) -> list[str]:
+    """The swept keys that can be axes: numbers, and given for all runs."""
+    return [key for key in swept(runs) if is_axis(runs[key]) and runs[key].notna().all()]

@@ -1,0 +1,79 @@
+"""Figures of runs on images: losses sample by sample, and what networks look at."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, STYLE
+from lnt.column_names import KINDS, STATES
+from lnt.losses import LOG2
+
+if TYPE_CHECKING:
+    from lnt.images.attribution import Explained  # it needs PyTorch, which takes as long to import as most analyses
+
+WHEN = {"best": "lowest test error\n(early stopping)", "last": "end of training"}
+BINS = np.logspace(-6, 1.5, 61)
+SHOWN = 4  # samples of each kind in a figure of attributions
+
+
+def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]:
+    """Per-sample losses of clean and mislabelled samples at early stopping (top) and at the end, a column for each condition.
+
+    `groups` maps a title to rows of samples.parquet. Shares are within each kind; losses below the first bin count there.
+    """
+    rows = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3 * len(groups) + 0.5, 3.6), layout="constrained")
+        axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
+        for column, (title, samples) in enumerate(groups.items()):
+            wrong = samples["true"] != samples["observed"]
+            for ax, state in zip(axes[:, column], STATES, strict=True):
+                for kind, colour, mask in (("clean", CLEAN, ~wrong), ("mislabelled", NOISY, wrong)):
+                    losses = samples.loc[mask, f"loss_{state}"].clip(BINS[0], BINS[-1])
+                    if losses.empty:
+                        continue
+                    share = np.histogram(losses, BINS)[0] / len(losses)
+                    ax.stairs(share, BINS, fill=True, color=colour, alpha=0.5, label=f"{kind} samples")
+                    bins = pd.DataFrame({"loss_from": BINS[:-1], "loss_to": BINS[1:], "share": share})
+                    rows.append(bins.assign(condition=title, state=state, kind=kind))
+                ax.axvline(LOG2, color=PLAIN, linewidth=0.8, linestyle=":")
+                ax.annotate("log 2", (LOG2, 0.97), (3, 0), ("data", "axes fraction"), "offset points", va="top", color=PLAIN)
+            axes[0, column].set_title(title)
+            axes[1, column].set_xlabel("loss against the observed label")
+        axes[0, 0].set_xscale("log")
+        for ax, state in zip(axes[:, 0], STATES, strict=True):
+            ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the words
+            ax.set_ylabel(f"{WHEN[state]}\nshare of samples")
+        axes[0, -1].legend(loc="upper left")
+    return figure, pd.concat(rows, ignore_index=True)
+
+
+def figure_attributions(explained: "Explained") -> Figure:
+    """Some samples of each kind: the image with its labels, and its SHAP values at both states, each on its own scale.
+
+    Red pixels speak for the observed class, blue ones against it (summed over channels).
+    """
+    chosen = np.concatenate([np.flatnonzero(explained.samples["kind"] == kind)[:SHOWN] for kind in KINDS])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(0.95 * len(chosen) + 1.5, 3.6), layout="constrained")
+        axes = figure.subplots(3, len(chosen), squeeze=False)
+        for column, i in enumerate(chosen):
+            sample, maps = explained.samples.iloc[i], [explained.values[state][i].sum(0) for state in STATES]
+            image = explained.images[i].transpose(1, 2, 0)
+            axes[0, column].imshow(image if image.shape[2] == 3 else image[..., 0], cmap="gray_r")
+            colour = NOISY if sample["kind"] == "mislabelled" else CLEAN
+            axes[0, column].set_title(f"observed {sample['observed']}\ntrue {sample['true']}", color=colour)
+            for ax, values in zip(axes[1:, column], maps, strict=True):
+                shown = ax.imshow(values / (np.abs(values).max() or 1), cmap="RdBu_r", norm=TwoSlopeNorm(0, -1, 1))
+        for ax in axes.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[["top", "right"]].set_visible(True)
+        for ax, label in zip(axes[:, 0], ("image", *WHEN.values()), strict=True):
+            ax.set_ylabel(label)
+        figure.colorbar(shown, ax=axes[1:], label="SHAP value for the observed\nclass (of the map's largest)", shrink=0.9)
+    return figure

@@ -1,0 +1,65 @@
+"""Figures of lines: values against one swept key, and strategies against the label noise rate."""
+
+import itertools
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lnt.analysis.figure_phase_diagram import scale_axis
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, label
+
+
+def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
+    """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(SINGLE, 2.4), layout="constrained")
+        ax = figure.subplots()
+        for value, colour in zip(values, (PLAIN, SIGNAL, NOISY, CLEAN), strict=False):
+            ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
+            ax.fill_between(table[x], table[f"{value}_low"], table[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
+        scale_axis(ax, "x", table[x].to_numpy(float))
+        ax.set(xlabel=label(x), ylabel=y_label)
+        ax.legend()
+    return figure
+
+
+STRATEGY_PANELS = {
+    "strategy_test_error": "test error (true labels)",
+    "best_test_error": "",  # drawn as the oracle's line in the first panel
+    "selection_auc": "",  # of the last network; in the figure's table only
+    "kept_precision": "correctly labelled\namong those trained on",
+    "kept_recall": "trained on among\nthe correctly labelled",
+}
+
+
+def figure_strategies(table: pd.DataFrame) -> Figure:
+    """Strategies (lines) by noise rate, a column for each kind of label noise; means and two standard errors over seeds.
+
+    `table` has noise, name, rate, and mean and sem of STRATEGY_PANELS. The oracle knows the test error of ordinary training
+    at every recorded step and stops at the best.
+    """
+    kinds, names = sorted(table["noise"].unique(), reverse=True), [name for name in table["name"].unique() if name != "none"]
+    styles = zip(itertools.cycle(("-", "--")), itertools.cycle((SIGNAL, NOISY, CLEAN, "#CC79A7", "#E69F00")), strict=False)
+    looks = dict(zip(names, styles, strict=False))
+    looks["none"] = ("-", PLAIN)
+    selects = not all(name.startswith("early_stopping") for name in names)
+    panels = [value for value, name in STRATEGY_PANELS.items() if name and (selects or value == "strategy_test_error")]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 1.1), layout="constrained")
+        axes = figure.subplots(len(panels), len(kinds), sharex="col", sharey="row", squeeze=False)
+        for column, kind in enumerate(kinds):
+            for name, part in table[table["noise"] == kind].groupby("name"):
+                style, colour = looks[str(name)]
+                for ax, value in zip(axes[:, column], panels, strict=True):
+                    error = 2 * part[f"{value}_sem"]
+                    ax.errorbar(part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=name)
+                if name == "none":
+                    axes[0, column].plot(part["rate"], part["best_test_error_mean"], ":", color=PLAIN, label="oracle stopping")
+            axes[0, column].set_title(f"{kind} label noise")
+            axes[-1, column].set_xlabel("label noise rate")
+        for ax, value in zip(axes[:, 0], panels, strict=True):
+            ax.set_ylabel(STRATEGY_PANELS[value])
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure

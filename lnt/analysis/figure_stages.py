@@ -1,0 +1,103 @@
+"""The figure of the two stages: coefficients, accuracies, test error and loss against the gradient step."""
+
+from collections.abc import Mapping
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE
+from lnt.theory.laws import stage1_scale
+
+PANELS: dict[str, dict[str, tuple[str, str]]] = {
+    "coefficient (max)": {
+        "signal_coef": (SIGNAL, r"signal $\gamma$"),
+        "noise_coef_clean": (CLEAN, r"noise $\bar\rho$, clean samples"),
+        "noise_coef_noisy": (NOISY, r"noise $\bar\rho$, mislabelled samples"),
+    },
+    "training accuracy\n(observed labels)": {
+        "clean_accuracy": (CLEAN, "clean samples"),
+        "noisy_accuracy": (NOISY, "mislabelled samples"),
+    },
+    "test error\n(true labels)": {"test_error": (PLAIN, "fresh samples")},
+    "training loss\n(observed labels)": {
+        "clean_loss": (CLEAN, "clean samples"),
+        "noisy_loss": (NOISY, "mislabelled samples"),
+        "train_loss": (PLAIN, "all samples"),
+    },
+}
+
+
+def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+    """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
+
+    `groups` maps a title to (runs, curves). Lines are means over runs, bands one standard deviation. Vertical lines:
+    where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels
+    of which nothing was measured are left out.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
+        measured = [curves for _, curves in groups.values()]
+        panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+        figure.set_figheight(1.6 * len(panels) + 0.2)
+        heights = 1
+        axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
+        for column, (runs, curves) in enumerate(groups.values()):
+            for row, (label, lines) in enumerate(panels.items()):
+                ax = axes[row, column]
+                _lines(ax, curves, lines)
+                heights = max(heights, _boundaries(ax, runs, names=row == 0))
+                if column == 0:
+                    ax.set_ylabel(label)
+                    ax.yaxis.set_label_coords(-0.17, 0.5)
+            axes[-1, column].axhline(np.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
+            axes[-1, column].annotate("log 2", (1, np.log(2)), (-2, 2), ("axes fraction", "data"), "offset points", ha="right")
+            axes[-1, column].set_xlabel("gradient step")
+        for ax, title in zip(axes[0], groups, strict=True):
+            ax.set_title(title, pad=24 if heights == 1 else 42)
+        for row in range(len(panels)):
+            axes[row, -1].legend(loc="best")
+        axes[-1, 0].set_ylim(bottom=-0.05 * axes[-1, 0].get_ylim()[1])
+        axes[-3, 0].set_ylim(-0.04, 1.04)
+        axes[-2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+        axes[-2, 0].set_ylim(0, 1)
+    return figure
+
+
+def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
+    """Mean and standard deviation over runs of the given metrics."""
+    by_step = curves.groupby("step")[list(lines)]
+    mean, deviation = by_step.mean(), by_step.std().fillna(0)
+    for metric, (colour, label) in lines.items():
+        if mean[metric].notna().any():
+            ax.plot(mean.index, mean[metric], color=colour, label=label)
+            low, high = mean[metric] - deviation[metric], mean[metric] + deviation[metric]
+            ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ax.set_xlim(0, mean.index.max())
+
+
+def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:
+    """Mark the ends of both stages as measured (median over runs, if most reach them), and the predicted scale of T1.
+
+    Returns on how many heights the names stand: those of marks close together would overlap on one.
+    """
+    marks = [
+        ("clean\nfitted", runs["stage1_step"].astype(float), CLEAN, "-"),
+        ("mislabelled\nfitted", runs["stage2_step"].astype(float), NOISY, "-"),
+    ]
+    scale = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
+    if set(scale) <= set(runs):
+        marks.append(("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*(runs[key] for key in scale))), PLAIN, "--"))
+    found = [(steps.fillna(np.inf).median(), name, colour, style) for name, steps, colour, style in marks]
+    shown = sorted(mark for mark in found if mark[0] < ax.get_xlim()[1])
+    height, before, heights = 1.02, 0.0, {1.02}
+    for step, name, colour, style in shown:
+        ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1)
+        height, before = (1.2 if height == 1.02 and step < 4 * before else 1.02), step
+        heights.add(height)
+        if names:
+            ax.annotate(name, (step, height), xycoords=ax.get_xaxis_transform(), color=colour, fontsize=6.5, ha="center")
+    return len(heights)

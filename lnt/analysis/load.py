@@ -1,0 +1,113 @@
+"""From results on disk to tables. Nothing here trains, needs a GPU, or runs anything that a directory holds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from lnt.column_names import ADDED_LATER
+from lnt.errors import require
+from lnt.files import read_parts
+
+
+@dataclass(frozen=True)
+class RunTables:
+    """All runs of a study, by how they ended."""
+
+    runs: pd.DataFrame  # completed: what means and figures are made of
+    diverged: pd.DataFrame  # the last finite measurement of runs that diverged
+    failed: pd.DataFrame  # runs that raised
+    plans: Sequence[Mapping[str, Any]]  # what was to be run: sweep.yaml of each sweep
+    read_curves: Callable[[], pd.DataFrame]
+    read_samples: Callable[[], pd.DataFrame]
+    path: Path | None = None  # None: results in memory
+    sources: Sequence[Path] = ()  # the files runs.parquet
+    duplicates: int = 0  # rows that name a run which another row names too
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """run_id, step, metrics; read when first asked for."""
+        return self.read_curves()
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """Training samples of runs on images (docs/results.md); empty without such runs."""
+        return self.read_samples()
+
+    def networks(self, run_id: str) -> Path | None:
+        """The file of a run's weights, if they were kept."""
+        files = (source.with_name("networks") / f"{run_id}.pt" for source in self.sources)
+        return next((file for file in files if file.is_file()), None)
+
+
+def read(path: Path) -> RunTables:
+    """Read every runs.parquet below `path`, of running and partial sweeps too. Raises ConfigError if no run completed.
+
+    A run that appears twice counts once; one that failed and was trained later is not failed.
+    """
+    require(path.is_dir(), "path", path, "is not a directory")
+    sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
+    parts = [part for source in sources for part in read_parts(source)]
+    require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
+    files = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
+    plans = [yaml.safe_load(file.read_text()) for file in files]
+    studies = {study_of(plan) for plan in plans}
+    require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, files))}; name one")
+    frames = [part.to_pandas() for part in parts]
+    curves = lambda: _together([source.with_name("curves.parquet") for source in sources], "step")  # noqa: E731
+    samples = lambda: _together([source.with_name("samples.parquet") for source in sources], "index")  # noqa: E731
+    completed, diverged, failed, duplicates = by_outcome(pd.concat(frames, ignore_index=True))
+    ends = f"no run completed: {len(diverged)} diverged, {len(failed)} failed"
+    require(len(completed) > 0, "path", path, ends)
+    return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates)
+
+
+def from_memory(runs: pa.Table, curves: pa.Table, samples: pa.Table, plan: Mapping[str, Any]) -> RunTables:
+    """Results that were never written."""
+    completed, diverged, failed, duplicates = by_outcome(runs.to_pandas())
+    frames = curves.to_pandas(), samples.to_pandas()
+    return RunTables(completed, diverged, failed, [plan], lambda: frames[0], lambda: frames[1], duplicates=duplicates)
+
+
+def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, int]:
+    """Rows of runs.parquet as runs that completed, diverged and failed, and how many rows were left out as duplicates.
+
+    The column price_of_memorising = test_error - best_test_error is added, and what runs of earlier versions had in effect.
+    """
+    rows = rows.assign(price_of_memorising=rows["test_error"] - rows["best_test_error"])
+    for column, value in ADDED_LATER.items():
+        if column not in rows:
+            rows.insert(1, column, value)
+        rows[column] = rows[column].fillna(value)
+    measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
+    failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")
+    completed = measured["status"] == "completed"
+    duplicates = len(rows) - len(measured) - len(failed)
+    return measured[completed].reset_index(drop=True), measured[~completed], failed, duplicates
+
+
+def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
+    """The rows of these tables, those that are there; a row that two of them hold counts once."""
+    parts = [part.to_pandas() for table in tables if table.exists() for part in read_parts(table)]
+    if not parts:
+        return pd.DataFrame({"run_id": []})
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["run_id", key])
+
+
+def study_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes sweeps one study: the same configuration keys (values may differ) and the same swept axes."""
+    groups = plan["groups"]
+    keys = {
+        f"{name}.{key}"
+        for group in groups
+        for name, part in group["config"].items()
+        if isinstance(part, dict)
+        for key in part
+        if key not in ("_target_", *ADDED_LATER)
+    }
+    return (*sorted(keys), *sorted({key for group in groups for axis in group["axes"] for key in axis["keys"]}))

@@ -1,0 +1,96 @@
+"""Results as a person holds them: tables, the axes that were swept, and figures as methods."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lnt.analysis import cells
+from lnt.analysis.figure_lines import figure_lines
+from lnt.analysis.figure_phase_diagram import figure_phase_diagram
+from lnt.analysis.figure_stages import figure_stages
+from lnt.analysis.figure_style import label
+from lnt.analysis.load import RunTables, read
+from lnt.analysis.phase_diagram import facet
+from lnt.errors import ConfigError, require
+from lnt.theory.conditions import law_of
+
+
+@dataclass(frozen=True)
+class Results(RunTables):
+    """What `lnt.simulate` returns and `lnt.load` reads.
+
+    `runs` (completed runs, a row each), `diverged`, `failed`, `curves` and `samples` are pandas tables; docs/results.md has the
+    meaning of every column.
+    """
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """What was swept: for each key its planned values, in order, also of runs that are missing."""
+        found: dict[str, list[Any]] = {}
+        groups = [group for plan in self.plans for group in plan["groups"]]
+        for key in dict.fromkeys(key for group in groups for key in group["config"]["choices"]):
+            options = list(
+                dict.fromkeys(group["config"]["choices"][key] for group in groups if key in group["config"]["choices"])
+            )
+            if len(options) > 1:
+                found[key] = options
+        for axis in (axis for group in groups for axis in group["axes"]):
+            for key, values in zip(axis["keys"], zip(*axis["points"], strict=True), strict=True):
+                found[key] = list(dict.fromkeys([*found.get(key, []), *(_hashable(value) for value in values)]))
+        if not groups:
+            found = {key: sorted(self.runs[key].unique()) for key in cells.swept(self.runs)}
+        return found
+
+    def stages(self) -> Figure:
+        """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed."""
+        groups = cells.conditions(self.runs)
+        return figure_stages(
+            {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
+        )
+
+    def phase(
+        self, x: str | None = None, y: str | None = None, value: str = "test_error", level: float | None = None
+    ) -> Figure:
+        """A phase diagram of `value` over two swept keys, with its boundary at `level` and the law that theory has for it.
+
+        Raises ConfigError if there are no two such keys, or no such columns.
+        """
+        x = self._axis("x", x, y)
+        y = self._axis("y", y, x)
+        cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
+        require(x != y, "y", y, "must be another key than x")
+        others = [key for key in cells.swept(self.runs) if key not in (x, y)]
+        law = law_of(value, self.runs)
+        panels = {title: facet(runs, x, y, value, level, law) for title, runs in cells.conditions(self.runs, others).items()}
+        return figure_phase_diagram(panels, x, y, value)
+
+    def lines(self, x: str | None = None, *values: str) -> Figure:
+        """Means of some values (default: test error) over one swept key, with 95 % confidence intervals over seeds."""
+        chosen = list(values) or ["test_error"]
+        for value in chosen:
+            cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
+        x = self._axis("x", x, None)
+        return figure_lines(cells.cells(self, [x], chosen), x, chosen, label(chosen[0]))
+
+    def _axis(self, name: str, given: str | None, other: str | None) -> str:
+        """The key of an axis: the given one, or the first swept one that is not the other axis."""
+        if given is not None:
+            columns = [key for key in cells.config_columns(self.runs) if cells.is_axis(self.runs[key])]
+            cells.check_column(self.runs, name, given, columns)
+            return given
+        free = [key for key in cells.numeric_axes(self.runs) if key != other]
+        if not free:
+            raise ConfigError(name, None, "no numeric key was swept that could be this axis")
+        return free[0]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
+def load(path: str | Path) -> Results:
+    """The results of a run, a sweep, or any directory above them; running and partial sweeps too. Raises ConfigError."""
+    found = read(Path(path))
+    return Results(**vars(found))

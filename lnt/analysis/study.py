@@ -1,0 +1,200 @@
+"""A study: which figures and tables analyze.py makes of which results."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lnt.analysis import cells, study_images
+from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
+from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
+from lnt.analysis.figure_scorecard import figure_scorecard
+from lnt.analysis.figure_stages import figure_stages
+from lnt.analysis.figure_style import SINGLE, label, save_figure
+from lnt.analysis.load import read
+from lnt.analysis.phase_diagram import collapse, facet
+from lnt.analysis.report import Report
+from lnt.analysis.scorecard import scorecard, to_table
+from lnt.column_names import ERRORS
+from lnt.errors import require
+from lnt.settings import check_writable
+from lnt.theory.conditions import law_of
+from lnt.theory.laws import Law, noise_rate
+
+log = logging.getLogger(__name__)
+MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
+USUAL = ("best_test_error", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
+
+
+def write(
+    path: Path, x: str | None, y: str | None, value: str | None, level: float | None, attributions: int, folders: Sequence[Path]
+) -> Report:
+    """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
+
+    `folders` are those of conf/ and the user's own: attributions look up there which class stands behind an option.
+    """
+    results = read(path)
+    runs, keys = results.runs, cells.swept(results.runs)
+    numeric = [key for key in cells.config_columns(runs) if cells.is_axis(runs[key])]
+    outcomes = cells.outcome_columns(runs)
+    for name, column, allowed in (("x", x, numeric), ("y", y, numeric), ("value", value, outcomes)):
+        if column is not None:
+            cells.check_column(runs, name, column, allowed)
+    require(x is None or x != y, "y", y, "must be another key than x")
+    require(attributions >= 0, "attributions", attributions, "must be at least 0")
+    require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
+    folder = path / "analysis"
+    check_writable(folder)
+    folder.mkdir(exist_ok=True)
+    report, asked = Report(results, path, folder), x is not None or y is not None or value is not None
+    report.table("runs", pd.concat([runs, results.diverged, results.failed]))
+    table = cells.cells(results, keys or ["data"], outcomes)
+    report.missing = int(table["missing"].sum())
+    report.table("cells", table)
+    values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
+    if not value and runs["last_step"].equals(runs["best_step"]):
+        values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
+    axes = cells.numeric_axes(runs)
+    x = x or next((key for key in axes if key != y), None)
+    y = y or next((key for key in axes if key != x), None)
+    absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
+    if absent:
+        report.note(f"{absent} runs that have no value of {x} or {y} are not in the figures over these")
+    _add_stages(report)
+    study_images.add_images(report, attributions, folders)
+    _add_scorecard(report)
+    if _add_strategies(report) and not asked:
+        pass
+    elif x and y and not asked and not _is_product(runs, keys):
+        report.note("the sweep is no full grid: no phase diagram is drawn")
+    elif x and y:
+        for name in values:
+            _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level)
+    elif x:
+        for key in [key for key in keys if key != x]:
+            report.note(f"{key} takes several values and is averaged over in the plots against {x}")
+        if runs[x].nunique() == 1:
+            report.note(f"the axis {x} has one point only")
+        _add_lines(report, x, values)
+    columns = [*keys, "n", "diverged", "failed", "missing", *(f"{name}_{what}" for name in values for what in ("mean", "sd"))]
+    report.finish(table[columns] if keys else table)
+    return report
+
+
+def _add_stages(report: Report) -> None:
+    """The two-stage figure, if there are few conditions and several recorded steps."""
+    runs = report.results.runs
+    many = len(runs[cells.swept(runs)].drop_duplicates()) > MAX_CONDITIONS  # runs may be a hundred thousand
+    if many or report.results.curves["step"].nunique() < 3:
+        return
+    groups, curves = cells.conditions(runs), report.results.curves
+    tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
+    data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
+    report.figure("stages", figure_stages(tables), data.reset_index(), "Two stages of learning")
+
+
+def _is_product(runs: pd.DataFrame, keys: list[str]) -> bool:
+    """Whether most combinations of the swept values were run, as opposed to several grids side by side."""
+    keys = [key for key in keys if runs[key].notna().all()]  # others belong to some of the options only
+    combinations = np.prod([runs[key].nunique() for key in keys], dtype=float)
+    return bool(len(runs[keys].drop_duplicates()) > combinations / 4)
+
+
+def _add_scorecard(report: Report) -> None:
+    """The theory's statements, where enough was varied for most of them to be judged."""
+    found = report.results
+    if not 2 <= len(found.runs) <= MAX_SCORED or not {"strategy", "overtaken_share", "data.dim"} <= set(found.runs):
+        return
+    if found.curves.groupby("run_id").size().max() < 3:
+        return
+    evidence, rows = scorecard(found.runs, found.curves)
+    table = to_table(rows)
+    if table["verdict"].isin(["no data", "outside its conditions"]).mean() > 0.5:
+        return
+    report.scorecard = table
+    report.table("scorecard", table)
+    figure = figure_scorecard(evidence, rows)
+    report.figure("scorecard_figure", figure, evidence.runs.reset_index(), "Scorecard: panels as named in its rows")
+    for row in rows:
+        log.info("%-13s %s: %.3g [%.3g, %.3g] %s", row.verdict, row.statement, row.value, row.low, row.high, row.constant)
+
+
+def _add_strategies(report: Report) -> bool:
+    """What several strategies recover, by noise rate; whether there were several."""
+    runs, rates = report.results.runs, noise_rate(report.results.runs)
+    if "strategy" not in runs or runs["strategy"].nunique() < 2 or rates.nunique() < 3:
+        return False
+    options = [str(key) for key in runs if str(key).startswith("strategy.")]
+    varied = [key for key in options if runs.groupby("strategy")[key].nunique().max() > 1]
+    names = [_strategy_name(setting) for setting in runs[["strategy", *varied]].astype(object).to_dict("records")]
+    for key in cells.swept(runs):
+        if key.partition(".")[0] not in ("strategy", "noise"):
+            report.note(f"{key} takes several values and is averaged over in the figure of strategies")
+    table = runs.assign(name=names, rate=rates.round(6))
+    grouped = table.groupby(["noise", "name", "rate"])[list(STRATEGY_PANELS)]
+    data = grouped.mean().add_suffix("_mean").join(grouped.sem().add_suffix("_sem")).reset_index()
+    report.figure("strategies", figure_strategies(data), data, "What strategies recover, by label noise rate")
+    return True
+
+
+def _strategy_name(setting: dict[Any, Any]) -> str:
+    """A strategy with those of its settings that are varied: words, what is switched on, and numbers under their names."""
+    words = []
+    for key, value in setting.items():
+        name = key.rpartition(".")[2]
+        if isinstance(value, str):
+            words.append(value)
+        elif pd.notna(value) and value is not False:
+            words.append(name if value is True else f"{name}={value:g}")
+    return " ".join(words)
+
+
+def _add_lines(report: Report, x: str, values: list[str]) -> None:
+    """Values against the one swept key, those of one unit in one figure; the price of memorising shows as a gap there."""
+    table = cells.cells(report.results, [x], values)
+    units: dict[str, list[str]] = {}
+    for value in values:
+        unit = "error" if value in ERRORS else "gradient step" if value.endswith("_step") else value
+        if unit != "price_of_memorising":
+            units.setdefault(unit, []).append(value)
+    for unit, members in units.items():
+        if len(table) > 2:
+            name = f"{unit.replace(' ', '_')}_by_{x}"
+            report.figure(name, figure_lines(table, x, members, label(unit)), table, f"{', '.join(members)} by {x}")
+
+
+def _add_phase(report: Report, x: str, y: str, others: list[str], value: str, level: float | None) -> None:
+    """A phase diagram at single and double width, and the collapse where theory names a combination."""
+    facets = cells.conditions(report.results.runs, others)
+    if len(facets) > MAX_FACETS:
+        report.note(f"{len(facets)} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
+    law = law_of(value, report.results.runs)
+    shown = {title: facet(runs, x, y, value, level, law) for title, runs in list(facets.items())[:MAX_FACETS]}
+    for title, panel in shown.items():
+        if min(panel.data.mean.shape) < 2:
+            report.note(f"an axis of the phase diagram of {value} has one point only")
+        if panel.law is not None:
+            slope, predicted = panel.law.exponent, panel.law.predicted
+            log.info("%s %s: boundary slope %.3f [%.3f, %.3f], predicted %.3g", value, title, *slope, predicted)
+    name = f"phase_{value}"
+    table = cells.cells(report.results, [x, y, *others], [value])
+    caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}"
+    report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
+    if len(shown) == 1:
+        save_figure(figure_phase_diagram(shown, x, y, value, SINGLE), report.folder / f"{name}_single")
+    if law and not others and any(panel.law for panel in shown.values()):
+        _add_collapse(report, x, y, value, law)
+
+
+def _add_collapse(report: Report, x: str, y: str, value: str, law: Law) -> None:
+    """Cell means against the combination of parameters that the law names."""
+    runs = report.results.runs
+    table = runs.assign(combination=law.of(runs)).groupby([x, y], as_index=False)[["combination", value]].mean()
+    table = table[table["combination"] > 0]
+    combination, mean = table["combination"].to_numpy(float), table[value].to_numpy(float)
+    r2 = collapse(combination, mean)
+    figure = figure_collapse(combination, mean, table[x].to_numpy(float), (f"${law.formula}$", value, x), r2)
+    report.figure(f"collapse_{value}", figure, table, f"Scaling collapse of {value} on {law.formula}: R^2 = {r2:.3f}")

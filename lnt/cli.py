@@ -1,0 +1,159 @@
+"""What the two commands share: errors in one line, the check before a run, `from=DIR`, and what conf/*.yaml asks of Python.
+
+Nothing heavy is imported here: help, tab completion and a mistyped key are answered at once.
+"""
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from lnt.errors import MENDABLE, one_line, require
+from lnt.help import help_text
+from lnt.options import TOP
+from lnt.settings import check_writable, flatten
+from lnt.sweeps.axes import geomspace, linspace, logspace
+from lnt.sweeps.hydra_internals import extend_grammar, to_plain
+
+extend_grammar((linspace, logspace, geomspace))
+
+
+def fresh_name() -> str:
+    """A directory name that no other run takes, however many start in the same millisecond."""
+    return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{token_hex(4)}"
+
+
+OmegaConf.register_new_resolver("fresh_name", fresh_name, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("unless", lambda given, default: default if given is None else None, replace=True)
+
+
+class CheckBeforeRun(Callback):
+    """Checks a single run before Hydra makes its directory, so that a bad setting leaves nothing behind."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit with one line of explanation if the configuration cannot be run."""
+        # Hydra would turn an exception here into a warning and train all the same; SystemExit passes.
+        try:
+            check(to_plain(config, config.hydra.runtime.choices), Path(config.hydra.run.dir), bool(config.dry_run))
+        except MENDABLE as error:
+            sys.exit(f"error: {one_line(error)}")
+        except Exception:  # a fault in a user's own component: the place counts
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def check(config: dict[str, Any], directory: Path, dry_run: bool) -> None:
+    """Raise ConfigError if a run cannot start; with `dry_run` say what it would do, and exit."""
+    from lnt.runs.batches import experiment_from
+    from lnt.runs.directory import RunDirectory
+    from lnt.sweeps.plan import outlook
+
+    experiment = experiment_from(config)
+    if dry_run:
+        print(outlook([experiment], 1))
+        sys.exit(0)
+    check_writable(directory)
+    RunDirectory(directory).check_free(config)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The plain configuration of the run that Hydra has started."""
+    return to_plain(config, HydraConfig.get().runtime.choices)
+
+
+def output_directory() -> Path:
+    """Where Hydra wants the results of this run, or of this job of a sweep."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def sweep_directory() -> Path:
+    """The directory of the sweep that this process is a job of."""
+    return Path(HydraConfig.get().sweep.dir)
+
+
+def config_folders() -> list[Path]:
+    """The folders that Hydra has composed from, those of --config-dir last."""
+    sources = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
+    return [Path(path) for path in reversed(sources)]
+
+
+def command_line(*more: str) -> str:
+    """The command that started this process, with those overrides added that it lacks."""
+    program, *arguments = TYPED
+    added = [override for override in more if not any(a.startswith(override.split("=")[0] + "=") for a in arguments)]
+    return shlex.join([*(["python", program] if program.endswith(".py") else [Path(program).name]), *arguments, *added])
+
+
+def analyze_command(path: Path) -> str:
+    """The command that turns results into figures."""
+    program = "python analyze.py" if TYPED[0].endswith(".py") else "lnt-analyze"
+    return f"{program} path={shlex.quote(str(path))}"
+
+
+TYPED = list(sys.argv)  # `from=` is written out in sys.argv itself
+
+
+def run(main: Callable[[], None], config_name: str) -> None:
+    """Run an entry point; what a user can mend ends in one line on stderr, anything else in its traceback."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the next lines instead of being printed by Hydra
+    try:
+        sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
+        if {"--help", "-h"} & set(sys.argv[1:]):
+            print(help_text(config_name, sys.argv[1:]))
+        else:
+            main()
+    except MENDABLE as error:
+        sys.exit(f"error: {one_line(error)}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def written_out(argument: str) -> list[str]:
+    """`from=DIR` as the overrides that repeat the run in DIR under its own run_id; any other argument as it is."""
+    if not argument.startswith("from="):
+        return [argument]
+    file = Path(argument.removeprefix("from=")) / "config.yaml"
+    require(file.is_file(), "from", file.parent, "holds no run (no config.yaml)")
+    config = yaml.safe_load(file.read_text())
+    single = isinstance(config, dict) and isinstance(config.get("choices"), dict)
+    require(single, "from", file.parent, "is no single run: its config.yaml names no components")
+    choices = [f"{group}={option}" for group, option in config.pop("choices").items()]
+    values = [(key, value) for key, value in flatten(config) if not key.endswith("._target_")]
+    return choices + [f"{key}={_quoted(value)}" for key, value in values]
+
+
+def _quoted(value: Any) -> str:
+    """A value as Hydra's grammar reads it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{escaped}'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def train() -> None:
+    """The command lnt-train."""
+    _script("train.py")
+
+
+def analyze() -> None:
+    """The command lnt-analyze."""
+    _script("analyze.py")
+
+
+def _script(name: str) -> None:
+    """Run one of the two commands as Python runs a file: they lie inside the package once it is installed."""
+    import runpy
+
+    runpy.run_path(str(TOP / name), run_name="__main__")

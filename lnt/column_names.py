@@ -1,0 +1,61 @@
+"""The names of what is measured and recorded: the columns of every table, which training writes and the analysis reads.
+
+docs/results.md has the meaning and the unit of each.
+"""
+
+COMPONENTS = ("data", "noise", "model", "loss", "optimizer", "strategy")  # the groups of conf/, each with a column of its own
+SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seeds.test")
+
+# Settings that say how to run, not what: they are no columns, and another value of them is no other run.
+EXECUTION_SETTINGS = ("keep_networks", "checkpoint_seconds", "metrics")
+# Columns that cannot change a result: seeds.* say what `seed` stands for, and a file's content counts, not its place.
+NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "noise.file")
+# Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
+ADDED_LATER = {"loss": "logistic"}
+
+METRICS = (
+    "train_loss",  # mean loss against observed labels
+    "clean_loss",  # the same over correctly labelled samples
+    "noisy_loss",  # the same over mislabelled samples
+    "clean_accuracy",  # share of correctly labelled samples predicted as labelled
+    "noisy_accuracy",  # share of mislabelled samples predicted as (wrongly) labelled
+    "test_error",  # share of test samples predicted wrong against true labels
+    "test_error_observed",  # the same against labels drawn with the training noise
+    "signal_coef",  # max over filters of gamma
+    "signal_coef_mean",
+    "signal_coef_min",
+    "noise_coef_clean",  # max of rho over filters and correctly labelled samples with observed label j
+    "noise_coef_clean_mean",
+    "noise_coef_noisy",  # the same over mislabelled samples
+    "noise_coef_noisy_mean",
+    "overtaken_share",  # share of mislabelled samples whose largest rho exceeds the largest gamma
+    "decomposition_residual",
+    "selection_precision",  # share of clean samples among those with a loss below that at margin 0 (log 2)
+    "selection_recall",  # share of clean samples with a loss below that at margin 0
+    "selection_auc",  # P(loss of a clean sample < loss of a mislabelled one)
+    "realised_noise_rate",
+    "kept_share",  # share of samples that the strategy trains on
+    "kept_precision",  # share of correctly labelled samples among these
+    "kept_recall",  # share of the correctly labelled samples that are among these
+    "stopping_criterion",  # what early stopping looks at
+)
+
+OUTCOME_TYPES = {  # of runs.parquet, after the configuration
+    "status": "str",
+    "error": "str",
+    "last_step": "Int64",
+    **dict.fromkeys(METRICS, "float64"),
+    "best_test_error": "float64",
+    "best_step": "Int64",
+    "strategy_test_error": "float64",  # of the network that the strategy returns
+    "strategy_step": "Int64",
+    "stage1_step": "Int64",
+    "stage2_step": "Int64",
+    "step_size": "float64",
+    "realised_transition": "str",  # P(observed | true) among the training samples of a run on images, as JSON
+    "wall_seconds": "float64",
+}
+
+STATES = ("best", "last")  # networks on images that are kept: at the lowest test error, at the end
+KINDS = ("mislabelled", "clean")  # of samples
+ERRORS = ("test_error", "test_error_observed", "best_test_error")  # from 0 to 1

@@ -1,0 +1,188 @@
+"""What a network looks at: SHAP values of training images at two of its states, and numbers that sum them up.
+
+Networks are rebuilt from the numbers in a table of runs with the classes that conf/, or the user's own --config-dir, names;
+nothing that a results directory holds is executed.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from lnt.column_names import STATES
+from lnt.errors import ConfigError
+from lnt.images.augment import Batches
+from lnt.images.datasets import Images, on_device, pixel_statistics
+from lnt.losses import LOG2
+from lnt.options import CONF, read_option
+from lnt.settings import build_component, class_of, type_hints
+from lnt.training.experiment import Data, Model
+
+log = logging.getLogger(__name__)
+BACKGROUND = 50  # training images whose mean output an explanation starts from
+GRADIENT_SAMPLES = 200  # of expected gradients, for each image
+
+
+@dataclass(frozen=True)
+class Explained:
+    """SHAP values of one run's samples, for the margin of the observed class over the mean of the others."""
+
+    samples: pd.DataFrame  # kind, index, true, observed: one row for each of n samples
+    images: np.ndarray  # [n, C, H, W] uint8
+    values: Mapping[str, np.ndarray]  # best, last: [n, C, H, W]
+    method: str  # deep or gradient
+
+
+def explain_run(
+    run: pd.Series, samples: pd.DataFrame, weights: Path, count: int, folders: Sequence[Path] = (CONF,)
+) -> Explained | None:
+    """Explain up to `count` samples of each kind of a run, None without mislabelled ones that it came to memorise.
+
+    `run` is its row, `samples` its rows of samples.parquet. Mislabelled samples are chosen among those that were not predicted
+    as labelled at the lowest test error and are at the end, clean ones among those that are at both, at random
+    ("predicted": with probability above 1/2, that is a loss below log 2).
+    Raises ConfigError if images or weights cannot be read.
+    """
+    data = component("data", run, Data, folders)
+    network, states = rebuild(run, data, weights, folders)
+    mean, std = pixel_statistics(data)
+    batches = Batches(on_device(data, torch.device("cpu"))[0], mean, std, torch.float32)
+    chosen = choose(samples, count)
+    if chosen is None:
+        return None
+    rng = np.random.default_rng(0)
+    place = torch.as_tensor(rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False))
+    background, images = (batches.at(p[None])[0] for p in (place, torch.as_tensor(chosen["index"].to_numpy(np.int64))))
+    observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
+    try:
+        values, method = {state: deep(network, states[state], background, images) for state in STATES}, "deep"
+    except Exception as error:  # shap raises what its hooks happen to run into, or that its additivity check fails
+        log.info("DeepExplainer does not apply (%s): expected gradients instead", str(error).partition("\n")[0])
+        values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
+    pixels = data.arrays()["train"][chosen["index"]]
+    return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, method)
+
+
+def component(group: str, run: pd.Series, base: type, folders: Sequence[Path] = (CONF,)) -> Any:
+    """The component of a run's row: its class as conf/ has it, its numbers from the row. Raises ConfigError."""
+    target = read_option(group, str(run[group]), folders)["_target_"]
+    known = type_hints(class_of({"_target_": target}))
+    numbers = {key: plain(run[f"{group}.{key}"]) for key in known if f"{group}.{key}" in run}
+    if "download" in numbers:
+        numbers["download"] = False  # analysis reads files, it fetches none
+    return build_component(group, {"_target_": target, **numbers}, base)
+
+
+def plain(value: Any) -> Any:
+    """A value of a table as a configuration has it: null for a missing one, a list for JSON."""
+    if isinstance(value, str):
+        return json.loads(value) if value.startswith("[") else value
+    return None if pd.isna(value) else value.item() if isinstance(value, np.generic) else value
+
+
+def rebuild(
+    run: pd.Series, data: Images, weights: Path, folders: Sequence[Path] = (CONF,)
+) -> tuple[nn.Module, Mapping[str, Mapping[str, Tensor]]]:
+    """A run's network, in evaluation mode and free of in-place operations, and its two states. Raises ConfigError."""
+    try:
+        states = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ConfigError("path", weights, f"cannot be read as weights: {error}") from error
+    _, channels, pixels, _ = data.arrays()["train"].shape
+    network = component("model", run, Model, folders).build(channels, pixels, data.task().count, seed=0).eval()
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False  # SHAP's hooks need the values that these would overwrite
+    return network, states
+
+
+def choose(samples: pd.DataFrame, count: int) -> pd.DataFrame | None:
+    """Up to `count` samples of each kind, None if there is no mislabelled one."""
+    wrong = samples["true"] != samples["observed"]
+    before, after = samples["loss_best"] < LOG2, samples["loss_last"] < LOG2
+    pools = {"mislabelled": samples[wrong & ~before & after], "clean": samples[~wrong & before & after]}
+    if any(pool.empty for pool in pools.values()):
+        return None
+    parts = [pool.sample(min(count, len(pool)), random_state=0).assign(kind=kind) for kind, pool in pools.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def deep(network: nn.Module, state: Mapping[str, Tensor], background: Tensor, images: Tensor) -> np.ndarray:
+    """SHAP values [n, C, H, W, K] by DeepLIFT; raises an error if they do not add up to the outputs.
+
+    Source: Shrikumar et al., ICML 2017; Lundberg & Lee, NeurIPS 2017 (shap.DeepExplainer).
+    """
+    import shap  # takes seconds to import
+
+    network = fresh(network, state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about modules that it does not know: the check decides
+        return shap.DeepExplainer(network, background).shap_values(images, check_additivity=True)
+
+
+def fresh(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """A copy with this state: an explainer that fails leaves its hooks behind."""
+    network = copy.deepcopy(network)
+    network.load_state_dict(state)
+    return network
+
+
+def gradients(network: nn.Module, state: Mapping[str, Tensor], background: Tensor, images: Tensor) -> np.ndarray:
+    """SHAP values [n, C, H, W, K] by expected gradients.
+
+    Source: Erion et al., Nature Machine Intelligence 2021 (shap.GradientExplainer).
+    """
+    import shap
+
+    network = fresh(network, state)
+    return shap.GradientExplainer(network, background).shap_values(images, nsamples=GRADIENT_SAMPLES, rseed=0)
+
+
+def margin(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """From values of all outputs [n, C, H, W, K] to those of the observed class minus the mean of the others."""
+    own = np.take_along_axis(values, observed[:, None, None, None, None], -1)[..., 0]
+    others = (values.sum(-1) - own) / (values.shape[-1] - 1)
+    return own - others
+
+
+def centre_share(values: np.ndarray) -> np.ndarray:
+    """Share of |SHAP| in the central half of the image each way, [n]; a quarter if it were spread evenly."""
+    size = np.abs(values).sum(1)  # [n, H, W]
+    height, width = size.shape[1] // 4, size.shape[2] // 4
+    return size[:, height:-height, width:-width].sum((1, 2)) / size.sum((1, 2))
+
+
+def agreement(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Correlation over pixels of two explanations of the same images, [n]."""
+    flat = [values.reshape(len(values), -1) - values.mean((1, 2, 3))[:, None] for values in (one, other)]
+    norms = np.linalg.norm(flat[0], axis=1) * np.linalg.norm(flat[1], axis=1)
+    return (flat[0] * flat[1]).sum(1) / norms
+
+
+def numbers_of(explained: Explained) -> pd.DataFrame:
+    """The samples with their numbers: share on the centre at both states, agreement between these."""
+    shares = {f"centre_share_{state}": centre_share(values) for state, values in explained.values.items()}
+    agree = agreement(*(explained.values[state] for state in STATES))
+    return explained.samples.assign(**shares, agreement=agree, method=explained.method)
+
+
+def summary(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Means by condition and kind of sample with standard errors: over runs if there are several, else over samples."""
+    columns = ["centre_share_best", "centre_share_last", "agreement"]
+    keys, rows = ["condition", "kind"], []
+    for (condition, kind), group in numbers.groupby(keys, sort=False):
+        of_runs = group.groupby("run_id")[columns].mean()
+        over = of_runs if len(of_runs) > 1 else group[columns]
+        counts = {"runs": len(of_runs), "samples": len(group)}
+        errors = over[columns].sem().add_suffix("_sem")
+        rows.append({"condition": condition, "kind": kind, **counts, **over[columns].mean(), **errors})
+    return pd.DataFrame(rows)

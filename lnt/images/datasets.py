@@ -1,0 +1,198 @@
+"""Image data sets as components: which samples of which classes are trained and tested on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt.errors import require
+from lnt.images.dataset_files import Arrays, load
+from lnt.noise.observed_labels import Classes
+from lnt.seeding import generator
+from lnt.training.experiment import Data
+
+AUGMENTATIONS = ("none", "shift", "shift_flip")
+
+
+@dataclass(frozen=True)
+class Images(Data, ABC):
+    """Images of some classes; the first class listed is class 0 of the task (and +1 of a binary one).
+
+    n_train, n_test: how many, null for all of these classes; a subset is drawn from the streams data and test. balanced: as
+    many training samples of each class (one more of the first where n_train is no multiple of K). augment: training images
+    are shifted by up to an eighth of their size each way, and with shift_flip mirrored half of the time.
+    """
+
+    n_train: int | None = None  # training samples; null = all of these classes
+    n_test: int | None = None  # test samples; null = all of these classes
+    classes: tuple[int, ...] | None = (0, 1)  # the classes kept, null = all; the first is +1 of a binary task
+    balanced: bool = True  # as many training samples of each class
+    augment: str = "none"  # none | shift | shift_flip, at random for each batch
+
+    kind = "images"
+    all_classes: ClassVar[int] = 10
+    confusions: ClassVar[Mapping[int, int] | None] = None
+
+    def validate(self) -> None:
+        for key in ("n_train", "n_test"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, key, value, "must be at least 1")
+        require(self.augment in AUGMENTATIONS, "augment", self.augment, f"must be one of {', '.join(AUGMENTATIONS)}")
+        if self.classes is not None:
+            shown = list(self.classes)
+            require(len(shown) >= 2, "classes", shown, "must be at least two")
+            require(len(set(shown)) == len(shown), "classes", shown, "must differ")
+            inside = all(0 <= number < self.all_classes for number in shown)
+            require(inside, "classes", shown, f"must lie in 0 to {self.all_classes - 1}")
+
+    @abstractmethod
+    def arrays(self) -> Arrays:
+        """All images and labels. Raises ConfigError if they are not there."""
+
+    def task(self) -> Classes:
+        """The classes kept, in order."""
+        numbers = tuple(range(self.all_classes)) if self.classes is None else self.classes
+        return Classes(numbers, self.confusions)
+
+    def counts(self) -> list[int]:
+        """Training samples of each class, [K]. Raises ConfigError if there are not so many."""
+        labels, classes = self.arrays()["train_labels"], self.task().numbers
+        there = [int((labels == number).sum()) for number in classes]
+        if self.balanced:
+            total = min(there) * len(there) if self.n_train is None else self.n_train
+            wanted = [total // len(there) + (k < total % len(there)) for k in range(len(there))]
+            enough = all(want <= have for want, have in zip(wanted, there, strict=True))
+            most = f"must be at most {len(there) * min(there)} for {len(there)} balanced classes"
+            require(enough, "n_train", self.n_train, most)
+            require(min(wanted) >= 1, "n_train", self.n_train, f"must be at least {len(there)}, one for each class")
+            return wanted
+        require(self.n_train is None or self.n_train <= sum(there), "n_train", self.n_train, f"must be at most {sum(there)}")
+        require(min(there) >= 1, "classes", list(classes), f"of these there are {there} training samples")
+        return there
+
+    def size(self) -> int:
+        """n."""
+        counts = self.counts()
+        return sum(counts) if self.balanced or self.n_train is None else self.n_train
+
+    def test_size(self) -> int:
+        """N. Raises ConfigError if there are not so many."""
+        there = int(np.isin(self.arrays()["test_labels"], self.task().numbers).sum())
+        require(self.n_test is None or self.n_test <= there, "n_test", self.n_test, f"must be at most {there}")
+        return there if self.n_test is None else self.n_test
+
+    def sample_training_set(self, seed: int) -> np.ndarray:
+        """Positions [n] of the training samples in the files, ascending."""
+        labels, classes, rng = self.arrays()["train_labels"], self.task().numbers, generator("data", seed)
+        if not self.balanced:
+            return np.sort(rng.permutation(np.flatnonzero(np.isin(labels, classes)))[: self.size()])
+        drawn = [
+            rng.permutation(np.flatnonzero(labels == number))[:count]
+            for number, count in zip(classes, self.counts(), strict=True)
+        ]
+        return np.sort(np.concatenate(drawn))
+
+    def sample_test_set(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions [N] of the test samples, ascending, and uniforms [N] that decide on their observed labels."""
+        rng, there = generator("test", seed), np.flatnonzero(np.isin(self.arrays()["test_labels"], self.task().numbers))
+        chosen = there if self.n_test is None else np.sort(rng.permutation(there)[: self.n_test])
+        return chosen, rng.random(len(chosen))
+
+    def as_classes(self, labels: np.ndarray) -> np.ndarray:
+        """Classes 0 .. K - 1 for numbers of the data set."""
+        place = np.full(self.all_classes, -1)
+        place[list(self.task().numbers)] = np.arange(self.task().count)
+        return place[labels]
+
+
+@dataclass(frozen=True)
+class Digits(Images):
+    """The 1797 handwritten digits of 8 x 8 pixels that come with scikit-learn (UCI); every third is a test sample."""
+
+    def arrays(self) -> Arrays:
+        return digits()
+
+
+@dataclass(frozen=True)
+class TorchvisionImages(Images):
+    """A data set whose files lie below `root`, as torchvision lays them out; `download` lets it try to fetch them."""
+
+    root: str = "data"  # where the files lie
+    download: bool = False  # try to fetch what is missing
+
+    name: ClassVar[str]
+
+    def arrays(self) -> Arrays:
+        return load(self.name, self.root, self.download)
+
+
+class Mnist(TorchvisionImages):
+    """LeCun et al., handwritten digits, 28 x 28; the customary confusions 7 -> 1, 2 -> 7, 5 <-> 6, 3 -> 8."""
+
+    name, confusions = "MNIST", {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
+
+
+class FashionMnist(TorchvisionImages):
+    """Xiao et al. 2017, clothes, 28 x 28."""
+
+    name = "FashionMNIST"
+
+
+class Cifar10(TorchvisionImages):
+    """Krizhevsky 2009, 32 x 32; truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog are customary confusions."""
+
+    name, confusions = "CIFAR10", {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+
+
+# Fine classes of each of the 20 superclasses of CIFAR-100, as its authors list them; numbers are alphabetical positions.
+SUPERCLASSES = (
+    (4, 30, 55, 72, 95), (1, 32, 67, 73, 91), (54, 62, 70, 82, 92), (9, 10, 16, 28, 61), (0, 51, 53, 57, 83),
+    (22, 39, 40, 86, 87), (5, 20, 25, 84, 94), (6, 7, 14, 18, 24), (3, 42, 43, 88, 97), (12, 17, 37, 68, 76),
+    (23, 33, 49, 60, 71), (15, 19, 21, 31, 38), (34, 63, 64, 66, 75), (26, 45, 77, 79, 99), (2, 11, 35, 46, 98),
+    (27, 29, 44, 78, 93), (36, 50, 65, 74, 80), (47, 52, 56, 59, 96), (8, 13, 48, 58, 90), (41, 69, 81, 85, 89),
+)  # fmt: skip
+
+
+class Cifar100(TorchvisionImages):
+    """Krizhevsky 2009, 32 x 32; customary confusions go to the next class of the same superclass, in a circle."""
+
+    name, all_classes = "CIFAR100", 100
+    confusions: ClassVar[Mapping[int, int]] = {a[i]: a[(i + 1) % 5] for a in SUPERCLASSES for i in range(5)}
+
+
+@lru_cache
+def digits() -> Arrays:
+    """scikit-learn's digits; grey values 0 .. 16 become 0 .. 240."""
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    found = load_digits()
+    images, labels = (15 * found.images[:, None]).astype(np.uint8), found.target.astype(np.int64)
+    test = np.arange(len(labels)) % 3 == 2
+    return {"train": images[~test], "train_labels": labels[~test], "test": images[test], "test_labels": labels[test]}
+
+
+def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+    """All training and all test images on the device, uint8; selections of one data set share them."""
+    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none"), device)
+
+
+@lru_cache(maxsize=4)
+def _on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+    arrays = data.arrays()
+    return torch.as_tensor(arrays["train"], device=device), torch.as_tensor(arrays["test"], device=device)
+
+
+@lru_cache
+def pixel_statistics(data: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel over the training images of the classes kept, pixel values in [0, 1]."""
+    arrays = data.arrays()
+    images = arrays["train"][np.isin(arrays["train_labels"], data.task().numbers)]
+    counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = share @ values
+    return mean, np.sqrt(share @ values**2 - mean**2)

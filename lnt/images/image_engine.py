@@ -1,0 +1,162 @@
+"""Training networks on images: one network, or R small ones of the same shape side by side through torch.func."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from lnt.images.augment import Batches
+from lnt.losses import Loss
+from lnt.noise.observed_labels import ObservedLabels
+from lnt.training.batch_order import MiniBatches
+from lnt.training.engine import Snapshot
+from lnt.training.optimizers import Optimizer
+
+EVALUATED_AT_ONCE = 1000  # images of each run
+
+
+@dataclass(frozen=True)
+class ImageProblem:
+    """Training and test samples of R runs, and their networks at step 0."""
+
+    train: Batches
+    test: Batches
+    index: Tensor  # [R, n] positions of the training samples in `train`
+    test_index: Tensor  # [R, N]
+    labels: Tensor  # [R, n] true classes
+    observed: ObservedLabels
+    test_labels: Tensor  # [R, N]
+    test_observed: Tensor | None  # [R, N]
+    networks: Callable[[], list[nn.Module]]  # R of them, with their initial weights
+    seeds: np.ndarray  # [R] of the stream order
+    augment: str
+
+
+class ImageEngine:
+    """Trains R networks with torch.optim, all of them at the same step sizes.
+
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented), so the step number is all there is to
+    save of it. R > 1 wants networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16. Samples of
+    weight 0 pass through the network all the same, so with batch normalisation they count in its statistics.
+    """
+
+    def __init__(
+        self,
+        problem: ImageProblem,
+        optimizer: Optimizer,
+        rate: Callable[[int], float],
+        batches: MiniBatches | None,
+        autocast: bool,
+        compiled: bool,
+        loss: Loss,
+    ) -> None:
+        self.loss = loss
+        self.problem, self.batches, self.rate, self.step = problem, batches, rate, 0
+        self.weights = torch.ones(problem.labels.shape, device=problem.labels.device)  # [R, n] of the samples in the loss
+        self._numbers, self._autocast, self._compiled = optimizer, autocast, compiled
+        self._begin()
+
+    def _begin(self) -> None:
+        """Initial weights, an optimizer without memory."""
+        device, networks = self.problem.labels.device, self.problem.networks()
+        dtype = self.problem.train.scale.dtype
+        networks = [network.to(device, dtype) for network in networks]
+        if len(networks) == 1:
+            (self.network,) = networks
+            if device.type == "cuda":
+                self.network.to(memory_format=torch.channels_last)
+            self.parameters: Mapping[str, Tensor] = dict(self.network.named_parameters())
+            run = torch.compile(self.network) if self._compiled else self.network
+            self._forward: Callable[[Tensor], Tensor] = lambda images: run(images[0])[None]
+        else:
+            self.network = copy.deepcopy(networks[0]).eval()
+            self.parameters, buffers = stack_module_state(networks)
+            assert not buffers, "networks with buffers cannot train side by side"
+            forward = vmap(lambda parameters, images: functional_call(self.network, parameters, (images,)))
+            self._forward = lambda images: forward(self.parameters, images)
+        self.optimizer = self._numbers.make(self.parameters.values(), self.rate(self.step))
+
+    def restart(self, runs: Tensor) -> None:
+        """Put all networks back to where they started. Runs that train side by side all restart at the same step."""
+        if bool(runs.any()):
+            assert bool(runs.all())
+            self._begin()
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Logits [R, B, K] of images [R, B, C, H, W]."""
+        if len(images) == 1 and images.device.type == "cuda":
+            images = images[0].contiguous(memory_format=torch.channels_last)[None]
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
+            logits = self._forward(images)
+        return logits.to(self.problem.train.scale.dtype)
+
+    def advance(self, steps: int) -> None:
+        """Take `steps` optimizer steps."""
+        problem, runs = self.problem, torch.arange(len(self.weights), device=self.weights.device)[:, None]
+        self.network.train()
+        for _ in range(steps):
+            seen = slice(None) if self.batches is None else torch.as_tensor(self.batches.at(self.step), device=runs.device)
+            of_batch = slice(None) if self.batches is None else (runs, seen)
+            images = problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)
+            self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
+            self.optimizer.zero_grad()
+            losses = self._losses(self.outputs(images), problem.observed.at(self.step)[of_batch])
+            (self.weights[of_batch] * losses).mean(1).sum().backward()  # runs share no parameters
+            self.optimizer.step()
+            self.step += 1
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses [R, B] of logits [R, B, K]; the logistic loss is the cross entropy."""
+        return self.loss.of_logits(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
+
+    @torch.no_grad()
+    def _all_outputs(self, batches: Batches, index: Tensor) -> Tensor:
+        """Logits [R, n, K] in evaluation mode."""
+        self.network.eval()
+        return torch.cat([self.outputs(batches.at(part)) for part in index.split(EVALUATED_AT_ONCE, dim=1)], 1)
+
+    def losses(self) -> Tensor:
+        """Losses of the training samples without augmentation, [R, n]."""
+        return self._losses(self._all_outputs(self.problem.train, self.problem.index), self.problem.observed.at(self.step))
+
+    def snapshot(self) -> Snapshot:
+        """Losses and predictions in evaluation mode; `parameters` are the live ones, with batch statistics among them."""
+        problem, observed = self.problem, self.problem.observed.at(self.step)
+        logits = self._all_outputs(problem.train, problem.index)
+        return Snapshot(
+            losses=self._losses(logits, observed),
+            observed=observed,
+            weights=self.weights.clone(),
+            predicted=logits.argmax(2),
+            test_predicted=self._all_outputs(problem.test, problem.test_index).argmax(2),
+            loss_at_zero=self.loss.at_zero,
+            parameters=self._stacked(),
+        )
+
+    def _stacked(self) -> dict[str, Tensor]:
+        """All that defines the networks, [R, ..] each."""
+        if len(self.weights) > 1:
+            return {name: value.detach() for name, value in self.parameters.items()}
+        return {name: value[None] for name, value in self.network.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from: tensors and numbers."""
+        return {
+            "step": self.step,
+            "networks": self._stacked(),
+            "optimizer": self.optimizer.state_dict(),
+            "weights": self.weights,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step = state["step"]
+        self.weights.copy_(state["weights"])
+        for name, value in self._stacked().items():
+            value.copy_(state["networks"][name])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,179 @@
+"""Label noise that depends on the true class alone: a rate, two rates, or any transition matrix."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lnt.errors import ConfigError, require
+from lnt.noise.observed_labels import Classes, LabelNoise, Samples
+from lnt.settings import PerRunFloat, unless
+
+NO_CONFUSIONS: Mapping[int, int] = {}
+
+
+def column(rate: PerRunFloat | np.ndarray) -> np.ndarray:
+    """A rate as [R, 1] (or [1, 1]), to act on samples [R, n]."""
+    return np.atleast_1d(np.asarray(rate, float))[:, None]
+
+
+@dataclass(frozen=True)
+class NoNoise(LabelNoise):
+    """Observed labels are the true ones."""
+
+    option = "none"
+
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        return np.eye(samples.classes.count)[samples.labels]
+
+    def observe(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
+        return samples.labels
+
+
+class ClassNoise(LabelNoise):
+    """Noise that depends on the true class alone: a transition matrix."""
+
+    @abstractmethod
+    def transition(self, classes: Classes) -> np.ndarray:
+        """P(observed = column | true = row), [R or 1, K, K]."""
+
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        matrix = self.transition(samples.classes)
+        return matrix[np.arange(len(matrix))[:, None], samples.labels]
+
+    def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
+        if samples.classes.count > 2:
+            return super()._sample(samples, uniforms)
+        matrix = self.transition(samples.classes)  # the same with fewer passes, for very many small runs
+        changes = np.where(samples.labels == 0, matrix[:, :1, 1], matrix[:, 1:, 0])
+        return np.where(uniforms < changes, 1 - samples.labels, samples.labels)
+
+
+def _check_rate(component: object, key: str, below: float) -> None:
+    rate = np.asarray(getattr(component, key))
+    require((rate >= 0) & (rate < below), key, getattr(component, key), f"must lie in [0, {below:.4g})")
+
+
+@dataclass(frozen=True)
+class Symmetric(ClassNoise):
+    """With probability `rate` one of the other classes, each as likely; `exact`: for exactly round(rate n) samples."""
+
+    rate: PerRunFloat = 0.35  # P(observed != true)
+    exact: bool = False  # flip exactly round(rate n) samples
+    resample: bool = False  # draw the labels afresh at every step
+
+    def validate(self) -> None:
+        rate = np.asarray(self.rate)  # how many classes there are is known to `check` only
+        require((rate >= 0) & (rate < 1), "rate", self.rate, "must lie in [0, 1 - 1/K) for K classes")
+
+    def check(self, classes: Classes) -> None:
+        _check_rate(self, "rate", 1 - 1 / classes.count)
+
+    def transition(self, classes: Classes) -> np.ndarray:
+        others = (1 - np.eye(classes.count)) / (classes.count - 1)
+        return np.eye(classes.count) + column(self.rate)[..., None] * (others - np.eye(classes.count))
+
+    def strata(self, samples: Samples) -> np.ndarray:
+        return np.zeros(samples.labels.shape, int)
+
+
+@dataclass(frozen=True)
+class Pair(ClassNoise):
+    """With probability `rate` the next class (the first one after the last); `exact`: round(rate n_class) in each class.
+
+    Source: Han et al., "Co-teaching", NeurIPS 2018.
+    """
+
+    rate: PerRunFloat = 0.35  # P(observed != true)
+    exact: bool = False  # change exactly round(rate n_class) samples of each class
+    resample: bool = False  # draw the labels afresh at every step
+
+    def validate(self) -> None:
+        _check_rate(self, "rate", 0.5)
+
+    def transition(self, classes: Classes) -> np.ndarray:
+        following = np.roll(np.eye(classes.count), 1, axis=1)
+        return np.eye(classes.count) + column(self.rate)[..., None] * (following - np.eye(classes.count))
+
+
+@dataclass(frozen=True)
+class Asymmetric(ClassNoise):
+    """Rates that differ by class; `exact`: round(tau n_class) samples of each class.
+
+    Two classes: rate_positive = tau_plus = P(observed -1 | true +1), rate_negative = tau_minus = P(observed +1 | true -1); +1
+    is the first of two image classes. Any number: source_rate = P(observed = map[c] | true = c) for each class c that `map`
+    (pairs of class numbers; null: the customary map of the data set) names; other classes are observed as they are.
+    Source of the customary maps: Patrini et al., "Making Deep Neural Networks Robust to Label Noise", CVPR 2017.
+    """
+
+    rate_positive: PerRunFloat | None = unless("source_rate", value=0.4)  # tau_plus = P(observed = -1 | true = +1)
+    rate_negative: PerRunFloat | None = unless("source_rate", value=0.1)  # tau_minus = P(observed = +1 | true = -1)
+    source_rate: PerRunFloat | None = None  # instead of both, for any number of classes: P(observed = map[c] | true = c)
+    map: tuple[tuple[int, ...], ...] | None = None  # pairs of classes [[from, to], ..]; null = the data set's customary ones
+    exact: bool = False  # flip exactly round(tau n_class) samples of each class
+    resample: bool = False  # draw the labels afresh at every step
+
+    def validate(self) -> None:
+        keys = ("source_rate",) if self.source_rate is not None else ("rate_positive", "rate_negative")
+        for key in ("source_rate", "rate_positive", "rate_negative"):
+            given = getattr(self, key)
+            if (given is None) == (key in keys):
+                raise ConfigError(key, given, "give both rate_positive and rate_negative, or source_rate; the others are null")
+            if given is not None:
+                _check_rate(self, key, 1)
+
+    def check(self, classes: Classes) -> None:
+        if self.source_rate is None:
+            allowed = f"are for two classes, of {classes.count} here; give source_rate"
+            require(classes.count == 2, "rate_positive, rate_negative", f"{self.rate_positive}, {self.rate_negative}", allowed)
+            return
+        for pair in self.map or ():
+            fits = len(pair) == 2 and pair[0] != pair[1] and set(pair) <= set(classes.numbers)
+            require(fits, "map", list(pair), f"must be a pair [from, to] of two of the classes {list(classes.numbers)}")
+        sources = [pair[0] for pair in self.map or ()]
+        require(len(set(sources)) == len(sources), "map", self.map, "must name each class once as the first of a pair")
+        pairs = self._pairs(classes)
+        inside = {a: b for a, b in pairs.items() if a in classes.numbers and b in classes.numbers and a != b}
+        allowed = f"must name a pair [from, to] among the classes {list(classes.numbers)}, of which there is no customary map"
+        require(bool(inside), "map", self.map, allowed)
+
+    def _pairs(self, classes: Classes) -> dict[int, int]:
+        return dict(classes.confusions or NO_CONFUSIONS) if self.map is None else {pair[0]: pair[-1] for pair in self.map}
+
+    def transition(self, classes: Classes) -> np.ndarray:
+        if self.source_rate is None:
+            plus, minus = (column(np.asarray(rate)) for rate in (self.rate_positive, self.rate_negative))
+            plus, minus = np.broadcast_arrays(plus, minus)
+            return np.stack([np.concatenate([1 - plus, plus], 1), np.concatenate([minus, 1 - minus], 1)], 1)
+        moved, place = np.eye(classes.count), {number: k for k, number in enumerate(classes.numbers)}
+        for source, target in self._pairs(classes).items():
+            if source in place and target in place:
+                moved[place[source]] = np.eye(classes.count)[place[target]]
+        return np.eye(classes.count) + column(self.source_rate)[..., None] * (moved - np.eye(classes.count))
+
+
+@dataclass(frozen=True)
+class Matrix(ClassNoise):
+    """Any transition matrix P(observed = column | true = row), classes in the order of the task; `exact` within each class."""
+
+    matrix: tuple[tuple[float, ...], ...]  # P(observed = column | true = row), classes in the order of data.classes
+    exact: bool = False  # change exactly round(n_class times the share) samples of each class
+    resample: bool = False  # draw the labels afresh at every step
+
+    def check(self, classes: Classes) -> None:
+        self._check_size(classes.count)
+
+    def _check_size(self, size: int) -> None:
+        sizes = " x ".join(map(str, (len(self.matrix), *sorted({len(row) for row in self.matrix}))))
+        square = len(self.matrix) == size and all(len(row) == size for row in self.matrix)
+        require(square, "matrix", sizes, f"must be {size} rows of {size} probabilities, one row for each true class")
+
+    def validate(self) -> None:
+        self._check_size(max(len(self.matrix), 2))
+        for number, row in enumerate(self.matrix):
+            require(min(row) >= 0, "matrix", list(row), f"row {number} has a negative probability")
+            require(abs(sum(row) - 1) < 1e-6, "matrix", list(row), f"row {number} sums to {sum(row):.6g}, must sum to 1")
+
+    def transition(self, classes: Classes) -> np.ndarray:
+        return np.array([self.matrix])

@@ -1,0 +1,140 @@
+"""Label noise that depends on the sample, not only on its class: on its pixels, or on what people said."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lnt.errors import ConfigError, require
+from lnt.noise.observed_labels import Classes, LabelNoise, Samples
+from lnt.seeding import generator
+from lnt.settings import PerRunFloat
+
+DIRECTIONS = (0, 1)  # key, in the stream noise, of what is drawn once for each run
+RECONSTRUCT = np.empty(0).__reduce__()[0]  # what a pickled array of numbers consists of, under the names of numpy 1 and 2
+NUMPY_ARRAYS: list[Any] = [
+    *((RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.uint8, np.int16)),
+]
+
+
+@dataclass(frozen=True)
+class Instance(LabelNoise):
+    """Feature-dependent noise: sample i is mislabelled with probability q(x_i), towards classes that its pixels point to.
+
+    The class: P(observed = k | x, y) proportional to exp(<x, w_{y,k}>) over k != y, w ~ N(0, I): Xia et al., "Part-dependent
+    Label Noise", NeurIPS 2020, Algorithm 2. There q_i is drawn from a normal of mean `rate` and standard deviation `spread`
+    truncated to [0, 1], whatever x_i is, so with two classes nothing depends on features. Here q(x_i) is the quantile of that
+    normal at the rank of <x_i, w_0> among the samples, truncated symmetrically, so that its mean is `rate` exactly.
+    """
+
+    rate: PerRunFloat = 0.35  # P(observed != true), on average over samples
+    spread: float = 0.1  # standard deviation of that probability over samples
+
+    needs_images = True
+
+    def validate(self) -> None:
+        rate = np.asarray(self.rate)
+        require((rate >= 0) & (rate < 1), "rate", self.rate, "must lie in [0, 1)")
+        require(self.spread > 0, "spread", self.spread, "must be positive")
+
+    def check(self, classes: Classes) -> None:
+        allowed = 1 - 1 / classes.count
+        require(np.asarray(self.rate) < allowed, "rate", self.rate, f"must lie in [0, {allowed:.4g})")
+
+    def flip_rate(self, samples: Samples) -> np.ndarray:
+        return np.atleast_1d(np.asarray(self.rate, float))
+
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        assert samples.seeds is not None
+        rates = np.broadcast_to(self.flip_rate(samples), (len(samples.labels),))
+        rows = zip(samples.labels, samples.seeds, rates, strict=True)
+        return np.stack([self._of_run(samples.features(r), *row, samples.classes.count) for r, row in enumerate(rows)])
+
+    def _of_run(self, features: np.ndarray, labels: np.ndarray, seed: int, rate: float, classes: int) -> np.ndarray:
+        """[n, K] from features [n, S]."""
+        from scipy.stats import truncnorm
+
+        rng, (n, size) = generator("noise", int(seed), *DIRECTIONS), features.shape
+        ranks = (features @ rng.standard_normal(size, np.float32)).argsort().argsort()
+        half = min(rate, 1 - rate) / self.spread
+        flip = truncnorm.ppf((ranks + 0.5) / n, -half, half, rate, self.spread) if rate > 0 else np.zeros(n)
+        chances = np.zeros((n, classes))
+        for k in range(classes):
+            weights = rng.standard_normal((size, classes), np.float32)
+            logits = (features[labels == k] @ weights).astype(float)
+            logits[:, k] = -np.inf
+            odds = np.exp(logits - logits.max(1, keepdims=True))
+            chances[labels == k] = flip[labels == k, None] * odds / odds.sum(1, keepdims=True)
+        chances[np.arange(n), labels] = 1 - flip
+        return chances
+
+
+@dataclass(frozen=True)
+class Human(LabelNoise):
+    """Labels that people gave: `file` is CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N, `column` one of its arrays.
+
+    Or a .npy file of integers, one for each training sample in the order of the data set's files (column is then null). All
+    classes of the data set must be kept. Source: Wei et al., "Learning with Noisy Labels Revisited", ICLR 2022 (labels under
+    CC BY-NC 4.0).
+    """
+
+    file: str  # CIFAR-10_human.pt, CIFAR-100_human.pt, or a .npy of integers
+    column: str | None = None  # worse_label, aggre_label, random_label1 .. 3 (CIFAR-10N); noisy_label (CIFAR-100N)
+
+    needs_images = True
+    needs_positions = True
+    for_test = False
+
+    def labels(self) -> np.ndarray:
+        """Observed classes of all samples in the files. Raises ConfigError."""
+        return read_labels(self.file, self.column)
+
+    def fingerprint(self) -> str:
+        """Stands for the content of the file."""
+        return hashlib.sha256(self.labels().tobytes()).hexdigest()[:16]
+
+    def check(self, classes: Classes) -> None:
+        found = self.labels()
+        complete = classes.numbers == tuple(range(classes.count))
+        allowed = f"holds classes from {found.min()} to {found.max()}; data.classes must be null (all classes)"
+        require(complete and ((found >= 0) & (found < classes.count)).all(), "file", self.file, allowed)
+
+    def check_truth(self, truth: np.ndarray) -> None:
+        found = self.labels()
+        require(len(found) == len(truth), "file", self.file, f"has {len(found)} labels, the training set has {len(truth)}")
+        if self.column is not None:  # CIFAR-N's files hold the true labels too
+            clean = read_labels(self.file, "clean_label")
+            differ = f"its clean_label is not the data set's label in {(clean != truth).sum()} of {len(truth)} places"
+            require((clean == truth).all(), "file", self.file, differ)
+
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        return np.eye(samples.classes.count)[self.labels()[samples.positions]]
+
+
+@lru_cache
+def read_labels(file: str, column: str | None) -> np.ndarray:
+    """Integer labels [N] from a .pt file of arrays by name, or from a .npy file; no code in a file is run."""
+    path = Path(file)
+    require(path.is_file(), "file", file, "is not a file; put the label file of CIFAR-N (CIFAR-10_human.pt) there")
+    try:
+        if path.suffix == ".npy":
+            require(column is None, "column", column, "must be null for a .npy file")
+            found = np.load(path, allow_pickle=False)
+        else:
+            with torch.serialization.safe_globals(NUMPY_ARRAYS):
+                arrays = torch.load(path, weights_only=True)
+            require(column in arrays, "column", column, f"must be one of {', '.join(arrays)}")
+            found = np.asarray(arrays[column])
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError("file", file, f"cannot be read as labels: {str(error).splitlines()[0]}") from error
+    require(found.ndim == 1 and found.dtype.kind in "iu", "file", file, "must hold one integer for each training sample")
+    return found.astype(np.int64)

@@ -1,0 +1,148 @@
+"""What label noise is: which class is observed for each sample, once or afresh at every step.
+
+Classes count 0 .. K - 1; with two, +1 is class 0 and -1 is class 1.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lnt.errors import ConfigError
+from lnt.seeding import generator, sample_per_run
+from lnt.settings import Component
+
+RESAMPLE_BLOCK = 64  # steps whose labels are drawn together
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The K classes of a task: their numbers in the data set, and which of them people customarily confuse (from -> to)."""
+
+    numbers: tuple[int, ...] = (1, -1)
+    confusions: Mapping[int, int] | None = None
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.numbers)
+
+
+def no_features(run: int) -> np.ndarray:
+    """Stands where there are no pixels. Raises ConfigError."""
+    raise ConfigError("noise", "of this kind", "asks for the pixels of samples; it must declare needs_images = True")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What label noise may depend on: the samples of R runs."""
+
+    labels: np.ndarray  # [R, n] true classes
+    classes: Classes = Classes()
+    seeds: np.ndarray | None = None  # [R] of the stream noise
+    features: Callable[[int], np.ndarray] = no_features  # of run r: [n, S], standardised pixels
+    index: np.ndarray | None = None  # [R, n] positions in the files of the training set
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the samples lie in the files of their data set, [R, n]. Raises ConfigError where there are no files."""
+        if self.index is None:
+            raise ConfigError(
+                "noise", "of this kind", "asks where samples lie in files; it must declare needs_positions = True"
+            )
+        return self.index
+
+
+class LabelNoise(Component, ABC):
+    """How true classes turn into observed ones. Numbers may be arrays [R]."""
+
+    needs_images: ClassVar[bool] = False  # whether it looks at the pixels of samples
+    needs_positions: ClassVar[bool] = False  # whether it looks at where samples lie in the files of their data set
+    for_test: ClassVar[bool] = True  # whether test samples have observed labels too
+
+    resample = False  # the settings of most kinds of noise; a kind without them has these values
+    exact = False
+
+    def check(self, classes: Classes) -> None:
+        """Raise ConfigError if this noise cannot act on these classes."""
+
+    def check_truth(self, truth: np.ndarray) -> None:
+        """Raise ConfigError if it does not fit training samples of these true classes, in the order of the data's files."""
+
+    def fingerprint(self) -> str:
+        """Stands for the content of a file that the labels come from; empty without one."""
+        return ""
+
+    def flip_rate(self, samples: Samples) -> np.ndarray:
+        """P(observed != true), the mean over these samples, [R or 1]."""
+        right = np.take_along_axis(self.probabilities(samples), samples.labels[..., None], -1)
+        return 1 - right[..., 0].mean(1)
+
+    @abstractmethod
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        """P(observed = k | sample), [R or 1, n, K]."""
+
+    def strata(self, samples: Samples) -> np.ndarray:
+        """Within which sets of samples `exact` keeps the rates: a number for each sample, [R, n]."""
+        return samples.labels
+
+    def observe(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
+        """Observed classes [R, n], given independent U(0, 1) [R, n]: a sample changes its class where these are small.
+
+        So with the same uniforms a higher rate changes the samples of a lower one, and more. `exact` spreads the uniforms
+        evenly over each stratum: then exactly round(rate size) samples of it change.
+        """
+        if self.exact:
+            uniforms = evenly_spread(uniforms, self.strata(samples))
+        return self._sample(samples, uniforms)
+
+    def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
+        """Invert the distribution function of each sample, the true class last."""
+        observed, below = samples.labels.copy(), np.zeros(1)
+        for k, probability in enumerate(np.moveaxis(self.probabilities(samples), -1, 0)):
+            upto = below + np.where(samples.labels == k, 0, probability)
+            observed[(uniforms >= below) & (uniforms < upto)] = k
+            below = upto
+        return observed
+
+
+def evenly_spread(uniforms: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Replace the uniforms [R, n] of each stratum by (rank + 1/2) / size."""
+    spread = np.empty(uniforms.shape)
+    for stratum in np.unique(strata):
+        among = strata == stratum
+        ranks = np.where(among, uniforms, 2.0).argsort(-1).argsort(-1)
+        size = among.sum(-1, keepdims=True)
+        spread[among] = np.divide(ranks + 0.5, size, where=size > 0, out=np.ones(uniforms.shape))[among]
+    return spread
+
+
+class ObservedLabels:
+    """The observed training labels of R runs at every step: fixed, or (`resample`) drawn afresh for each step."""
+
+    def __init__(
+        self, noise: LabelNoise, samples: Samples, seeds: np.ndarray, encode: "Callable[[np.ndarray], Tensor]"
+    ) -> None:
+        self.noise, self.samples, self.seeds, self.encode = noise, samples, seeds, encode  # seeds [R]
+        self._block = -1
+        self._labels: Tensor
+
+    def at(self, step: int) -> "Tensor":
+        """Labels [R, n] in force in the update from `step` to `step` + 1, as `encode` makes them from classes."""
+        block, offset = divmod(step, RESAMPLE_BLOCK) if self.noise.resample else (0, 0)
+        if block != self._block:
+            self._block, self._labels = block, self.encode(self._sample(block))
+        return self._labels[offset]
+
+    def _sample(self, block: int) -> np.ndarray:
+        """Classes [steps of the block, R, n]."""
+        steps, n = (RESAMPLE_BLOCK if self.noise.resample else 1), self.samples.labels.shape[1]
+        (uniforms,), index = sample_per_run(
+            self.seeds[:, None], lambda seed: (generator("noise", seed, block).random((steps, n)),)
+        )
+        return np.stack([self.noise.observe(self.samples, u[index]) for u in uniforms.swapaxes(0, 1)])

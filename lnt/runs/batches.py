@@ -1,0 +1,120 @@
+"""From settings to batches of runs that train side by side, without composing a configuration for each run."""
+
+import copy
+import itertools
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lnt.column_names import ADDED_LATER, COMPONENTS
+from lnt.errors import ConfigError, keys_under, require
+from lnt.images.image_experiment import ImageExperiment
+from lnt.losses import Loss
+from lnt.noise.observed_labels import LabelNoise
+from lnt.options import read_option
+from lnt.seeding import STREAMS, Seeds
+from lnt.settings import PER_RUN, Axis, build, build_component, class_of, type_hints
+from lnt.training.experiment import Data, Experiment, Model, Settings
+from lnt.training.optimizers import Optimizer
+from lnt.training.strategies import Strategy
+from lnt.two_layer.two_layer_experiment import TwoLayerExperiment
+
+BASES = {"data": Data, "noise": LabelNoise, "model": Model, "loss": Loss, "optimizer": Optimizer, "strategy": Strategy}
+EXPERIMENTS: dict[str, type[Experiment]] = {"vectors": TwoLayerExperiment, "images": ImageExperiment}  # by kind of data
+NOT_SETTINGS = (*COMPONENTS, "seeds", "choices")
+ADDED_SETTINGS: dict[str, Any] = {"metrics": []}  # keys that came later, with what they were in effect before
+
+
+def current(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that an earlier version has written, with the groups that came later."""
+    return {**ADDED_SETTINGS, **{group: {} for group in ADDED_LATER}, **config, "choices": {**ADDED_LATER, **config["choices"]}}
+
+
+def without_classes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as files hold it: a component is known by its option (`choices`), not by where its class lies today."""
+    nested = {key: value for key, value in config.items() if isinstance(value, Mapping)}
+    return {**config, **{key: {k: v for k, v in value.items() if k != "_target_"} for key, value in nested.items()}}
+
+
+def with_classes(config: Mapping[str, Any], classes: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
+    """The opposite: each component with its class, from `classes` (group, option) or else from conf/."""
+    config = current(config)
+    found = {}
+    for group in COMPONENTS:
+        option = config["choices"][group]
+        target = classes.get((group, option)) or read_option(group, option)["_target_"]
+        found[group] = {**config[group], "_target_": target}
+    return {**config, **found}
+
+
+def experiment_from(config: Mapping[str, Any], runs: int = 1) -> Experiment:
+    """Validate a configuration whose values may be arrays [R]; raises ConfigError."""
+    for name in (*COMPONENTS, "seeds"):
+        require(isinstance(config.get(name), Mapping), name, config.get(name), "must be given")
+    parts = {name: build_component(name, config[name], base) for name, base in BASES.items()}
+    settings = build(Settings, {key: value for key, value in config.items() if key not in NOT_SETTINGS})
+    unknown = set(config["seeds"]) - set(STREAMS)
+    require(not unknown, "seeds", sorted(unknown), f"unknown streams; known are {', '.join(STREAMS)}")
+    own = {name: config["seeds"].get(name) for name in STREAMS}
+    with keys_under("seeds"):
+        seeds = build(Seeds, {name: settings.seed if own[name] is None else own[name] for name in STREAMS})
+    kind = str(getattr(parts["data"], "kind", None))
+    require(kind in EXPERIMENTS, "data", config["choices"]["data"], f"declares kind={kind}; must be {' or '.join(EXPERIMENTS)}")
+    takes = getattr(parts["model"], "takes", None)
+    require(
+        takes in EXPERIMENTS, "model", config["choices"]["model"], f"declares takes={takes}; must be {' or '.join(EXPERIMENTS)}"
+    )
+    experiment = EXPERIMENTS[kind](**parts, seeds=seeds, settings=settings, choices=config["choices"], runs=runs).completed()
+    experiment.check()
+    return experiment
+
+
+def is_per_run(config: Mapping[str, Any], key: str) -> bool:
+    """Whether runs that differ in `key` can train in one batch. Raises ConfigError if there is no such key."""
+    group, _, name = key.rpartition(".")
+    owner: Any = Settings
+    if group in COMPONENTS:
+        owner = class_of(config[group])
+    elif group == "seeds":
+        owner = Seeds
+    hints = type_hints(owner)
+    if name not in getattr(owner, "__dataclass_fields__", {}):
+        known = ", ".join(f"{group}.{field}".lstrip(".") for field in owner.__dataclass_fields__)
+        raise ConfigError(key, "...", f"the axis names no key; known are {known}")
+    options = (hints[name], *typing.get_args(hints[name]))
+    return any(PER_RUN in getattr(option, "__metadata__", ()) for option in options)
+
+
+def with_values(config: Mapping[str, Any], keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A copy of the nested configuration with the dotted `keys` set."""
+    changed = copy.deepcopy(dict(config))
+    for key, value in zip(keys, values, strict=True):
+        *groups, name = key.split(".")
+        node = changed
+        for group in groups:
+            node = node[group]
+        node[name] = value
+    return changed
+
+
+def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experiment]:
+    """The batches of a sweep over `axes`: one for each combination of values that runs of a batch must share."""
+    side_by_side = [axis for axis in axes if all(is_per_run(config, key) and _numeric(axis) for key in axis.keys)]
+    shared = [axis for axis in axes if axis not in side_by_side]
+    sizes = [len(axis.points) for axis in side_by_side]
+    runs = int(np.prod(sizes, dtype=int))
+    index = np.indices(sizes).reshape(len(sizes), runs)
+    arrays = [
+        np.array(column)[i] for axis, i in zip(side_by_side, index, strict=True) for column in zip(*axis.points, strict=True)
+    ]
+    keys = [key for axis in side_by_side for key in axis.keys]
+    for combination in itertools.product(*(axis.points for axis in shared)):
+        chosen = [value for point in combination for value in point]
+        names = [key for axis in shared for key in axis.keys]
+        yield experiment_from(with_values(config, names + keys, chosen + arrays), runs)
+
+
+def _numeric(axis: Axis) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for point in axis.points for value in point)

@@ -1,0 +1,25 @@
+"""How a single run ended, in words."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def in_words(run: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader wants to know first of a row of runs.parquet, a line each."""
+    if run["status"] == "failed":
+        yield f"the run failed: {run['error']}"
+        return
+    if run["last_step"] is None:
+        yield "diverged before anything was measured; try a smaller optimizer.lr"
+        return
+    yield f"{run['status']} after step {run['last_step']}; clean samples fitted: {_when(run['stage1_step'])}"
+    share = run["noisy_accuracy"]
+    if share is None or share != share:
+        yield "no sample is mislabelled"
+    else:
+        yield f"mislabelled samples memorised: {_when(run['stage2_step'])} ({share:.1%} of them now)"
+    yield f"test error: {run['test_error']:.4f}; the lowest was {run['best_test_error']:.4f}, at step {run['best_step']}"
+
+
+def _when(step: int | None) -> str:
+    return "never" if step is None else f"at step {step}"

@@ -1,0 +1,172 @@
+"""Tables of results: runs.parquet, curves.parquet and samples.parquet, from what training has measured.
+
+docs/results.md has the meaning and the unit of every column; lnt/column_names.py lists those of outcomes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+
+from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.files import write_atomically
+from lnt.training.experiment import Experiment
+from lnt.training.loop import LOSS, Curves, KeptNetworks
+
+SAMPLES = pa.schema(  # of runs on images: a row for each training sample
+    {"run_id": pa.string(), "index": pa.int32(), "true": pa.int16(), "observed": pa.int16()}
+    | {"loss_best": pa.float32(), "loss_last": pa.float32()}
+)
+
+
+class Tables(NamedTuple):
+    """Results of some runs."""
+
+    runs: pa.Table
+    curves: pa.Table
+    samples: pa.Table
+
+
+STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
+TYPES = {"b": "boolean", "i": "Int64", "f": "float64", "O": "float64", "U": "str"}  # O: None, a number that is not given
+
+
+def schema_of(types: Mapping[str, str]) -> pa.Schema:
+    """The schema with which pandas reads back the given types, nullable integers included."""
+    return pa.Schema.from_pandas(
+        pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()}), preserve_index=False
+    )
+
+
+class Schemas(NamedTuple):
+    """The columns of the tables of some experiments."""
+
+    runs: pa.Schema
+    curves: pa.Schema
+
+
+def schemas(experiments: Sequence[Experiment]) -> Schemas:
+    """The schemas of tables that hold the runs of all these experiments, whatever their components are."""
+    types = {"run_id": "str"}
+    for experiment in experiments:
+        for key, value in experiment.columns().items():
+            if value is not None or key not in types:
+                types[key] = TYPES[np.asarray(value).dtype.kind]
+    own = dict.fromkeys((name for experiment in experiments for name in experiment.own_metrics()), "float64")
+    curves = {"run_id": "str", "step": "int64", **dict.fromkeys(METRICS, "float64"), **own}
+    return Schemas(schema_of({**types, **OUTCOME_TYPES, **own}), schema_of(curves))
+
+
+def _table(columns: Mapping[str, Any], rows: int, schema: pa.Schema) -> pa.Table:
+    """Columns are arrays of `rows` values, or one value that all rows share; one that is not given is null."""
+
+    def fill(value: Any, kind: pa.DataType) -> pa.Array:
+        shared = value is None or isinstance(value, str | int | float)
+        return pa.repeat(pa.scalar(value, kind), rows) if shared else pa.array(value, kind)
+
+    return pa.Table.from_arrays([fill(columns.get(field.name), field.type) for field in schema], schema=schema)
+
+
+def tables(experiment: Experiment, curves: Curves, schema: Schemas) -> Tables:
+    """One row per run: run_id, every config value under its dotted key, then outcomes. And the curves, in long form:
+    run_id, step, one column per metric, without the records of a run after it diverged.
+    """
+    ids = pa.array(experiment.run_ids())
+    runs = _table({"run_id": ids, **experiment.columns(), **outcomes(experiment, curves)}, experiment.runs, schema.runs)
+    times, metrics, count = curves.values.shape
+    columns = {
+        "run_id": ids.take(np.repeat(np.arange(count), times)),
+        "step": np.tile(curves.steps, count),
+        **dict(zip(curves.metrics, curves.values.transpose(1, 2, 0).reshape(metrics, count * times), strict=True)),
+    }
+    recorded = _table(columns, count * times, schema.curves).filter(np.isfinite(columns["train_loss"]))
+    return Tables(runs, recorded, SAMPLES.empty_table() if curves.kept is None else samples(experiment, curves.kept))
+
+
+def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
+    """Training samples, run by run: position in the files, true and observed class number, losses at both networks kept."""
+    count, n = kept.labels.shape
+    numbers = np.array(experiment.classes().numbers)
+    columns = {
+        "run_id": np.repeat(experiment.run_ids(), n),
+        "index": experiment.positions().ravel(),
+        "true": numbers[kept.labels.cpu().numpy().ravel()],
+        "observed": numbers[kept.observed.cpu().numpy().ravel()],
+        "loss_best": kept.best.losses.cpu().numpy().ravel(),
+        "loss_last": kept.last.losses.cpu().numpy().ravel(),
+    }
+    return _table(columns, count * n, SAMPLES)
+
+
+def realised_transition(kept: KeptNetworks, classes: int) -> list[str]:
+    """Shares of the observed classes (columns) among the training samples of each true one (rows), for each run."""
+    counts = np.zeros((len(kept.labels), classes, classes))
+    runs = np.arange(len(kept.labels))[:, None]
+    np.add.at(counts, (runs, kept.labels.cpu().numpy(), kept.observed.cpu().numpy()), 1)
+    rows = counts.sum(2, keepdims=True)
+    shares = np.round(counts / np.maximum(rows, 1), 6)  # zeros in the row of a class without samples
+    return [json.dumps(matrix.tolist()) for matrix in shares]
+
+
+def save_networks(folder: Path, experiment: Experiment, kept: KeptNetworks) -> None:
+    """For each run a file of the weights of its two networks kept: at the lowest test error, and the last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for r, run_id in enumerate(experiment.run_ids()):
+        networks = {
+            name: {key: value[r].cpu().clone() for key, value in state.parameters.items()}
+            for name, state in (("best", kept.best), ("last", kept.last))
+        }
+        write_atomically(folder / f"{run_id}.pt", partial(torch.save, networks))
+
+
+def failed_tables(experiment: Experiment, error: BaseException, schema: Schemas) -> Tables:
+    """The row of a run that raised; it has no curve."""
+    failure = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    runs = _table({"run_id": experiment.run_ids(), **experiment.columns(), **failure}, experiment.runs, schema.runs)
+    return Tables(runs, schema.curves.empty_table(), SAMPLES.empty_table())
+
+
+def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
+    """How each run ended: the last measured value of every metric, early-stopping oracle, stage steps. Columns [R]."""
+    alive = np.isfinite(curves.values[:, LOSS])  # [T, R]
+    last = np.maximum(alive.sum(0) - 1, 0)
+    final = np.take_along_axis(curves.values, last[None, None, :], 0)[0]  # [M, R]
+    error = np.where(alive, curves.values[:, METRICS.index("test_error")], np.inf)
+    chosen = np.minimum(curves.chosen, last)
+    best, measured = error.argmin(0), np.asarray(alive.any(0))
+    return {
+        "status": np.where(alive.all(0), "completed", "diverged"),
+        "last_step": _steps(curves.steps[last], measured),
+        **dict(zip(curves.metrics, final, strict=True)),
+        "best_test_error": np.where(measured, error.min(0), np.nan),
+        "best_step": _steps(curves.steps[best], measured),
+        "strategy_test_error": np.where(measured, np.take_along_axis(error, chosen[None], 0)[0], np.nan),
+        "strategy_step": _steps(curves.steps[chosen], measured),
+        "stage1_step": _first_step(curves, "clean_accuracy"),
+        "stage2_step": _first_step(curves, "noisy_accuracy"),
+        "step_size": experiment.step_size(),
+        "realised_transition": curves.kept and realised_transition(curves.kept, experiment.classes().count),
+        "wall_seconds": curves.seconds,
+    }
+
+
+def _first_step(curves: Curves, metric: str) -> pa.Array:
+    """First recorded step at which an accuracy reaches STAGE_REACHED, null if it never does."""
+    reached = curves.values[:, METRICS.index(metric)] >= STAGE_REACHED
+    return _steps(curves.steps[reached.argmax(0)], np.asarray(reached.any(0)))
+
+
+def _steps(steps: np.ndarray, exists: np.ndarray) -> pa.Array:
+    """Steps, null where there is none."""
+    return pa.array(steps, pa.int64(), mask=~exists)
+
+
+def joined(parts: Iterable[Tables]) -> Tables:
+    """Several tables as one."""
+    return Tables(*map(pa.concat_tables, zip(*parts, strict=True)))

@@ -1,0 +1,170 @@
+"""The one road from experiments to tables, for a single run, for a job of a sweep, and from Python.
+
+Claim a directory, describe what is trained, train, make tables, save them, say how it ended. Runs train in chunks, as many
+side by side as fit; a chunk that raises is tried in halves, so that one bad run costs one row.
+"""
+
+import itertools
+import logging
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lnt import hardware, signals
+from lnt.progress import Progress, StepCount
+from lnt.runs.directory import RunDirectory
+from lnt.runs.heartbeat import heartbeat
+from lnt.runs.tables import Schemas, Tables, failed_tables, joined, save_networks, schemas, tables
+from lnt.runs.workers import spread
+from lnt.signals import Stopped
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.experiment import Experiment
+from lnt.training.loop import train_chunk
+
+log = logging.getLogger(__name__)
+Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
+SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its time
+ENDED = RuntimeError("its process died: a crash below Python, or out of memory")
+
+
+def train_runs(
+    batches: Sequence[Experiment],
+    directory: RunDirectory,
+    description: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    being_preempted: Callable[[], bool],
+    workers: int | None = None,
+) -> Counter[str]:
+    """Train all runs into a directory that this process has claimed; how many ended in which status.
+
+    `workers` processes share the chunks, or as many as the experiments ask for. A scheduler's signal ends this process once
+    everything is written down; `being_preempted` tells whether the scheduler wants the job to go on later.
+    """
+    total, schema = sum(batch.runs for batch in batches), schemas(batches)
+    saved = SavedResults(directory, total)
+    directory.describe(description, device_name(batches), hardware.cores())
+    with signals.interruptible(), signals.listening() as handlers, heartbeat(directory.status):
+        try:
+            with Progress(sum(batch.runs * batch.total_steps() for batch in batches)) as progress:
+                for done in trained(batches, schema, progress, checkpoint, directory.networks, workers):
+                    saved.add(done)
+            saved.flush()
+            directory.join_parts()
+            all_failed = saved.statuses["failed"] == total > 0
+            directory.say("failed" if all_failed else "completed", runs=total, **({"error": saved.error} if all_failed else {}))
+        except Stopped:
+            saved.flush()
+            directory.say("preempted", done=saved.statuses.total(), of=total)
+            log.info("stopped; what is done is saved, and the same command goes on: results in %s", directory.path)
+            signals.finish(handlers, being_preempted)
+        except KeyboardInterrupt:
+            saved.flush()
+            directory.say("interrupted")
+            raise
+        except BaseException as error:
+            saved.flush()
+            directory.say("failed", error=f"{type(error).__name__}: {error}")
+            log.exception("Training failed")
+            raise
+        finally:
+            directory.release()
+    return saved.statuses
+
+
+def trained(
+    batches: Iterable[Experiment],
+    schema: Schemas,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
+    networks: Path | None = None,
+    workers: int | None = None,
+) -> Iterator[list[Done]]:
+    """Yield the tables of all runs, chunk by chunk; weights of networks on images go to the folder `networks`."""
+    work = partial(train_or_fail, schema=schema, checkpoint=checkpoint, networks=networks)
+    lost = partial(died, schema=schema)
+    for count, group in itertools.groupby(batches, lambda batch: workers or batch.workers()):
+        chunks = itertools.chain.from_iterable(_chunks(batch.by_test_set(), checkpoint, count) for batch in group)
+        yield from spread(work, chunks, count, progress, halves, lost)
+
+
+def _chunks(batch: Experiment, checkpoint: Checkpoint | None, workers: int) -> Iterator[Experiment]:
+    return batch.chunks(workers) if checkpoint is None else checkpoint.chunks(batch, workers)
+
+
+def train_or_fail(
+    chunk: Experiment, progress: StepCount, schema: Schemas, checkpoint: Checkpoint | None, networks: Path | None
+) -> list[Done]:
+    """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
+    before = progress.done
+    try:
+        curves = train_chunk(chunk, progress, checkpoint)
+        if networks is not None and curves.kept is not None and chunk.settings.keep_networks:
+            save_networks(networks, chunk, curves.kept)
+        return [(tables(chunk, curves, schema), None if checkpoint is None else checkpoint.path(chunk))]
+    except Exception as error:
+        # The steps of this try count for nothing: the halves take them again.
+        progress.update(before - progress.done)
+        if chunk.runs == 1:
+            log.exception("Run %s failed", chunk.run_ids()[0])
+            progress.update(chunk.total_steps())
+            return [(failed_tables(chunk, error, schema), None)]
+    return [part for half in halves(chunk) for part in train_or_fail(half, progress, schema, checkpoint, networks)]
+
+
+def halves(chunk: Experiment) -> list[Experiment]:
+    """A chunk in two, none of a single run."""
+    return [chunk.take(half) for half in np.array_split(np.arange(chunk.runs), 2)] if chunk.runs > 1 else []
+
+
+def died(run: Experiment, schema: Schemas) -> list[Done]:
+    """The row of a run that has ended its process: a crash below Python, or more memory than there is."""
+    log.error("Run %s has ended its process", run.run_ids()[0])
+    return [(failed_tables(run, ENDED, schema), None)]
+
+
+def device_name(batches: Sequence[Experiment]) -> str:
+    """What the runs train on, for provenance.json."""
+    device = batches[0].empty_tensor().device
+    cuda = device.type == "cuda"
+    return f"{device.type}: {torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()}"
+
+
+class SavedResults:
+    """Collects tables and saves them, each when it has become a small share of the time so far."""
+
+    def __init__(self, directory: RunDirectory, total: int) -> None:
+        self.directory, self.total = directory, total
+        self.statuses: Counter[str] = Counter()
+        self.error = ""  # of the first run that failed
+        self.waiting: list[Done] = []
+        self.start = self.flushed = time.monotonic()
+        directory.say("running", done=0, of=total)
+
+    def add(self, done: list[Done]) -> None:
+        """Take in the tables of some runs."""
+        self.waiting += done
+        now = time.monotonic()
+        if now - self.flushed > max(1.0, SHARE_AT_RISK * (now - self.start)):
+            self.flush()
+            self.flushed = time.monotonic()
+
+    def flush(self) -> None:
+        """Save what has been collected."""
+        if not self.waiting:
+            return
+        found, checkpoints = zip(*self.waiting, strict=True)
+        written = joined(found)
+        self.directory.save(written)
+        for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
+            checkpoint.unlink(missing_ok=True)
+        self.statuses.update(written.runs["status"].to_pylist())
+        self.error = self.error or next(filter(None, written.runs["error"].to_pylist()), "")
+        self.waiting = []
+        self.directory.say("running", done=self.statuses.total(), of=self.total)

@@ -1,0 +1,163 @@
+"""Worker processes: what a sweep's job trains on CPUs is spread over the cores, one chunk of runs to each.
+
+Each worker computes on one core, so that sampling, training, measuring and making tables all scale alike. Workers are
+forked: they start at once, with everything imported. The number of cores is torch.get_num_threads(), which heeds
+OMP_NUM_THREADS and the cores that a scheduler grants.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any, TypeVar
+
+import torch
+
+from lnt import signals
+from lnt.progress import Progress, StepCount
+from lnt.signals import Stopped
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+SECONDS_BETWEEN_LOOKS = 0.2
+WAITING = 2  # chunks in hand for each worker: no worker idles, and results do not pile up
+
+_count: StepCount
+
+
+def spread(
+    work: Callable[[Item, StepCount], Result],
+    items: Iterable[Item],
+    workers: int,
+    progress: Progress,
+    divide: Callable[[Item], list[Item]],
+    lost: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Yield work(item, count) for each of the items, in their order; `count.update(steps)` shows on `progress`.
+
+    With one worker all happens in this process. An error in a worker is raised here. If a worker dies, the items in hand are
+    tried again, each in a process of its own, and one that dies again in the parts that `divide` makes of it; what cannot be
+    divided has the result `lost(item)`.
+    """
+    if workers == 1:
+        for item in items:
+            yield work(item, progress)
+        return
+    rest, in_hand = iter(items), deque[tuple[Item, Future[Result]]]()
+    while True:
+        try:
+            yield from _in_pool(work, rest, workers, progress, in_hand)
+            return
+        except BrokenProcessPool:
+            suspects = list(in_hand)
+            in_hand.clear()
+        for item, future in suspects:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                yield future.result()
+            else:
+                yield from _alone(work, item, progress, divide, lost)
+
+
+def _alone(
+    work: Callable[[Item, StepCount], Result],
+    item: Item,
+    progress: Progress,
+    divide: Callable[[Item], list[Item]],
+    lost: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """The results of an item that a worker may have died of."""
+    try:
+        yield from _in_pool(work, iter([item]), 1, progress, deque())
+    except BrokenProcessPool:
+        for part in (parts := divide(item)):
+            yield from _alone(work, part, progress, divide, lost)
+        if not parts:
+            yield lost(item)
+
+
+def _in_pool(
+    work: Callable[[Item, StepCount], Result],
+    items: Iterator[Item],
+    workers: int,
+    progress: Progress,
+    pending: deque[tuple[Item, Future[Result]]],
+) -> Iterator[Result]:
+    """Yield the results of new worker processes; `pending` are the items in hand."""
+    context = multiprocessing.get_context("fork")
+    steps, others = context.Value("q", progress.done), set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, _become_worker, (steps,))
+    try:
+        for item in items:
+            try:
+                pending.append((item, pool.submit(_call, work, item)))
+            except BrokenProcessPool:
+                pending.append((item, Future()))
+                raise
+            if len(pending) > WAITING * workers:
+                yield _next_result(pending, steps, progress)
+        while pending:
+            yield _next_result(pending, steps, progress)
+    except Stopped:
+        signals.pass_on()
+        for future in [future for _, future in pending if not future.cancel()]:
+            with suppress(Stopped, BrokenProcessPool):  # the signal may have ended a worker at once
+                yield future.result()
+        raise
+    except BaseException:  # Ctrl-C among them: do not wait for chunks that nobody will take
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _next_result(pending: deque[tuple[Any, Future[Result]]], steps: "Synchronized[int]", progress: Progress) -> Result:
+    """The result of the first of the pending calls; shows progress while it waits."""
+    _, first = pending[0]
+    while not wait([first], SECONDS_BETWEEN_LOOKS).done:
+        progress.update(steps.value - progress.done)
+        if signals.asked():
+            raise Stopped
+    progress.update(steps.value - progress.done)
+    result = first.result()
+    pending.popleft()
+    return result
+
+
+class SharedStepCount(StepCount):
+    """Counts the run-steps of a worker, and adds them to those of all workers."""
+
+    def __init__(self, total: "Synchronized[int]") -> None:
+        super().__init__()
+        self.total = total
+
+    def update(self, steps: int) -> None:
+        super().update(steps)
+        with self.total.get_lock():
+            self.total.value += steps
+
+
+def _become_worker(steps: "Synchronized[int]") -> None:
+    """Compute on one core, and end with the parent, however that ends."""
+    global _count
+    _count = SharedStepCount(steps)
+    torch.set_num_threads(1)
+    signals.become_worker()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _call(work: Callable[[Item, StepCount], Result], item: Item) -> Result:
+    return work(item, _count)

@@ -1,0 +1,98 @@
+"""Ending early when a scheduler asks for it: nothing is lost, and the next start goes on.
+
+SLURM sends a signal some time before a job's time is over (submitit: SIGUSR2), and SIGTERM when it is preempted or cancelled.
+Training then writes a checkpoint at the next block of steps and raises Stopped; what happens then is in
+lnt/runs/train_runs.py.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+_received: int | None = None
+
+
+class Stopped(BaseException):
+    """Training was asked to end, and has; not an Exception, since nothing failed."""
+
+
+def quit_on_interrupt() -> None:
+    """Let Ctrl-C end this process with one word: until training begins there is nothing to save."""
+    signal.signal(signal.SIGINT, _quit)
+
+
+def _quit(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt. In a main thread only; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def listening() -> Iterator[dict[int, Any]]:
+    """Note the signals instead of ending at once; yields the handlers that were there before. In a main thread only."""
+    global _received
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield before
+    finally:
+        _received = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _received
+    _received = number
+
+
+def asked() -> int | None:
+    """The signal that has come, if one has."""
+    return _received
+
+
+def pass_on() -> None:
+    """Tell the worker processes of this process."""
+    for worker in multiprocessing.active_children():
+        if worker.pid is not None:
+            os.kill(worker.pid, signal.SIGUSR2)
+
+
+def become_worker() -> None:
+    """In a worker: signals are noted if its parent listens; no other handler (submitit's would requeue the job) stays."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not _note:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def finish(before: dict[int, Any], being_preempted: Callable[[], bool]) -> NoReturn:
+    """End the process: by the handler that submitit had for its signal (it requeues the job), else with the usual status.
+
+    A preempted job is sent SIGTERM, as a cancelled one is; `being_preempted` tells the two apart. Without it SLURM would take a
+    preempted job for one that failed by itself.
+    """
+    number = _received or signal.SIGTERM
+    handler = before.get(signal.SIGUSR2)
+    if callable(handler) and (number == signal.SIGUSR2 or being_preempted()):
+        handler(number, None)
+    sys.exit(128 + number)

@@ -1,0 +1,61 @@
+"""From swept overrides to axes: Hydra's grammar, and the spacings that it lacks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, RangeSweep, Sweep, Transformer
+
+from lnt.errors import require
+from lnt.settings import Axis
+
+
+def values_of(override: Override) -> list[Any]:
+    """The points of a swept override; ranges of floats are freed of rounding dust (0.30000000000000004)."""
+    key, _, text = str(override.input_line).partition("=")
+    require(override.is_discrete_sweep(), key, text, "is continuous; use linspace(start,stop,num) or logspace, geomspace")
+    values = [v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator(transformer=Transformer.identity)]
+    if isinstance(override.value(), RangeSweep):
+        values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
+    require(len(values) > 0, key, text, "the axis is empty")
+    return values
+
+
+def axes_of(overrides: Sequence[Override]) -> list[Axis]:
+    """One axis for each swept override; sweeps that share a tag, tag(pair, choice(..)), advance together."""
+    pairs: dict[object, list[Override]] = {}
+    for override in overrides:
+        sweep = override.value()
+        tags = sweep.tags if isinstance(sweep, Sweep) else ()  # glob(..) has none
+        tag = ("tag", *sorted(tags)) if tags else ("key", override.get_key_element())
+        pairs.setdefault(tag, []).append(override)
+    axes = []
+    for group in pairs.values():
+        columns = [values_of(override) for override in group]
+        keys = tuple(override.get_key_element() for override in group)
+        lengths = ", ".join(str(len(column)) for column in columns)
+        require(len(set(map(len, columns))) == 1, ", ".join(keys), lengths, "axes that advance together need the same length")
+        axes.append(Axis(keys, tuple(zip(*columns, strict=True))))
+    return axes
+
+
+# Additions to Hydra's override grammar: data.dim=logspace(2,5,10), data.snr=linspace(0,1,11).
+
+
+def linspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
+    """`num` values from `start` to `stop`, evenly spaced."""
+    return _points(np.linspace(start, stop, num))
+
+
+def logspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
+    """`num` values from 10^start to 10^stop, evenly spaced in the exponent."""
+    return _points(np.logspace(start, stop, num))
+
+
+def geomspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
+    """`num` values from `start` to `stop`, each a constant multiple of the one before."""
+    return _points(np.geomspace(start, stop, num))
+
+
+def _points(values: np.ndarray) -> ChoiceSweep:
+    return ChoiceSweep(list=[float(f"{value:.12g}") for value in values])

@@ -1,0 +1,112 @@
+"""Hydra behind plain functions, and all that rests on its private parts; tests/test_hydra_internals.py checks each assumption.
+
+1. The override grammar is made by `overrides_parser.create_functions`, looked up at each use.
+2. Launchers ask a config loader for the configuration of each job through `load_sweep_config(master_config, overrides)`, and
+   call nothing else of it; `ConfigLoaderImpl` can be made from a search path.
+3. A launcher's configuration names its class under `_target_`: BasicLauncher, SlurmLauncher.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from lnt.column_names import COMPONENTS
+
+NOT_SETTINGS = ("hydra", "dry_run", "job", "classes")  # top-level keys that say how to run, not what
+
+
+def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """The resolved configuration without Hydra's own node; `choices` (group -> option) name the components."""
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SETTINGS])
+    plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {**plain, "choices": {name: choices.get(name) for name in COMPONENTS}}
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Composes plain configurations from conf/ and override lines."""
+
+    config: DictConfig  # as Hydra has composed it for the sweep as a whole
+    loader: ConfigLoader
+
+    def parse(self, lines: Sequence[str]) -> list[Override]:
+        """Override lines as Hydra's grammar reads them."""
+        return overrides_parser.OverridesParser.create(config_loader=self.loader).parse_overrides(list(lines))
+
+    def is_group(self, key: str) -> bool:
+        """Whether a key chooses an option of a group."""
+        return bool(self.loader.get_group_options(key))
+
+    def compose(self, lines: Sequence[str]) -> dict[str, Any]:
+        """The plain configuration under these override lines."""
+        composed = self.loader.load_sweep_config(self.config, list(lines))
+        return to_plain(composed, composed.hydra.runtime.choices)
+
+
+@dataclass(frozen=True)
+class JobLauncher:
+    """The launcher that is configured, and what its configuration says of it."""
+
+    launcher: Launcher
+    config: DictConfig  # that jobs get, with their number
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it runs one job after another in this process."""
+        return str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
+
+    @property
+    def slurm_limits(self) -> tuple[int, int] | None:
+        """timeout_min and signal_delay_s, if it submits jobs to SLURM."""
+        launcher = self.config.hydra.launcher
+        on_slurm = str(launcher._target_).endswith("SlurmLauncher")
+        return (launcher.timeout_min, launcher.signal_delay_s) if on_slurm else None
+
+    def carry(self, classes: Mapping[tuple[str, str], Any]) -> None:
+        """Let jobs take classes from this process: neither from conf/, which may change, nor from a file of results."""
+        with open_dict(self.config):
+            self.config.classes = [[group, option, target] for (group, option), target in classes.items()]
+
+    def launch(self, lines: Sequence[Sequence[str]], initial_job_idx: int) -> None:
+        """Launch a job for each list of override lines."""
+        self.launcher.launch(lines, initial_job_idx=initial_job_idx)
+
+
+def extend_grammar(functions: Sequence[Callable[..., Any]]) -> None:
+    """Let Hydra's parser know these functions under their names, wherever it is created."""
+    original = overrides_parser.create_functions
+
+    def create_functions() -> Any:
+        known = original()
+        for function in functions:
+            if function.__name__ not in known.definitions:
+                known.register(name=function.__name__, func=function)
+        return known
+
+    overrides_parser.create_functions = create_functions
+
+
+class FrozenLoader(ConfigLoaderImpl):
+    """Gives jobs the configuration of the moment of submission; Hydra's own composes it from conf/ when a job starts."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """The sweep's configuration with the job's number, from ["+job=3"]."""
+        config = copy.deepcopy(master_config)
+        (job,) = (int(override.removeprefix("+job=")) for override in sweep_overrides)
+        with open_dict(config):
+            config.job = job
+        return config
+
+
+def frozen(loader: ConfigLoader) -> FrozenLoader:
+    """A frozen loader in the place of this one."""
+    return FrozenLoader(loader.get_search_path())

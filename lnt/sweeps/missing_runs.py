@@ -1,0 +1,87 @@
+"""What a sweep's directory says of its runs: which are done, which are missing, what a rerun has to train.
+
+DIR/sweep.yaml              the plan: composed configurations and axes; jobs read it, not conf/ as it is when they start
+DIR/0/runs.parquet/*        results of job 0, in parts that appear whole or not at all
+DIR/0/curves.parquet/*
+DIR/0/status.json, provenance.json, train.log
+"""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
+
+from lnt.files import read_parts
+
+if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
+    from lnt.training.experiment import Experiment
+
+
+def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
+    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed."""
+    directories = [config.parent for config in sorted(path.glob("*/config.yaml")) if job is None or _job_of(config) == job]
+    failed: dict[str, str] = {}
+    other: dict[str, str] = {}
+    for table in (directory / "runs.parquet" for directory in directories):
+        for part in read_parts(table, ["run_id", "status"]) if table.exists() else []:
+            rows = dict(zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True))
+            other |= {run: status for run, status in rows.items() if status != "failed"}
+            failed |= {run: status for run, status in rows.items() if status == "failed"}
+    return failed | other
+
+
+def _job_of(config: Path) -> int:
+    """The number of the job that a directory belongs to: a rerun gives a job a further directory."""
+    return yaml.safe_load(config.read_text())["job"]
+
+
+def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: int, job: int) -> list["Experiment"]:
+    """The runs of a job that have no row yet, or failed, batch by batch; other jobs' runs, maybe a million, are left alone."""
+    own, offset = [], 0
+    for batch in batches:
+        first, last = (np.clip(number * runs_per_job - offset, 0, batch.runs) for number in (job, job + 1))
+        if first < last:
+            own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
+        offset += batch.runs
+    return [batch for _, batch in _missing(_done(outcomes_so_far(path, job)), own, sum(batch.runs for batch in own))]
+
+
+def jobs_with_missing_runs(path: Path, batches: Sequence["Experiment"], runs_per_job: int) -> list[int]:
+    """The jobs that have something to do."""
+    return sorted({job for job, _ in _missing(_done(outcomes_so_far(path)), batches, runs_per_job)})
+
+
+def _done(outcomes: Mapping[str, str]) -> set[str]:
+    return {run for run, status in outcomes.items() if status != "failed"}
+
+
+def _missing(done: Collection[str], batches: Sequence["Experiment"], runs_per_job: int) -> Iterator[tuple[int, "Experiment"]]:
+    """(job, its missing runs of one batch). Runs are numbered through all batches; a job is a range of numbers."""
+    offset = 0
+    for batch in batches:
+        numbers = offset + np.arange(batch.runs)
+        if done:  # else no run_id need be computed
+            numbers = numbers[[run not in done for run in batch.run_ids()]]
+        for job in np.unique(numbers // runs_per_job):
+            own = numbers[numbers // runs_per_job == job] - offset
+            yield int(job), batch if len(own) == batch.runs else batch.take(own)
+        offset += batch.runs
+
+
+def planned_runs(plan: Mapping[str, Any]) -> int:
+    """How many runs a plan as YAML holds."""
+    return sum(math.prod(len(axis["points"]) for axis in group["axes"]) for group in plan["groups"])
+
+
+def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:
+    """Whether nothing is left to do, and in words how a sweep stands and the command that finishes it."""
+    counts = Counter(outcomes_so_far(path).values())
+    missing = planned - counts.total()
+    states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
+    line = f"{planned} runs: {states}, {missing} missing; results in {path}"
+    finished = not missing and not counts["failed"]
+    return finished, line if finished else f"{line}\nto finish the rest: {command}"

@@ -1,0 +1,106 @@
+"""Starting a sweep, in the process that the user starts: write the plan, launch the jobs that have runs to train, sum up."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lnt import signals
+from lnt.errors import require
+from lnt.files import write_atomically
+from lnt.runs.batches import current, without_classes
+from lnt.settings import check_writable, flatten
+from lnt.sweeps import slurm
+from lnt.sweeps.hydra_internals import JobLauncher
+from lnt.sweeps.missing_runs import jobs_with_missing_runs, summary
+from lnt.sweeps.plan import Plan, outlook
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.experiment import Experiment
+
+
+def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command: str, analyze: str) -> None:
+    """Run a plan: a new one, or the rest of one that `path` was started with.
+
+    `command` is what started it, and finishes what is missing; `analyze` is what comes after it.
+    """
+    batches = found.batches()
+    if launcher.slurm_limits:
+        slurm.check_time(*launcher.slurm_limits)
+    if dry_run:
+        print(outlook(batches, found.runs_per_job))
+        return
+    check_writable(path)
+    if (path / "sweep.yaml").exists():
+        found = resumed(path, found)
+        batches = found.batches()
+    else:
+        check_distinct(batches)
+        require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
+        path.mkdir(parents=True, exist_ok=True)
+        plan = {"command": command, **found.to_plain()}
+        write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
+    try:
+        with signals.interruptible():
+            launch(found, batches, path, launcher)
+    except KeyboardInterrupt:
+        on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.slurm_limits else ""
+        sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
+    finished, line = summary(path, sum(batch.runs for batch in batches), command)
+    print(line)
+    if not finished:
+        sys.exit(1)
+    Checkpoint(path / "checkpoints").discard()
+    print(f"next: {analyze}")
+
+
+def resumed(path: Path, found: Plan) -> Plan:
+    """The plan that the directory was started with, if it is this one: its order of axes and its size of jobs hold."""
+    before = yaml.safe_load((path / "sweep.yaml").read_text())
+    check_same(before, found.to_plain(), path)
+    slurm.check_idle(path)
+    return Plan.from_plain(before, found.classes())
+
+
+def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: JobLauncher) -> None:
+    """Launch a job for each number that has runs to train; the first number is one that no directory has."""
+    jobs = jobs_with_missing_runs(path, batches, found.runs_per_job)
+    if not jobs:
+        return
+    launcher.carry(found.classes())
+    used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
+    lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
+    if launcher.slurm_limits:
+        slurm.launch(launcher, lines, first, path)
+    else:
+        launcher.launch(lines, initial_job_idx=first)
+
+
+def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError, with the first differences, unless both plans are the same but for the size of jobs."""
+    flat = [dict(flatten({"groups": dict(enumerate(_by_key(plan)))})) for plan in (before, now)]
+    differing = [key for key in {**flat[0], **flat[1]} if flat[0].get(key) != flat[1].get(key)]
+    shown = "; ".join(f"{key.split('.', 2)[2]}: {flat[0].get(key)} there, {flat[1].get(key)} now" for key in differing[:3])
+    require(not differing, "hydra.sweep.dir", path, f"holds another sweep ({shown}); choose another directory")
+
+
+def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each group its configuration, with the swept values in place of the single ones."""
+    return [
+        dict(flatten(current(without_classes(group["config"]))))
+        | {", ".join(axis["keys"]): str(axis["points"]) for axis in group["axes"]}
+        for group in plan["groups"]
+    ]
+
+
+def check_distinct(batches: Sequence[Experiment]) -> None:
+    """Raise ConfigError if two points of the grid are one and the same run."""
+    identities = ((batch, *batch.identity()) for batch in batches)
+    points = pd.concat(
+        [pd.DataFrame({"shared": shared, **varying}, range(batch.runs)) for batch, shared, varying in identities]
+    )
+    twice = int(points.duplicated().sum())
+    allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
+    require(twice == 0, "sweep", twice, allowed)

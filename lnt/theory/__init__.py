@@ -1,0 +1,1 @@
+"""What the theory predicts, and under which conditions. NumPy, SciPy and tables only: nothing here trains."""

@@ -1,0 +1,23 @@
+"""The order of mini-batches: which samples each step sees."""
+
+import numpy as np
+
+from lnt.seeding import generator, sample_per_run
+
+
+class MiniBatches:
+    """Which samples each step of R runs sees, from the stream `order`."""
+
+    def __init__(self, n: int, batch_size: int, seeds: np.ndarray) -> None:
+        self.n, self.batch_size, self.seeds = n, batch_size, seeds  # seeds [R]
+        self._epoch, self._order = -1, np.empty(0, int)
+
+    def at(self, step: int) -> np.ndarray:
+        """Sample indices [R, size of this batch]; the last batch of an epoch may be smaller."""
+        epoch, position = divmod(step, -(-self.n // self.batch_size))
+        if epoch != self._epoch:
+            (orders,), index = sample_per_run(
+                self.seeds[:, None], lambda seed: (generator("order", seed, epoch).permutation(self.n),)
+            )
+            self._epoch, self._order = epoch, orders[index]
+        return self._order[:, position * self.batch_size : (position + 1) * self.batch_size]

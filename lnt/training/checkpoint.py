@@ -1,0 +1,79 @@
+"""Checkpoints: what the training of a chunk of runs goes on from when its process has died."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lnt import signals
+from lnt.errors import ConfigError
+from lnt.files import write_atomically
+from lnt.training.experiment import Experiment
+
+
+class Checkpoint:
+    """Keeps the state of one chunk at a time in `folder`, under a name that belongs to its runs; written now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._written = time.monotonic()
+
+    def path(self, chunk: Experiment) -> Path:
+        """Where the state of these runs lies."""
+        ids = chunk.run_ids()
+        name = ids[0] if len(ids) == 1 else hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
+        return self.folder / f"{name}.pt"
+
+    def load(self, chunk: Experiment) -> Mapping[str, Any] | None:
+        """The state of these runs, None if there is none. Raises ConfigError if it belongs to others or cannot be read."""
+        self._written = time.monotonic()
+        if not self.folder.is_dir() or not (path := self.path(chunk)).is_file():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ConfigError("checkpoint", path, f"cannot be read ({error}); remove it to start again") from error
+        if state["run_ids"] != chunk.run_ids():
+            raise ConfigError("checkpoint", path, "is of another configuration; remove it or choose another directory")
+        return state
+
+    def chunks(self, experiment: Experiment, workers: int) -> Iterator[Experiment]:
+        """The experiment in pieces: first those that a state belongs to, whatever now would fit; then the rest."""
+        states, free = list(self._interrupted()), np.ones(experiment.runs, bool)
+        place = {run: number for number, run in enumerate(experiment.run_ids())} if states else {}
+        for ids in states:
+            numbers = np.array([place.get(run, -1) for run in ids])
+            if (numbers >= 0).all() and free[numbers].all():
+                free[numbers] = False
+                yield experiment.take(numbers)
+        if free.all():
+            yield from experiment.chunks(workers)
+        elif free.any():
+            yield from experiment.take(np.flatnonzero(free)).chunks(workers)
+
+    def _interrupted(self) -> Iterator[list[str]]:
+        """The runs of each state that can be read; the tensors are left on the disk."""
+        for path in sorted(self.folder.glob("[!.]*.pt")):
+            with suppress(Exception):  # `load` says what is wrong with it
+                yield torch.load(path, map_location="cpu", weights_only=True, mmap=True)["run_ids"]
+
+    def save(self, chunk: Experiment, state: Callable[[], Mapping[str, Any]]) -> None:
+        """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began, or if it is the last."""
+        due = time.monotonic() - self._written >= chunk.settings.checkpoint_seconds
+        if not due and not signals.asked():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {"run_ids": chunk.run_ids(), **state()}
+        write_atomically(self.path(chunk), partial(torch.save, content))
+        self._written = time.monotonic()
+
+    def discard(self) -> None:
+        """Remove all states: the results are written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,84 @@
+"""What the loop, the metrics and the strategies see of R runs in training, whatever the network and the data are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """gamma and rho of R runs, and how far the decomposition is from the filters it describes."""
+
+    gamma: Tensor  # [R, P]: signal learning
+    rho: Tensor  # [R, P, n]: noise memorisation
+    residual: Tensor  # [R]: relative
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of R runs at one step, seen through their predictions; metrics are computed from nothing else.
+
+    Labels are -1 and +1, and a prediction is the sign of f (0 at f = 0, which is never right); for images labels are classes,
+    and a prediction is the class with the largest output.
+    """
+
+    losses: Tensor  # [R, n] against observed labels; the logistic loss is log(1 + exp(-observed f)) with one output f
+    observed: Tensor  # [R, n] observed labels in force
+    weights: Tensor  # [R, n] of the samples in the loss in force
+    predicted: Tensor  # [R, n]
+    test_predicted: Tensor  # [R, N]
+    loss_at_zero: float  # of a sample on the decision boundary, log 2 for the logistic loss
+    coefficients: Coefficients | None = None
+    parameters: Mapping[str, Tensor] | None = None  # of the networks, [R, ..] each; a view, where networks are worth keeping
+
+
+class Truth(Protocol):
+    """What predictions are held against."""
+
+    @property
+    def labels(self) -> Tensor:
+        """True training labels, [R, n]."""
+        ...
+
+    @property
+    def test_labels(self) -> Tensor:
+        """True test labels, [R, N]."""
+        ...
+
+    @property
+    def test_observed(self) -> Tensor | None:
+        """Test labels drawn with the training noise, [R, N]."""
+        ...
+
+
+class Engine(Protocol):
+    """R runs that train side by side."""
+
+    step: int
+    weights: Tensor  # [R, n] of the samples in the loss; their mean is 1
+
+    def advance(self, steps: int) -> None:
+        """Take `steps` optimizer steps."""
+        ...
+
+    def losses(self) -> Tensor:
+        """Training losses [R, n]."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Losses and predictions at this step."""
+        ...
+
+    def restart(self, runs: Tensor) -> None:
+        """Put the networks of the runs [R] (bool) back to where they started."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from: tensors and numbers."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        ...

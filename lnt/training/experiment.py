@@ -1,0 +1,254 @@
+"""An experiment: the validated description of R runs that train side by side or one after another.
+
+What all of them share is here; lnt/two_layer/two_layer_experiment.py and lnt/images/image_experiment.py know how to set up
+their engines, and lnt/runs/batches.py tells which of the two a configuration describes.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from lnt import hardware
+from lnt.column_names import COMPONENTS, EXECUTION_SETTINGS, METRICS
+from lnt.errors import keys_under, require
+from lnt.losses import Loss
+from lnt.noise.observed_labels import Classes, LabelNoise, Samples
+from lnt.seeding import Seeds, is_seed
+from lnt.settings import Component, PerRunInt, flatten
+from lnt.training.batch_order import MiniBatches
+from lnt.training.engine import Engine, Truth
+from lnt.training.metrics import OwnMetric, own_metrics
+from lnt.training.optimizers import Optimizer
+from lnt.training.run_id import identity, run_ids
+from lnt.training.strategies import PriorKnowledge, Strategy
+
+PEER_SEED_STEP = 2**32  # added to seeds.init for each further network of a run
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
+PARTS = (*COMPONENTS, "seeds")
+ENGINES = ("auto", "span", "autograd")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Data(Component):
+    """Where samples come from. `kind` says which experiment trains on them, and which models take them."""
+
+    kind: ClassVar[str]  # vectors (lnt/two_layer) or images (lnt/images)
+
+
+class Model(Component):
+    """What is trained. `takes` is the kind of data that it takes."""
+
+    takes: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Settings(Component):
+    """The top-level keys of conf/config.yaml."""
+
+    seed: PerRunInt = 0  # of all random streams that have no seed of their own below `seeds`
+    engine: str = "auto"  # auto | span (exact, dimension-free) | autograd (PyTorch at full dimension)
+    device: str = "auto"  # auto | cpu | cuda
+    precision: str = "float32"  # float32 | float64 | bf16 (images: forward passes in bfloat16, weights in float32)
+    recordings: int | None = None  # measured steps, even in log(step); 1 = only the last; null = about 60, or every epoch
+    keep_networks: bool = True  # images: keep the weights at the lowest test error and at the end, for attributions
+    checkpoint_seconds: float = 60.0  # how often a long training is saved; a run that was broken off goes on from there
+    metrics: tuple[str, ...] = ()  # metrics of your own: dotted names of functions, see docs/extending.md
+
+    def validate(self) -> None:
+        require(is_seed(self.seed), "seed", self.seed, "must be an integer from 0 to 2^62")
+        for key, options in (("engine", ENGINES), ("device", DEVICES), ("precision", tuple(DTYPES))):
+            require(getattr(self, key) in options, key, getattr(self, key), f"must be one of {', '.join(options)}")
+        cuda = torch.cuda.is_available()
+        require(self.device != "cuda" or cuda, "device", self.device, "no CUDA device is available; use cpu or auto")
+        require(self.recordings is None or self.recordings >= 1, "recordings", self.recordings, "must be at least 1")
+        require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "must be at least 0")
+        own_metrics(self.metrics)
+
+
+@dataclass(frozen=True)
+class Experiment(ABC):
+    """R = `runs` runs that share all shapes; a component's numbers may be arrays [R]."""
+
+    data: Any  # of the kind that the subclass names
+    noise: LabelNoise
+    model: Any
+    loss: Loss
+    optimizer: Optimizer
+    strategy: Strategy
+    seeds: Seeds
+    settings: Settings
+    choices: Mapping[str, str]  # the option chosen for each component: noise -> symmetric
+    runs: int = 1
+
+    one_run_per_job: ClassVar[bool] = False  # whether a run is long enough for a cluster's job of its own
+
+    # What a kind of experiment has to say.
+
+    @abstractmethod
+    def completed(self) -> "Experiment":
+        """The same with every `auto` and null setting filled in. Raises ConfigError if its components do not fit each other."""
+
+    @abstractmethod
+    def classes(self) -> Classes:
+        """The classes of the task."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Training samples of each run."""
+
+    @abstractmethod
+    def representatives(self) -> Samples:
+        """Samples that stand for the training set when a noise rate is asked for, [R or 1, ..]."""
+
+    @abstractmethod
+    def positions(self) -> np.ndarray:
+        """Where the training samples lie in the files of their data set, [R, n]."""
+
+    @abstractmethod
+    def predicted_t1(self) -> np.ndarray:
+        """Predicted length of Stage I in steps, [R]; NaN where theory predicts none."""
+
+    @abstractmethod
+    def step_size(self) -> np.ndarray:
+        """eta of each run, [R]."""
+
+    @abstractmethod
+    def recorded_steps(self) -> np.ndarray:
+        """The steps at which everything is measured, [T]; the last is the end of training."""
+
+    @abstractmethod
+    def sample(self, peer: int = 0) -> Truth:
+        """Draw the inputs of all runs, as the engine takes them; another `peer` has other initial weights."""
+
+    @abstractmethod
+    def start(self, problem: Any) -> Engine:
+        """The engine at step 0."""
+
+    @abstractmethod
+    def chunks(self, workers: int = 1) -> Iterator["Experiment"]:
+        """The experiment in pieces that train at once, `workers` of which fit the memory that is free now."""
+
+    @abstractmethod
+    def workers(self) -> int:
+        """How many processes, of one core each, share the chunks of a job."""
+
+    def cores(self) -> int:
+        """How many cores a chunk computes on."""
+        return hardware.cores()
+
+    @abstractmethod
+    def bytes_at_once(self) -> int:
+        """Memory that training takes."""
+
+    @abstractmethod
+    def estimated_seconds(self) -> float:
+        """About how long all runs take, measured now."""
+
+    @abstractmethod
+    def shape(self) -> str:
+        """The sizes of a run, in words."""
+
+    # What they have in common.
+
+    def check(self) -> None:
+        """Raise ConfigError if label noise or strategy cannot act in these runs."""
+        with keys_under("noise"):
+            self.noise.check(self.classes())
+        with keys_under("strategy"):
+            self.strategy.check(self.total_steps(), len(self.recorded_steps()), self.prior_knowledge())
+            constant = self.optimizer.schedule == "constant"
+            unfit = "starts again in the middle of the schedule; use optimizer.schedule=constant"
+            require(constant or not self.strategy.restarts, "restart", True, unfit)
+
+    def check_model(self, options: str) -> None:
+        """Raise ConfigError if the model takes another kind of data."""
+        names = {"vectors": "vector data", "images": "images"}
+        takes = self.model.takes
+        fits = takes == self.data.kind
+        require(fits, "model", self.choices["model"], f"is for {names.get(takes, takes)}; use {options}")
+
+    def columns(self) -> dict[str, Any]:
+        """Every config value under its dotted key: a scalar, text for a list, or an array [R]."""
+        nested = {name: {f.name: getattr(getattr(self, name), f.name) for f in fields(getattr(self, name))} for name in PARTS}
+        settings = {f.name: getattr(self.settings, f.name) for f in fields(Settings) if f.name not in EXECUTION_SETTINGS}
+        choices = {name: self.choices[name] for name in COMPONENTS}
+        values = {**choices, **dict(flatten(nested)), **settings}
+        return {key: json.dumps(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def run_ids(self) -> list[str]:
+        """For each run a hash of all that can change its result, [R]; the same alone and in any batch (run_id.py)."""
+        return self._run_ids
+
+    def identity(self) -> tuple[str, dict[str, np.ndarray]]:
+        """What the hashes are made of: a template of what the runs share, and the values [R] that fill it."""
+        return identity(self.columns(), self.noise.fingerprint())
+
+    @cached_property
+    def _run_ids(self) -> list[str]:
+        return run_ids(*self.identity(), self.runs)
+
+    def own_metrics(self) -> dict[str, OwnMetric]:
+        """The user's metrics under the names of their columns."""
+        return own_metrics(self.settings.metrics)
+
+    def metric_names(self) -> tuple[str, ...]:
+        """The columns of curves.parquet after run_id and step, M of them."""
+        return (*METRICS, *self.own_metrics())
+
+    def take(self, runs: np.ndarray) -> "Experiment":
+        """The experiment of the given runs only."""
+        parts = {}
+        for name in (*PARTS, "settings"):
+            part = getattr(self, name)
+            arrays = {f.name: getattr(part, f.name) for f in fields(part) if isinstance(getattr(part, f.name), np.ndarray)}
+            parts[name] = replace(part, **{key: value[runs] for key, value in arrays.items()})
+        return replace(self, **parts, runs=len(runs))
+
+    def by_test_set(self) -> "Experiment":
+        """The same runs, those that share a test set side by side: it is then drawn less often."""
+        return self.take(np.argsort(np.broadcast_to(self.seeds.test, (self.runs,)), kind="stable"))
+
+    def total_steps(self) -> int:
+        return self.optimizer.total_steps(self.n)
+
+    def steps_per_epoch(self) -> int:
+        batch = self.optimizer.batch_size
+        return 1 if batch is None else -(-self.n // batch)
+
+    def empty_tensor(self) -> torch.Tensor:
+        """An empty tensor of the dtype and on the device that the runs train with."""
+        device = self.settings.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.empty(0, dtype=DTYPES[self.settings.precision], device=device)
+
+    def per_run(self, value: Any) -> np.ndarray:
+        """A shared number or one for each run, as [R]."""
+        return np.broadcast_to(np.asarray(value), (self.runs,))
+
+    def prior_knowledge(self) -> PriorKnowledge:
+        """What a strategy may know."""
+        flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
+        seeds = self.per_run(self.seeds.order)
+        return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)
+
+    def batches(self) -> MiniBatches | None:
+        """Which samples each step sees; None for full-batch descent."""
+        size = self.optimizer.batch_size
+        return None if size is None else MiniBatches(self.n, size, self.per_run(self.seeds.order))
+
+
+def recorded_steps(total: int, recordings: int) -> np.ndarray:
+    """About `recordings` steps from 0 to `total`: all of the first ones, then evenly in log(step), always the last."""
+    if recordings == 1:
+        return np.array([total])
+    if recordings > total:
+        return np.arange(total + 1)
+    return np.unique(np.r_[0, np.rint(np.geomspace(total, 1, recordings - 1))]).astype(int)

@@ -1,0 +1,209 @@
+"""The one loop around all engines: advance to the next recorded step, look, measure, record."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt import signals
+from lnt.column_names import METRICS
+from lnt.hardware import threads
+from lnt.progress import Progress, StepCount
+from lnt.signals import Stopped
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.engine import Engine, Snapshot, Truth
+from lnt.training.experiment import Experiment
+from lnt.training.metrics import OwnMetric, measure
+from lnt.training.strategies import PriorKnowledge, Strategy
+
+log = logging.getLogger(__name__)
+LOSS, ERROR, CRITERION = (METRICS.index(name) for name in ("train_loss", "test_error", "stopping_criterion"))
+BLOCK = 50  # steps between two signs of life
+NO_METRICS: Mapping[str, OwnMetric] = {}
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """What is kept of R networks at one step: per-sample losses against observed labels, and weights."""
+
+    losses: Tensor  # [R, n]
+    parameters: Mapping[str, Tensor]  # [R, ..] each
+
+
+@dataclass(frozen=True)
+class KeptNetworks:
+    """What is kept of runs on images beside their metrics: the samples and, twice, the networks."""
+
+    labels: Tensor  # [R, n] true classes
+    observed: Tensor  # [R, n] at the end
+    best: NetworkState  # at the first recorded step with the lowest test error
+    last: NetworkState
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The metrics of R runs at T recorded steps. From the step on at which a run diverged, its values are NaN."""
+
+    metrics: tuple[str, ...]  # M names: METRICS, then the user's own
+    steps: np.ndarray  # [T]
+    values: np.ndarray  # [T, M, R]
+    chosen: np.ndarray  # [R] index of the recorded step whose network the strategy returns
+    seconds: np.ndarray  # [R] wall time, shared evenly by the runs of a chunk
+    kept: KeptNetworks | None = None
+
+
+def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
+    """Train all runs of the experiment, chunk by chunk."""
+    with Progress(total=experiment.runs * experiment.total_steps()) as progress:
+        parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
+    values, chosen, seconds = (
+        np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds")
+    )
+    return Curves(parts[0].metrics, parts[0].steps, values, chosen, seconds, parts[0].kept if len(parts) == 1 else None)
+
+
+def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
+    """Train runs that fit into memory together, under their strategy; go on from their checkpoint if there is one."""
+    start = time.perf_counter()
+    with threads(chunk.cores()):
+        training = Training.of(chunk)
+        if checkpoint is not None and (state := checkpoint.load(chunk)) is not None:
+            training.load(state)
+            log.info("%d runs go on from step %d", chunk.runs, training.step)
+            progress.update(training.step * chunk.runs)
+        training.run(progress, None if checkpoint is None else partial(checkpoint.save, chunk))
+        return training.curves(time.perf_counter() - start)
+
+
+class Training:
+    """R runs in training, from step 0 or from a saved state to the end, with all that has been measured so far.
+
+    The first engine is measured at each recorded step; a strategy may train further ones and acts on all.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Engine],
+        problem: Truth,
+        steps: np.ndarray,
+        strategy: Strategy,
+        known: PriorKnowledge,
+        own_metrics: Mapping[str, OwnMetric] = NO_METRICS,
+    ) -> None:
+        self.engines, self.problem, self.steps, self.strategy, self.known = engines, problem, steps, strategy, known
+        self.own_metrics = own_metrics
+        self.runs = len(problem.labels)
+        self.values = np.full((len(steps), len(METRICS) + len(own_metrics), self.runs), np.nan)
+        self.alive = np.ones(self.runs, bool)
+        self.before: Tensor | None = None  # predictions at the recorded step before
+        self.best: NetworkState | None = None
+        self.last: Snapshot | None = None
+        self.rows = 0  # recorded steps so far
+        self.acted = 0  # the last step at which the strategy has acted
+
+    @classmethod
+    def of(cls, chunk: Experiment) -> "Training":
+        """The runs of an experiment at step 0."""
+        strategy, known, problem = chunk.strategy, chunk.prior_knowledge(), chunk.sample()
+        peers = [chunk.sample(peer) for peer in range(1, strategy.networks)]
+        engines = [chunk.start(sampled) for sampled in (problem, *peers)]
+        for engine in engines:
+            strategy.begin(engine, known)
+        return cls(engines, problem, chunk.recorded_steps(), strategy, known, chunk.own_metrics())
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.engines[0].step
+
+    def run(self, progress: StepCount, save: Callable[[Callable[[], Mapping]], None] | None = None) -> None:
+        """Train to the last recorded step; `save` is offered the state now and then."""
+        acts = self.strategy.acts_at(int(self.steps[-1]), self.known)
+        stops = np.union1d(acts, self.steps).astype(int)
+        for stop in stops[(stops >= self.step) & (stops <= self.steps[-1])]:
+            while self.step < stop:
+                block = min(BLOCK, int(stop) - self.step)
+                for engine in self.engines:
+                    engine.advance(block)
+                progress.update(block * self.runs)
+                if save is not None:
+                    save(self.state)
+                if signals.asked():
+                    raise Stopped
+            if stop in self.steps[self.rows :]:
+                self._record()
+            if not self.alive.any():
+                progress.update(int(self.steps[-1] - stop) * self.runs)
+                break
+            if stop in acts and stop > self.acted:
+                self.strategy.act(self.engines, self.known)
+                self.acted = int(stop)
+            if save is not None and stop < self.steps[-1]:
+                save(self.state)
+
+    def _record(self) -> None:
+        """Look and measure."""
+        now = self.last = self.engines[0].snapshot()
+        measured = measure(now, self.problem, tuple(self.own_metrics.values())).cpu().numpy()
+        if (watched := self.strategy.criterion(now, self.before)) is not None:
+            measured[CRITERION] = watched.cpu().numpy()
+        self.alive &= np.isfinite(measured[LOSS])
+        lowest = np.nanmin(self.values[: self.rows, ERROR], 0, initial=np.inf)
+        better = self.alive & (measured[ERROR] < lowest)
+        self.values[self.rows], self.before = np.where(self.alive, measured, np.nan), now.predicted
+        if now.parameters is not None:
+            self.best = updated(self.best, NetworkState(now.losses, now.parameters), torch.as_tensor(better))
+        self.rows += 1
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from: tensors and numbers."""
+        best = self.best
+        return {
+            "engines": [engine.state() for engine in self.engines],
+            "values": torch.as_tensor(self.values),
+            "alive": torch.as_tensor(self.alive),
+            "before": self.before,
+            "best": None if best is None else {"losses": best.losses, "parameters": dict(best.parameters)},
+            "rows": self.rows,
+            "acted": self.acted,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for engine, saved in zip(self.engines, state["engines"], strict=True):
+            engine.load(saved)
+        device = self.problem.labels.device
+        self.values, self.alive = state["values"].numpy(), state["alive"].numpy()
+        self.before = None if state["before"] is None else state["before"].to(device)
+        self.rows, self.acted = state["rows"], state["acted"]
+        if (best := state["best"]) is not None:
+            self.best = NetworkState(
+                best["losses"].to(device), {name: value.to(device) for name, value in best["parameters"].items()}
+            )
+
+    def curves(self, seconds: float) -> Curves:
+        """What was measured, once training has ended."""
+        chosen, last = self.strategy.choose(self.values[:, CRITERION]), self.last
+        each = np.full(self.runs, seconds / self.runs)
+        kept = None
+        if last is not None and last.parameters is not None and self.best is not None:
+            kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
+        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, each, kept)
+
+
+def updated(best: NetworkState | None, now: NetworkState, better: Tensor) -> NetworkState:
+    """`now` in the runs [R] where it is better, `best` in the others; a copy, since `now` is a view of live networks."""
+    if best is None:
+        return NetworkState(now.losses.clone(), {name: value.clone() for name, value in now.parameters.items()})
+    if bool(better.any()):
+        better = better.to(now.losses.device)
+        best.losses[better] = now.losses[better]
+        for name, value in best.parameters.items():
+            value[better] = now.parameters[name][better]
+    return best

@@ -1,0 +1,101 @@
+"""What is measured at every recorded step. A value that does not exist (no mislabelled sample, say) is NaN.
+
+lnt/column_names.py lists the metrics.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.errors import ConfigError, require
+from lnt.training.engine import Coefficients, Snapshot, Truth
+
+OwnMetric = Callable[[Snapshot, Truth], Tensor]  # a user's own: [R]
+
+
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of values [R, n] where mask [R, n] holds, [R]; NaN if it holds nowhere."""
+    return torch.where(mask, values, 0).sum(1) / mask.sum(1)
+
+
+def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -> Tensor:
+    """The METRICS of R runs and then the user's own, [M, R]."""
+    clean = snapshot.observed == problem.labels
+    fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
+    wrong = snapshot.test_predicted != problem.test_labels
+    small, kept = snapshot.losses < snapshot.loss_at_zero, snapshot.weights > 0
+    values = {
+        "train_loss": snapshot.losses.mean(1),
+        "clean_loss": mean_over(snapshot.losses, clean),
+        "noisy_loss": mean_over(snapshot.losses, ~clean),
+        "clean_accuracy": mean_over(fitted, clean),
+        "noisy_accuracy": mean_over(fitted, ~clean),
+        "test_error": wrong.mean(1, dtype=fitted.dtype),
+        "selection_precision": mean_over(clean.to(fitted.dtype), small),
+        "selection_recall": mean_over(small.to(fitted.dtype), clean),
+        "selection_auc": separation(snapshot.losses, clean),
+        "realised_noise_rate": (~clean).to(fitted.dtype).mean(1),
+        "kept_share": kept.to(fitted.dtype).mean(1),
+        "kept_precision": mean_over(clean.to(fitted.dtype), kept),
+        "kept_recall": mean_over(kept.to(fitted.dtype), clean),
+    }
+    if problem.test_observed is not None:
+        values["test_error_observed"] = (snapshot.test_predicted != problem.test_observed).mean(1, dtype=fitted.dtype)
+    if snapshot.coefficients is not None:
+        values |= measure_coefficients(snapshot.coefficients, snapshot.observed, clean)
+    missing = torch.full_like(values["train_loss"], torch.nan)
+    measured = [values.get(name, missing) for name in METRICS]
+    return torch.stack([*measured, *(metric(snapshot, problem).to(missing) for metric in own)])
+
+
+def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:
+    """The user's metrics under the names of their columns, from dotted names: my_package.my_metric -> my_metric.
+
+    Raises ConfigError if there is no such function, or if its column would have the name of another.
+    """
+    found: dict[str, OwnMetric] = {}
+    for dotted in names:
+        module, _, name = dotted.rpartition(".")
+        require(bool(module), "metrics", dotted, "must be the dotted name of a function: my_package.my_metric")
+        try:
+            metric = getattr(importlib.import_module(module), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise ConfigError("metrics", dotted, f"cannot be imported: {error}") from error
+        require(callable(metric), "metrics", dotted, "must be a function of a snapshot and the truth")
+        require(name not in OUTCOME_TYPES and name not in found, "metrics", dotted, f"there is a column {name} already")
+        found[name] = metric
+    return found
+
+
+def measure_coefficients(coefficients: Coefficients, observed: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    """Maxima and means of gamma, and of rho over the entries whose filter sign j is the observed label (rho-bar), [R] each."""
+    m = coefficients.gamma.shape[1] // 2
+    own = torch.where(observed[:, None] > 0, coefficients.rho[:, :m], coefficients.rho[:, m:])  # [R, m, n]
+    highest, mean = own.amax(1), own.mean(1)
+    values = {
+        "signal_coef": coefficients.gamma.amax(1),
+        "signal_coef_mean": coefficients.gamma.mean(1),
+        "signal_coef_min": coefficients.gamma.amin(1),
+        "overtaken_share": mean_over((highest > coefficients.gamma.amax(1)[:, None]).to(highest.dtype), ~clean),
+        "decomposition_residual": coefficients.residual,
+    }
+    for name, mask in (("noise_coef_clean", clean), ("noise_coef_noisy", ~clean)):
+        values[name] = torch.where(mask.any(1), torch.where(mask, highest, -torch.inf).amax(1), torch.nan)
+        values[f"{name}_mean"] = mean_over(mean, mask)
+    return values
+
+
+def separation(losses: Tensor, clean: Tensor) -> Tensor:
+    """Area under the ROC curve of small loss as a sign of a clean label, [R]; ties count one half.
+
+    The Mann-Whitney statistic: AUC = 1 - (sum of ranks of the clean - n_c (n_c + 1) / 2) / (n_c (n - n_c)).
+    """
+    ordered = losses.sort(1).values
+    first, last = torch.searchsorted(ordered, losses), torch.searchsorted(ordered, losses, right=True)
+    ranks = ((first + 1 + last) / 2).to(losses.dtype)  # equal losses share the mean of their ranks
+    count = clean.sum(1).to(losses.dtype)
+    below = torch.where(clean, ranks, 0).sum(1) - count * (count + 1) / 2
+    return 1 - below / (count * (losses.shape[1] - count))

@@ -1,0 +1,159 @@
+"""Optimizers as numbers: step sizes for each run and step, and the number of steps."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from lnt.errors import require
+from lnt.settings import Component, PerRunFloat, require_one_of, unless
+
+SCHEDULES = ("constant", "step", "cosine", "one_cycle")
+DROPS, DROP = (0.5, 0.75), 0.1  # of the step schedule: after these shares of training, by this factor
+PEAK, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # of one_cycle, as in torch.optim.lr_scheduler.OneCycleLR
+
+
+def schedule_factor(schedule: str, step: int, total: int) -> float:
+    """What the step size is multiplied by at `step` of `total` steps.
+
+    step: 0.1 from half of training on, 0.01 from three quarters on (He et al., CVPR 2016). cosine: (1 + cos(pi t / T)) / 2
+    (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along cosines (Smith & Topin 2018).
+    """
+    if schedule == "step":
+        return DROP ** sum(step >= share * total for share in DROPS)
+    if schedule == "cosine":
+        return (1 + math.cos(math.pi * step / total)) / 2
+    if schedule == "one_cycle":
+        peak = PEAK * total - 1
+        begin, end, share = (FIRST, 1.0, step / peak) if step <= peak else (1.0, LAST, (step - peak) / (total - 1 - peak))
+        return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2
+    return 1.0
+
+
+class Optimizer(Component, ABC):
+    """How weights follow gradients. An optimizer says how many steps it takes and makes a torch.optim.Optimizer.
+
+    `stays_in_span` promises that every update is v <- momentum v + grad + weight_decay w; w <- w - eta v, with eta the step
+    size times the schedule's factor: then the exact reduction may train it. A subclass that does not repeat the promise does
+    not make it, and trains with plain PyTorch.
+    """
+
+    stays_in_span: ClassVar[bool] = False
+
+    # The settings of most optimizers; one without them has these values.
+    lr: Any = None
+    t1_steps: Any = None
+    batch_size: int | None = None
+    schedule: str = "constant"
+    momentum: PerRunFloat = 0.0
+    weight_decay: PerRunFloat = 0.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.reset_unless_declared("stays_in_span")
+
+    @abstractmethod
+    def total_steps(self, n: int) -> int:
+        """Steps of a whole training on n samples."""
+
+    @abstractmethod
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        """The optimizer for one network, or for several side by side; the loop sets its step size at every step."""
+
+
+def _check_rates(optimizer: "Optimizer") -> None:
+    momentum = np.asarray(optimizer.momentum)
+    require((momentum >= 0) & (momentum < 1), "momentum", optimizer.momentum, "must lie in [0, 1)")
+    require(np.asarray(optimizer.weight_decay) >= 0, "weight_decay", optimizer.weight_decay, "must be at least 0")
+
+
+def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
+    require(np.asarray(optimizer.lr) > 0, "lr", optimizer.lr, "must be positive")
+    require(optimizer.epochs >= 1, "epochs", optimizer.epochs, "must be at least 1")
+    require(optimizer.batch_size >= 1, "batch_size", optimizer.batch_size, "must be at least 1")
+    require(optimizer.schedule in SCHEDULES, "schedule", optimizer.schedule, f"must be one of {', '.join(SCHEDULES)}")
+
+
+@dataclass(frozen=True)
+class GradientDescent(Optimizer):
+    """Full-batch gradient descent: v <- momentum v + grad + weight_decay w;  w <- w - eta v.
+
+    eta is `lr`, or such that the predicted length of Stage I, n m / (eta s^2 d), is `t1_steps` steps.
+    """
+
+    lr: PerRunFloat | None = unless("t1_steps", value=0.01)  # eta; give this or t1_steps
+    t1_steps: PerRunFloat | None = None  # eta such that the predicted scale T1 = n m / (eta s^2 d) is this many steps
+    steps: int = 2000  # each sees all samples
+    momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
+    weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+
+    option = "gd"
+    stays_in_span = True
+
+    def validate(self) -> None:
+        require_one_of(self, "lr", "t1_steps")
+        for key in ("lr", "t1_steps"):
+            if (value := getattr(self, key)) is not None:
+                require(np.asarray(value) > 0, key, value, "must be positive")
+        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        _check_rates(self)
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
+        )
+
+
+@dataclass(frozen=True)
+class StochasticGradientDescent(Optimizer):
+    """Mini-batch SGD with the update of GradientDescent; each epoch visits the samples once in a fresh order."""
+
+    lr: PerRunFloat = 0.1  # eta
+    epochs: int = 100  # passes over the training samples
+    batch_size: int = 32  # samples of each step
+    momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
+    weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+    schedule: str = "constant"  # constant | step (x 0.1 after 1/2 and 3/4) | cosine | one_cycle
+
+    option = "sgd"
+    stays_in_span = True
+
+    def validate(self) -> None:
+        _check_epochs(self)
+        _check_rates(self)
+
+    def total_steps(self, n: int) -> int:
+        return self.epochs * -(-n // self.batch_size)
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
+        )
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Mini-batch Adam (Kingma & Ba 2015) with PyTorch's other defaults. Its steps leave the span of the data."""
+
+    lr: PerRunFloat = 0.001  # eta
+    epochs: int = 100  # passes over the training samples
+    batch_size: int = 32  # samples of each step
+    weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+    schedule: str = "constant"  # constant | step (x 0.1 after 1/2 and 3/4) | cosine | one_cycle
+
+    def validate(self) -> None:
+        _check_epochs(self)
+        require(np.asarray(self.weight_decay) >= 0, "weight_decay", self.weight_decay, "must be at least 0")
+
+    def total_steps(self, n: int) -> int:
+        return self.epochs * -(-n // self.batch_size)
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr, weight_decay=np.asarray(self.weight_decay).item())

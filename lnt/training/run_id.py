@@ -1,0 +1,36 @@
+"""What makes two runs the same run: equal values of everything that can change a result.
+
+A run_id is a hash of these values, so a run has the same id alone, in any batch, in a sweep and from Python. Left out are
+what says how to run (it is no column at all) and what cannot change a result (NOT_IN_RUN_ID).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lnt.column_names import ADDED_LATER, NOT_IN_RUN_ID
+
+
+def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str, np.ndarray]]:
+    """A template with the values that the runs of a batch share, and the values [R] that fill it.
+
+    `label_file` stands for the content of a file that labels come from (empty without one): where it lies cannot change a
+    result, and what is in it can.
+    """
+    kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
+    kept = {key: value for key, value in kept.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+    if label_file:
+        kept["noise.file"] = label_file
+    varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
+    lines = (f"{key}=%s" if key in varying else f"{key}={json.dumps(value)}".replace("%", "%%") for key, value in kept.items())
+    return "\n".join(lines), varying
+
+
+def run_ids(template: str, varying: Mapping[str, np.ndarray], runs: int) -> list[str]:
+    """The first 16 hexadecimal digits of SHA-256 of each run's filled template, [R]."""
+    # repr, not str: ids rest on the exact value of a float.
+    values = zip(*(map(repr, array.tolist()) for array in varying.values()), strict=True) if varying else [()] * runs
+    return [hashlib.sha256((template % run).encode()).hexdigest()[:16] for run in values]

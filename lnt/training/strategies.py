@@ -1,0 +1,267 @@
+"""What a practitioner does about label noise: when to stop, which samples to keep.
+
+A strategy acts on engines through their per-sample weights (and may start a run again): it knows neither engine nor data,
+and never sees a true label, at most how many are wrong. Every run trains to its end; `choose` says which recorded network
+the strategy would have returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt.errors import require
+from lnt.losses import LOG2
+from lnt.seeding import generator, sample_per_run
+from lnt.settings import Component, PerRunFloat, unless
+from lnt.training.engine import Engine, Snapshot
+
+
+@dataclass(frozen=True)
+class PriorKnowledge:
+    """What strategies may know about R runs besides their training: each [R]."""
+
+    t1: np.ndarray  # predicted length of Stage I in steps
+    clean_share: np.ndarray  # 1 - P(observed != true)
+    seeds: np.ndarray  # of the stream `order`
+    epoch: int = 1  # steps in which every sample is seen once, the same for all runs
+    loss_at_zero: float = LOG2  # of a sample on the decision boundary
+
+
+class Strategy(Component):
+    """Train on all samples to the end, and return the last network."""
+
+    networks: ClassVar[int] = 1  # trained side by side for each run; only the first is measured
+
+    @property
+    def restarts(self) -> bool:
+        """Whether training starts again from the initial weights on the way."""
+        return False
+
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        """Raise ConfigError if the strategy could not act in `total` steps of which about `recordings` are recorded."""
+
+    def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
+        """The steps after which `act` is called."""
+        return np.empty(0, int)
+
+    def begin(self, engine: Engine, known: PriorKnowledge) -> None:
+        """Called at step 0."""
+
+    def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
+        """Set weights, given the losses."""
+
+    def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
+        """What early stopping looks at, [R], at a recorded step; `before` are the predictions at the recorded step before."""
+        return None
+
+    def choose(self, criterion: np.ndarray) -> np.ndarray:
+        """Which recorded step's network is returned, [R], given the criterion [T, R]; NaN after a run has diverged."""
+        return np.full(criterion.shape[1], len(criterion) - 1)
+
+
+@dataclass(frozen=True)
+class NoStrategy(Strategy):
+    """Ordinary training."""
+
+    option = "none"
+
+
+@dataclass(frozen=True)
+class EarlyStopping(Strategy):
+    """Return the network of an earlier recorded step, without knowing the test error.
+
+    rule=holdout: a share `holdout` of the training samples, noisy labels and all, is not trained on; the first step with the
+    lowest error there wins. rule=prediction_changes: nothing is held out; the share of training predictions that changed since
+    the recorded step before, a moving average over three, has its first minimum between the two stages (Label Wave: Yuan, Feng,
+    Liu, "Early Stopping Against Label Noise Without Validation Data", ICLR 2024). Either gives up once there was nothing
+    better for `patience` recorded steps.
+    """
+
+    rule: str = "holdout"  # holdout (samples with noisy labels that are not trained on) | prediction_changes (nothing held out)
+    holdout: float = 0.2  # share of the training samples held out
+    patience: int = 10  # recorded steps without a better one
+
+    def validate(self) -> None:
+        require(self.rule in ("holdout", "prediction_changes"), "rule", self.rule, "must be holdout or prediction_changes")
+        require(0 < self.holdout < 1, "holdout", self.holdout, "must lie in (0, 1)")
+        require(self.patience >= 1, "patience", self.patience, "must be at least 1")
+
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        enough = recordings >= 3
+        require(enough, "rule", self.rule, f"chooses among the recorded steps; recordings={recordings} must be at least 3")
+
+    def begin(self, engine: Engine, known: PriorKnowledge) -> None:
+        """Set the held-out samples' weights to 0."""
+        if self.rule == "holdout":
+            n = engine.weights.shape[1]
+            count = min(max(1, round(self.holdout * n)), n - 1)
+            (orders,), index = sample_per_run(
+                known.seeds[:, None], lambda seed: (generator("order", seed, 0, 0).permutation(n),)
+            )  # a key of its own: no mini-batch has the same
+            trained = torch.as_tensor(orders[index] >= count, device=engine.weights.device)
+            engine.weights.copy_(normalised(trained))
+
+    def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
+        """Error on held-out observed labels, or share of predictions that changed (all, at step 0)."""
+        if self.rule == "holdout":
+            wrong = (now.predicted != now.observed) & (now.weights == 0)
+            return wrong.sum(1) / (now.weights == 0).sum(1)
+        changed = torch.ones_like(now.losses) if before is None else (now.predicted != before).to(now.losses)
+        return changed.mean(1)
+
+    def choose(self, criterion: np.ndarray) -> np.ndarray:
+        """The first minimum that stands for `patience` recorded steps."""
+        values = np.where(np.isfinite(criterion), criterion, np.inf)
+        if self.rule == "prediction_changes":
+            padded = np.concatenate([values[:1], values[:1], values])
+            values = (padded[2:] + padded[1:-1] + padded[:-2]) / 3
+        best = np.zeros(values.shape[1], int)
+        for step in range(1, len(values)):
+            better = (values[step] < np.take_along_axis(values, best[None], 0)[0]) & (step - best <= self.patience)
+            best[better] = step
+        return best
+
+
+@dataclass(frozen=True)
+class SmallLoss(Strategy):
+    """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
+
+    keep=threshold: losses below log 2 (Han et al. 2025). keep=share: the smallest `share` of them (null: 1 - noise rate).
+    keep=mixture: those that a mixture of two Gaussians gives to the component with the lower mean (Li et al., DivideMix,
+    ICLR 2020). `restart`: training starts again from the initial filters. If nothing is kept, all is.
+    """
+
+    step: int | None = None  # when; give this, or epoch, or t1
+    epoch: int | None = None  # when, in epochs
+    t1: float | None = unless("step", "epoch", value=0.2)  # when, in units of Stage I's predicted scale (constant left open)
+    keep: str = "threshold"  # threshold (loss below log 2) | share (the smallest) | mixture (the lower of two Gaussians)
+    share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate
+    restart: bool = False  # train again from the initial filters
+
+    @property
+    def restarts(self) -> bool:
+        return self.restart
+
+    def validate(self) -> None:
+        times = self.step, self.epoch, self.t1
+        given = sum(time is not None for time in times)
+        require(given == 1, "step, epoch, t1", list(times), "exactly one of the three must be given, the others null")
+        require(self.step is None or self.step >= 1, "step", self.step, "must be at least 1")
+        require(self.epoch is None or self.epoch >= 1, "epoch", self.epoch, "must be at least 1")
+        require(self.t1 is None or self.t1 > 0, "t1", self.t1, "must be positive")
+        require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
+        if self.share is not None:
+            share = np.asarray(self.share)
+            require((share > 0) & (share <= 1), "share", self.share, "must lie in (0, 1]")
+
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        if self.step is not None:
+            require(self.step < total, "step", self.step, f"selects at step {self.step}, but training has {total} steps")
+            return
+        if self.epoch is not None:
+            at = self.epoch * known.epoch
+            require(at < total, "epoch", self.epoch, f"selects at step {at}, but training has {total} steps")
+            return
+        last = float(np.max(self.t1 * known.t1))
+        unknown = "Stage I has a predicted length for gradient descent on signal-noise data only; give step or epoch instead"
+        require(np.isfinite(last), "t1", self.t1, unknown)
+        require(last < total, "t1", self.t1, f"selects at step {last:.6g}, but training has {total} steps")
+
+    def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
+        return np.unique(self._steps(known))
+
+    def _steps(self, known: PriorKnowledge) -> np.ndarray:
+        """When each run selects, [R]."""
+        if self.t1 is not None:
+            return np.maximum(np.rint(self.t1 * known.t1), 1).astype(int)
+        at = np.full(known.t1.shape, self.step if self.epoch is None else self.epoch * known.epoch)
+        return np.maximum(at, 1).astype(int)
+
+    def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
+        """Select in the runs whose time it is."""
+        (engine,) = engines
+        now = torch.as_tensor(self._steps(known) == engine.step, device=engine.weights.device)
+        share = known.clean_share if self.share is None else np.broadcast_to(self.share, known.clean_share.shape)
+        kept = self._kept(engine.losses()[now], share[now.cpu().numpy()], known.loss_at_zero)
+        engine.weights[now] = normalised(kept).to(engine.weights)
+        if self.restart:
+            engine.restart(now)
+
+    def _kept(self, losses: Tensor, share: np.ndarray, loss_at_zero: float) -> Tensor:
+        """Mask [R, n] of the samples to keep."""
+        if self.keep == "threshold":
+            return losses < loss_at_zero
+        if self.keep == "share":
+            return smallest(losses, share)
+        return torch.stack([torch.as_tensor(low_component(row)) for row in losses.double().cpu().numpy()]).to(losses.device)
+
+
+@dataclass(frozen=True)
+class CoTeaching(Strategy):
+    """Two networks from different initial filters; each is trained on the samples whose loss is small in the other.
+
+    Every `every` steps (null: 10, or an epoch if that is longer) a share 1 - (1 - share) min(t / ramp, 1) of the samples is
+    chosen; share=null is 1 - noise rate, ramp=null is 100 steps, or ten epochs if these are longer.
+    Source: Han et al., "Co-teaching", NeurIPS 2018 (there in every mini-batch).
+    """
+
+    share: PerRunFloat | None = None  # share of samples kept in the end; null = 1 - noise rate
+    ramp: int | None = None  # steps over which the share falls from 1; null = 100, or ten epochs if these are longer
+    every: int | None = None  # steps between two choices; null = 10, or an epoch if that is longer
+
+    networks = 2
+
+    def validate(self) -> None:
+        if self.share is not None:
+            share = np.asarray(self.share)
+            require((share > 0) & (share <= 1), "share", self.share, "must lie in (0, 1]")
+        for key in ("ramp", "every"):
+            value = getattr(self, key)
+            require(value is None or value >= 1, key, value, "must be at least 1")
+
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        every = self._every(known)
+        require(every < total, "every", every, f"must be below the number of steps, {total}")
+
+    def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
+        return np.arange(self._every(known), total, self._every(known))
+
+    def _every(self, known: PriorKnowledge) -> int:
+        return max(10, known.epoch) if self.every is None else self.every
+
+    def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
+        """Each network chooses for the other."""
+        share = np.broadcast_to(known.clean_share if self.share is None else self.share, known.clean_share.shape)
+        ramp = max(100, 10 * known.epoch) if self.ramp is None else self.ramp
+        now = 1 - (1 - share) * min(engines[0].step / ramp, 1)
+        chosen = [smallest(engine.losses(), now) for engine in engines]
+        for engine, kept in zip(engines, reversed(chosen), strict=True):
+            engine.weights.copy_(normalised(kept))
+
+
+def smallest(losses: Tensor, share: np.ndarray) -> Tensor:
+    """Mask [R, n] of the round(share n), at least one, smallest losses of each run; share [R]."""
+    count = torch.as_tensor(np.maximum(np.rint(share * losses.shape[1]), 1), device=losses.device)
+    return losses.argsort(stable=True, dim=1).argsort(1) < count[:, None]
+
+
+def low_component(losses: np.ndarray) -> np.ndarray:
+    """Mask [n] of the losses that belong to the lower of two Gaussians; all of them if they do not differ."""
+    from sklearn.mixture import GaussianMixture  # takes as long to import as some sweeps take to train
+
+    spread = np.ptp(losses)
+    if not np.isfinite(spread) or spread < 1e-12 or len(losses) < 2:
+        return np.ones(len(losses), bool)
+    scaled = (losses[:, None] - losses.min()) / spread
+    mixture = GaussianMixture(2, reg_covar=5e-4, random_state=0).fit(scaled)
+    return np.asarray(mixture.predict(scaled) == mixture.means_[:, 0].argmin())
+
+
+def normalised(kept: Tensor) -> Tensor:
+    """Weights [R, n] with mean 1 over the samples: n / count for those kept, 0 for others; 1 for all where none is kept."""
+    weights = torch.where(kept.any(1, keepdim=True), kept, True).double()
+    return weights / weights.mean(1, keepdim=True)

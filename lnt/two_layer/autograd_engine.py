@@ -1,0 +1,124 @@
+"""The plain PyTorch loop over a real module at full dimension: the oracle of the exact reduction, and any other optimizer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt.losses import Logistic, Loss
+from lnt.training.batch_order import MiniBatches
+from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.optimizers import Optimizer, schedule_factor
+from lnt.two_layer.coefficients import decompose
+from lnt.two_layer.network import TwoLayerNet
+from lnt.two_layer.sampled_problem import SampledProblem
+
+LOGISTIC = Logistic()
+
+
+class AutogradEngine:
+    """Trains one run (R = 1) with torch.optim; patches are explicit, mini-batches index them."""
+
+    def __init__(
+        self,
+        problem: SampledProblem,
+        power: float,
+        optimizer: Optimizer,
+        step_size: float,
+        batches: MiniBatches | None = None,
+        loss: Loss = LOGISTIC,
+    ) -> None:
+        self.loss = loss
+        self.problem, self.batches, self.step = problem, batches, 0
+        self._power = power
+        self._numbers, self._step_size = optimizer, step_size
+        self._total = optimizer.total_steps(problem.labels.shape[1])
+        self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
+        self._begin()
+        self._signals, noise_patches = problem.patches[0].tensor_split([problem.signals])  # [S, D], [n, D]
+        self.samples = torch.stack([self._signals[problem.signal_index[0]], noise_patches], 1)  # [n, 2, D]
+
+    def _begin(self) -> None:
+        """Initial filters, an optimizer without memory."""
+        problem = self.problem
+        self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], self._power)
+        self.optimizer = self._numbers.make(self.network.parameters(), self._step_size)
+        self._decay, self._decay_velocity = 1.0, 0.0
+
+    def restart(self, runs: Tensor) -> None:
+        """Put filters and biases back to where they started, if the run [1] (bool) is to."""
+        if bool(runs.all()):
+            self._begin()
+
+    def state(self) -> dict[str, Any]:
+        """All that training goes on from."""
+        network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
+        decay = (self._decay, self._decay_velocity)
+        return {"step": self.step, "network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        self.step, (self._decay, self._decay_velocity) = state["step"], state["decay"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights.copy_(state["weights"])
+
+    @torch.no_grad()
+    def losses(self) -> Tensor:
+        """l(y~ f) of the training samples, [1, n]."""
+        return self.loss.value(self.problem.observed.at(self.step) * self.network(self.samples)[None])
+
+    def advance(self, steps: int) -> None:
+        """Take `steps` optimizer steps."""
+        for _ in range(steps):
+            observed = self.problem.observed.at(self.step)[0]
+            seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
+            rate = self._step_size * schedule_factor(self._numbers.schedule, self.step, self._total)
+            self.optimizer.param_groups[0]["lr"] = rate
+            self.optimizer.zero_grad()
+            losses = self.loss.value(observed[seen] * self.network(self.samples[seen]))
+            (self.weights[0, seen] * losses).mean().backward()
+            self.optimizer.step()
+            self._shrink(rate)
+            self.step += 1
+
+    def _shrink(self, rate: float) -> None:
+        """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
+        if self._numbers.stays_in_span:
+            pull = np.asarray(self._numbers.weight_decay).item() * self._decay
+            self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity + pull
+            self._decay -= rate * self._decay_velocity
+
+    @torch.no_grad()
+    def snapshot(self) -> Snapshot:
+        """Losses, predictions and coefficients at this step."""
+        problem = self.problem
+        outputs, observed = self.network(self.samples)[None], problem.observed.at(self.step)
+        return Snapshot(
+            losses=self.loss.value(observed * outputs),
+            observed=observed,
+            weights=self.weights.clone(),
+            predicted=outputs.sign(),
+            test_predicted=self._test_outputs().sign(),
+            loss_at_zero=self.loss.at_zero,
+            coefficients=self._coefficients(),
+        )
+
+    def _test_outputs(self) -> Tensor:
+        """f [1, N], with the noise patches of the test set scaled (and projected) as the training ones."""
+        problem = self.problem
+        noise_patches = problem.test_patches[problem.test_index[0]] * problem.noise_std[0]
+        if problem.orthogonal_noise:
+            along = torch.zeros_like(noise_patches[:, : problem.axes])
+            noise_patches = torch.cat([along, noise_patches[:, problem.axes :]], 1)
+        signal = problem.test_signals[problem.test_index[0]] @ self._signals
+        blocks = zip(signal.split(4096), noise_patches.split(4096), strict=True)
+        return torch.cat([self.network(torch.stack(patches, 1)) for patches in blocks])[None]
+
+    def _coefficients(self) -> Coefficients | None:
+        if not self._numbers.stays_in_span:
+            return None
+        problem, decay = self.problem, self.problem.patches.new_tensor([self._decay])
+        return decompose(self.network.filters[None].detach(), problem.filters, decay, problem.basis, problem.axes)

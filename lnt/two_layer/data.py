@@ -1,0 +1,123 @@
+"""Signal-noise data: every sample is a signal patch y*mu and a noise patch xi ~ N(0, s^2 I_d).
+
+Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions (one more for two
+signal directions). In an orthonormal basis adapted to them in that order (mu, the xi, the w) Gaussian vectors' coordinates are
+independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot chi with as many degrees of
+freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact for every d >= 1: once
+d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lnt.errors import require
+from lnt.seeding import generator
+from lnt.settings import PerRunFloat, PerRunInt, require_one_of, unless
+from lnt.training.experiment import Data
+
+
+def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, width: int) -> np.ndarray:
+    """Coordinates [count, width] of `count` vectors ~ N(0, I_dim), in the basis adapted to `taken` earlier vectors, then these.
+
+    Row i has N(0, 1) in coordinates 0 .. taken + i - 1, chi with dim - taken - i degrees of freedom in the next one, and 0
+    beyond. With taken >= dim there is no pivot, and each row is an explicit vector of length dim, padded with zeros.
+    Source: Bartlett (1933); Muirhead, Aspects of Multivariate Statistical Theory, Theorem 3.2.14.
+    """
+    rows = rng.standard_normal((count, width))
+    pivot = taken + np.arange(count)
+    rows *= np.arange(width) < np.minimum(pivot, dim)[:, None]
+    has_pivot = np.flatnonzero((pivot < dim) & (pivot < width))
+    rows[has_pivot, pivot[has_pivot]] = np.sqrt(rng.chisquare(dim - pivot[has_pivot]))
+    return rows
+
+
+@dataclass(frozen=True)
+class SignalNoise(Data):
+    """y uniform on {-1, +1}; patches y*mu and xi ~ N(0, s^2 I_d), in either order.
+
+    snr = |mu| / (s sqrt d) or signal_norm = |mu|: exactly one. orthogonal_noise projects every xi orthogonal to mu.
+    Source: Cao et al. 2022; Kou et al. 2023; Han et al. 2025, Definition of the data model.
+    """
+
+    n_train: int = 200  # n
+    n_test: int = 2000  # N
+    dim: PerRunInt = 2000  # d, the length of a patch
+    snr: PerRunFloat | None = unless("signal_norm", value=0.25)  # |mu| / (noise_std sqrt(dim)); give this or signal_norm
+    signal_norm: PerRunFloat | None = None  # |mu|
+    noise_std: PerRunFloat = 1.0  # s
+    orthogonal_noise: bool = False  # project xi orthogonal to the signal
+
+    kind = "vectors"
+    signal_labels: ClassVar[tuple[int, ...]] = (1, -1)  # the true label that each of the S signal patches stands for: +mu, -mu
+    axes: ClassVar[int] = 1  # V: the signal patches lie in the first so many coordinates
+
+    def validate(self) -> None:
+        require(self.n_train >= 1, "n_train", self.n_train, "must be at least 1")
+        require(self.n_test >= 1, "n_test", self.n_test, "must be at least 1")
+        least = self.axes + self.orthogonal_noise
+        require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
+        require(np.asarray(self.noise_std) > 0, "noise_std", self.noise_std, "must be positive")
+        require_one_of(self, "snr", "signal_norm")
+        for key in ("snr", "signal_norm"):
+            if (value := getattr(self, key)) is not None:
+                require(np.asarray(value) >= 0, key, value, "must be at least 0")
+
+    def norm(self) -> np.ndarray:
+        """|mu|, a number or [R]."""
+        if self.signal_norm is not None:
+            return np.asarray(self.signal_norm, float)
+        return np.asarray(self.snr, float) * np.asarray(self.noise_std, float) * np.sqrt(np.asarray(self.dim, float))
+
+    def signals(self) -> np.ndarray:
+        """The signal patches as multiples of |mu|: [S, V], or [R, S, V]."""
+        return np.array([[1.0], [-1.0]])
+
+    def sample_signals(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Which signal patch each of `count` samples has, uniformly, [count]."""
+        kinds = len(self.signal_labels)
+        return (kinds - 1 - rng.integers(kinds, size=count)).astype(np.int8)
+
+    def sample_training_set(self, seed: int, dim: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Signal patches [n] and xi / s [n, width], in reduced coordinates or (width = dim) explicitly."""
+        rng = generator("data", seed, dim)
+        kinds = self.sample_signals(rng, self.n_train)
+        shape = (self.n_train, width)
+        patches = adapted_rows(rng, dim, self.axes, *shape) if reduced else rng.standard_normal(shape)
+        if self.orthogonal_noise:
+            patches[:, : self.axes] = 0
+        return kinds, patches
+
+    def sample_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Signal patches [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
+
+        The scale s, the projection orthogonal to the signal and the cut at d < width act on the filters instead
+        (SampledProblem.test_filters), so that all runs with this test seed share one set of patches.
+        """
+        rng, count = generator("test", seed), self.n_test
+        return self.sample_signals(rng, count), rng.random(count, np.float32), rng.standard_normal((count, width), np.float32)
+
+
+@dataclass(frozen=True)
+class Xor(SignalNoise):
+    """Two signal directions u and v of norm |mu| with `angle` degrees between them: +u and -u stand for +1, +v and -v for -1.
+
+    No linear function tells the classes apart. Source: Meng, Zou, Cao, "Benign Overfitting in Two-Layer ReLU Convolutional
+    Neural Networks for XOR Data", ICML 2024, Definition 2.1 (with u = a + b, v = a - b).
+    """
+
+    angle: PerRunFloat = 90.0  # between u and v, in degrees
+
+    signal_labels = (1, 1, -1, -1)  # +u, -u, +v, -v
+    axes = 2
+
+    def validate(self) -> None:
+        super().validate()
+        angle = np.asarray(self.angle)
+        require((angle > 0) & (angle <= 90), "angle", self.angle, "must lie in (0, 90] degrees")
+
+    def signals(self) -> np.ndarray:
+        half = np.deg2rad(np.asarray(self.angle, float)) / 2
+        u, v = (np.stack([np.cos(half), sign * np.sin(half)], -1) for sign in (1, -1))
+        return np.stack([u, -u, v, -v], -2)

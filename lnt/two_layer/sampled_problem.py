@@ -1,0 +1,126 @@
+"""R sampled training problems, as the engines take them: vectors in coordinates, labels, initial filters, test samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnt.noise.observed_labels import LabelNoise, ObservedLabels, Samples
+from lnt.seeding import Seeds, sample_per_run
+from lnt.two_layer.data import SignalNoise
+from lnt.two_layer.network import TwoLayerCNN
+
+
+@dataclass(frozen=True)
+class SampledProblem:
+    """Sampled inputs of R runs. All vectors of a run share one orthonormal basis whose first V axes hold the signal.
+
+    The training set consists of K = S + n distinct patches: first the S signal patches (+mu and -mu; for XOR +u, -u, +v, -v),
+    which many samples share, then the noise patch of each sample.
+    """
+
+    patches: Tensor  # [R, K, D]: signal patches, xi_1 .. xi_n
+    signal_index: Tensor  # [R, n] the signal patch of each training sample
+    labels: Tensor  # [R, n] true training labels, -1 or +1
+    observed: ObservedLabels
+    filters: Tensor  # [R, P, D]: w(0)
+    bias: Tensor | None  # [R, P]: b(0)
+    test_patches: Tensor  # [U, N, D]: N(0, I)
+    test_signals: Tensor  # [U, N, S] one-hot: the signal patch of each test sample
+    test_index: np.ndarray  # [R]: the row of both for each run
+    test_labels: Tensor  # [R, N] true test labels
+    test_observed: Tensor | None  # [R, N] test labels drawn with the training noise
+    noise_std: Tensor  # [R]
+    axes: int  # V
+    orthogonal_noise: bool
+
+    @property
+    def signals(self) -> int:
+        """S."""
+        return self.test_signals.shape[2]
+
+    @property
+    def basis(self) -> Tensor:
+        """Rows that span the data, [R, V + n, D]: the signal directions (mu, or u and v), xi_1 .. xi_n."""
+        return torch.cat([self.patches[:, : self.signals : 2], self.patches[:, self.signals :]], 1)
+
+    def test_filters(self, filters: Tensor) -> Tensor:
+        """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
+
+        The scale s goes to the filter, and so does the projection. Coordinates beyond d need no cut: filters are 0 there.
+        """
+        filters = filters * self.noise_std[:, None, None]
+        if self.orthogonal_noise:
+            filters[..., : self.axes] = 0
+        return filters
+
+
+def sample_problem(
+    data: SignalNoise,
+    noise: LabelNoise,
+    model: TwoLayerCNN,
+    seeds: Seeds,
+    runs: int,
+    reduced: bool,
+    like: Tensor,
+) -> SampledProblem:
+    """Draw the problems of `runs` runs with the dtype and device of `like`.
+
+    `reduced`: D = V + n + P coordinates whatever d is; otherwise explicit vectors with D = d, which must then be the
+    same for all runs.
+    """
+
+    def per_run(value: object) -> np.ndarray:
+        return np.broadcast_to(np.asarray(value), (runs,)).copy()
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array).to(like)
+
+    dim = per_run(data.dim)
+    taken = data.axes + data.n_train
+    width = taken + 2 * model.width if reduced else int(dim[0])
+    assert reduced or (dim == width).all(), "explicit problems of different dimensions do not fit in one tensor"
+
+    def keys(seed: object) -> np.ndarray:
+        return np.stack([per_run(seed), dim], 1)
+
+    (kinds, patches), drawn = sample_per_run(
+        keys(seeds.data), lambda seed, d: data.sample_training_set(seed, d, width, reduced)
+    )
+    (filters, bias), initial = sample_per_run(
+        keys(seeds.init), lambda seed, d: model.sample_filters(seed, d, taken, width, reduced)
+    )
+    (test_kinds, uniforms, test_patches), test_index = sample_per_run(
+        per_run(seeds.test)[:, None], lambda seed: data.sample_test_set(seed, width)
+    )
+    label_of = np.array(data.signal_labels, np.int8)
+
+    std = tensor(per_run(data.noise_std))
+    kinds, signal = kinds[drawn], np.zeros((runs, len(label_of), width))
+    signal[..., : data.axes] = per_run(data.norm())[:, None, None] * data.signals()
+    init_std = tensor(per_run(model.initial_std(dim)))
+    true, test_labels = label_of[kinds], label_of[test_kinds]
+    noise_seeds = per_run(seeds.noise)
+    test_observed = noise.observe(Samples(as_class(test_labels)[test_index]), uniforms[test_index])
+    return SampledProblem(
+        patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
+        signal_index=torch.as_tensor(kinds, dtype=torch.int64, device=like.device),
+        labels=tensor(true),
+        observed=ObservedLabels(noise, Samples(as_class(true)), noise_seeds, lambda classes: tensor(1 - 2 * classes)),
+        filters=tensor(filters)[initial] * init_std[:, None, None],
+        bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
+        test_patches=tensor(test_patches),
+        test_signals=tensor(np.eye(len(label_of))[test_kinds]),
+        test_index=test_index,
+        test_labels=tensor(test_labels)[test_index],
+        test_observed=tensor(1 - 2 * test_observed),
+        noise_std=std,
+        axes=data.axes,
+        orthogonal_noise=data.orthogonal_noise,
+    )
+
+
+def as_class(labels: np.ndarray) -> np.ndarray:
+    """Class 0 for the label +1, class 1 for -1."""
+    return (labels < 0).astype(np.int8)
