@@ -16,6 +16,7 @@ from lnt.runs.batches import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
 from lnt.training.experiment import Experiment
 from lnt.two_layer.network import activation, second_layer, slope
+from lnt.two_layer.sampled_problem import SampledProblem
 from lnt.two_layer.span_engine import SpanEngine
 
 CONF = str(Path(__file__).parents[1] / "conf")
@@ -37,7 +38,7 @@ def experiment(*overrides: str, runs: int = RUNS) -> Experiment:
 class Explicit:
     """The same training on vectors of length d, batched over runs and written with equal care: 2 P K d multiply-adds a step."""
 
-    def __init__(self, problem: Problem, dim: int, step_size: float) -> None:
+    def __init__(self, problem: SampledProblem, dim: int, step_size: float) -> None:
         runs, patches, _ = problem.patches.shape
         self.patches = torch.randn(runs, patches, dim)  # values do not matter for time
         self.filters = torch.randn(runs, problem.filters.shape[1], dim) * 1e-3

@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
@@ -15,8 +16,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from benchmarks import table
-from lnt import plots
-from lnt.analysis import load
+from lnt.analysis.figure_style import DOUBLE, NOISY, SIGNAL, STYLE, label
+from lnt.analysis.results import load
 from lnt.runs.batches import expand
 from lnt.sweeps.axes import axes_of
 from lnt.sweeps.hydra_internals import to_plain
@@ -83,16 +84,16 @@ def compare(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def side_by_side(mean: pd.DataFrame, error: pd.DataFrame) -> Figure:
     """Published cells (dots) over ours (lines, two standard errors)."""
-    with plots.mpl.rc_context(plots.STYLE):
-        figure = Figure(figsize=(plots.DOUBLE, 3.6), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(DOUBLE, 3.6), layout="constrained")
         axes = figure.subplots(2, 3, sharex=True, sharey=True)
         for ax, dim in zip(axes.flat, mean.index, strict=True):
-            ax.errorbar(mean.columns, mean.loc[dim], 2 * error.loc[dim], color=plots.SIGNAL, label="lnt, mean of 10 runs")
-            ax.plot(mean.columns, PUBLISHED.loc[dim], "o", color=plots.NOISY, markersize=4, label="published, mean of 10 runs")
+            ax.errorbar(mean.columns, mean.loc[dim], 2 * error.loc[dim], color=SIGNAL, label="lnt, mean of 10 runs")
+            ax.plot(mean.columns, PUBLISHED.loc[dim], "o", color=NOISY, markersize=4, label="published, mean of 10 runs")
             ax.set_title(f"$d$ = {dim}")
         axes[0, 0].legend(loc="upper right")
-        figure.supxlabel(plots.label("data.signal_norm"), fontsize=8)
-        figure.supylabel(plots.label("test_error_observed"), fontsize=8)
+        figure.supxlabel(label("data.signal_norm"), fontsize=8)
+        figure.supylabel(label("test_error_observed"), fontsize=8)
     return figure
 
 

@@ -3,12 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
-from lnt.analysis import Grid, Results
+from lnt.analysis import cells as cells_of
+from lnt.analysis import phase_diagram
+from lnt.analysis.figure_phase_diagram import cell_edges, figure_phase_diagram, is_log
+from lnt.analysis.load import RunTables
+from lnt.analysis.phase_diagram import Facet, Grid
 from lnt.theory.conditions import law_of
 from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, bound_constant, coordinate, error_bound, stage1_scale, value_at
 
+NOTHING = pd.DataFrame  # no curves, no samples
 DIM_BY_NORM = ("data.dim", "data.signal_norm")
 
 
@@ -23,10 +27,10 @@ def made_up(seeds=8, noise=0.02):
 
 def test_the_boundary_and_its_law_are_found():
     data = made_up()
-    edge = analysis.boundary(data, 0.25)
+    edge = phase_diagram.boundary(data, 0.25)
     np.testing.assert_allclose(edge.y, 0.5 * data.x**0.25, rtol=0.06)
     assert ((edge.low <= edge.y) & (edge.y <= edge.high)).mean() > 0.9
-    law = analysis.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20)
+    law = phase_diagram.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20)
     assert law.exponent[1] <= 0.25 <= law.exponent[2]
     assert law.constant[0] == pytest.approx(0.5, rel=0.02)
     assert law.constant[1] < law.constant[0] < law.constant[2]
@@ -34,30 +38,30 @@ def test_the_boundary_and_its_law_are_found():
 
 def test_a_wrong_exponent_is_not_confirmed():
     data = made_up()
-    law = analysis.power_law(data.x, analysis.boundary(data, 0.25), DIM_BY_NORM, 0.5, 20)
+    law = phase_diagram.power_law(data.x, phase_diagram.boundary(data, 0.25), DIM_BY_NORM, 0.5, 20)
     assert not law.exponent[1] <= law.predicted <= law.exponent[2]
 
 
 def test_a_level_that_is_never_crossed_has_no_boundary():
     data = made_up()
-    edge = analysis.boundary(data, 0.9)
+    edge = phase_diagram.boundary(data, 0.9)
     assert np.isnan(edge.y).all()
     assert np.isnan(edge.low).all()
-    assert analysis.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20) is None
+    assert phase_diagram.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20) is None
 
 
 def test_crossing_interpolates():
     mean = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(analysis.crossing(np.array([0.0, 1.0, 2.0]), mean, 0.25), [0.75, 1.5, np.nan])
+    np.testing.assert_allclose(phase_diagram.crossing(np.array([0.0, 1.0, 2.0]), mean, 0.25), [0.75, 1.5, np.nan])
     partial = np.array([[0.0], [0.5], [np.nan]])
-    np.testing.assert_allclose(analysis.crossing(np.array([0.0, 1.0, 2.0]), partial, 0.25), [0.5]), "a hole is no crossing"
+    np.testing.assert_allclose(phase_diagram.crossing(np.array([0.0, 1.0, 2.0]), partial, 0.25), [0.5]), "a hole is no crossing"
 
 
 def test_collapse_is_one_on_the_right_combination_and_less_on_a_wrong_one():
     data = made_up(noise=0)
     norm, dim = np.meshgrid(data.y, data.x, indexing="ij")
-    right = analysis.collapse((norm**4 / dim).ravel(), data.mean.ravel())
-    wrong = analysis.collapse((norm**4 * dim).ravel(), data.mean.ravel())
+    right = phase_diagram.collapse((norm**4 / dim).ravel(), data.mean.ravel())
+    wrong = phase_diagram.collapse((norm**4 * dim).ravel(), data.mean.ravel())
     assert right > 0.99
     assert wrong < 0.9
 
@@ -67,27 +71,27 @@ def frame(**columns):
     return table.assign(test_error=np.arange(len(table)) / 10)
 
 
-def test_cells_count_what_is_there_diverged_failed_and_missing(tmp_path):
+def test_cells_count_what_is_there_diverged_failed_and_missing():
     config = {"data": {"dim": 1}, "choices": {"noise": "none"}}
     axes = [{"keys": ["data.dim"], "points": [[1], [2], [3]]}, {"keys": ["seed"], "points": [[0], [1], [2], [3]]}]
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": [{"config": config, "axes": axes}]}))
+    plan = {"groups": [{"config": config, "axes": axes}]}
     runs = frame(**{"data.dim": [1, 1, 1, 2], "seed": [0, 1, 2, 0]})
     failed = frame(**{"data.dim": [2], "seed": [2]}).assign(status="failed")
     diverged = frame(**{"data.dim": [2], "seed": [1]}).assign(status="diverged", test_error=9.0)
-    found = Results(tmp_path, runs, diverged, failed, [], [tmp_path / "sweep.yaml"])
-    cells = analysis.cells(found, ["data.dim"], ["test_error"])
+    found = RunTables(runs, diverged, failed, [plan], NOTHING, NOTHING)
+    cells = cells_of.cells(found, ["data.dim"], ["test_error"])
     counts = ["data.dim", "n", "diverged", "failed", "missing"]
     assert cells[counts].values.tolist() == [[1, 3, 0, 0, 1], [2, 1, 1, 1, 1], [3, 0, 0, 0, 4]]
     assert cells["test_error_mean"].tolist() == pytest.approx([0.1, 0.3, np.nan], nan_ok=True)
     assert cells["test_error_sd"][0] == pytest.approx(0.1)
     assert cells["test_error_high"][0] - cells["test_error_mean"][0] == pytest.approx(1.96 * 0.1 / np.sqrt(3))
-    without_plan = analysis.cells(Results(tmp_path, runs, diverged, failed, [], []), ["data.dim"], ["test_error"])
+    without_plan = cells_of.cells(RunTables(runs, diverged, failed, [], NOTHING, NOTHING), ["data.dim"], ["test_error"])
     assert without_plan["missing"].tolist() == [0, 0]
 
 
 def test_a_grid_pairs_seeds_and_leaves_holes():
     runs = frame(**{"data.dim": [1, 2, 1, 2, 1], "noise.rate": [0, 0, 0.1, 0.1, 0], "seed": [0, 0, 0, 1, 1]})
-    data = analysis.grid(runs, "data.dim", "noise.rate", "test_error")
+    data = phase_diagram.grid(runs, "data.dim", "noise.rate", "test_error")
     expected = [[[0, 0.4], [0.1, np.nan]], [[0.2, np.nan], [np.nan, 0.3]]]
     np.testing.assert_allclose(data.values, expected)
     np.testing.assert_allclose(data.mean, [[0.2, 0.1], [0.2, 0.3]])
@@ -96,9 +100,9 @@ def test_a_grid_pairs_seeds_and_leaves_holes():
 def test_phase_diagrams_hatch_what_is_missing_and_keep_true_coordinates():
     data = made_up(seeds=2)
     data.values[10:20, 5] = np.nan
-    edge = analysis.boundary(data, 0.25)
-    law = analysis.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20)
-    figure = plots.phase_diagram({"": data}, "data.dim", "data.signal_norm", "test_error", {"": edge}, {"": law})
+    edge = phase_diagram.boundary(data, 0.25)
+    law = phase_diagram.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20)
+    figure = figure_phase_diagram({"": Facet(data, edge, law)}, "data.dim", "data.signal_norm", "test_error")
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     assert ax.get_yscale() == "linear"
@@ -111,17 +115,17 @@ def test_phase_diagrams_hatch_what_is_missing_and_keep_true_coordinates():
 
 
 def test_cells_lie_around_their_centres_on_the_scale_that_is_drawn():
-    np.testing.assert_allclose(plots.cell_edges(np.array([1.0, 2.0, 3.0])), [0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(cell_edges(np.array([1.0, 2.0, 3.0])), [0.5, 1.5, 2.5, 3.5])
     dims = np.geomspace(300, 1e5, 6)
-    edges = plots.cell_edges(dims)
+    edges = cell_edges(dims)
     np.testing.assert_allclose(np.sqrt(edges[1:] * edges[:-1]), dims)
-    assert len(plots.cell_edges(np.array([7.0]))) == 2
+    assert len(cell_edges(np.array([7.0]))) == 2
 
 
 def test_scales():
-    assert plots.is_log(np.geomspace(1, 100, 9))
-    assert not plots.is_log(np.linspace(1, 100, 9))
-    assert not plots.is_log(np.array([0, 1, 10, 100]))
+    assert is_log(np.geomspace(1, 100, 9))
+    assert not is_log(np.linspace(1, 100, 9))
+    assert not is_log(np.array([0, 1, 10, 100]))
 
 
 def test_theory_is_its_own_inverse():

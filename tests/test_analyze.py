@@ -14,8 +14,8 @@ from pyarrow import parquet as pq
 
 import analyze
 import train as train_entry
-from lnt import plots
 from lnt.analysis.cells import conditions
+from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.results import load
 from lnt.runs.directory import RunDirectory
 from lnt.runs.tables import Tables, schemas, tables
@@ -65,7 +65,7 @@ def test_the_stages_figure_says_what_was_measured(results):
     found = load(results)
     groups = conditions(found.runs)
     tables = {title: (runs, found.curves[found.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
-    figure = plots.stages(tables)
+    figure = figure_stages(tables)
     assert len(figure.axes) == 8
     noiseless, noisy = figure.axes[2], figure.axes[3]
     assert "mislabelled samples" not in noiseless.get_legend_handles_labels()[1], "nothing is mislabelled at rate 0"

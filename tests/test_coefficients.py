@@ -19,8 +19,8 @@ def test_coefficients_rebuild_the_filters(experiment):
     signs = torch.tensor([1.0] * 20 + [-1.0] * 20, dtype=torch.float64)
     mu, xi = problem.patches[:, :1], problem.patches[:, 2:]
     rebuilt = engine.decay[:, None, None] * problem.filters
-    rebuilt = rebuilt + (signs * found.signal)[..., None] * mu / mu.square().sum(-1, keepdim=True)
-    rebuilt = rebuilt + found.noise @ (xi / xi.square().sum(-1, keepdim=True))
+    rebuilt = rebuilt + (signs * found.gamma)[..., None] * mu / mu.square().sum(-1, keepdim=True)
+    rebuilt = rebuilt + found.rho @ (xi / xi.square().sum(-1, keepdim=True))
     np.testing.assert_allclose(rebuilt, engine.filters(), atol=1e-12)
     assert float(engine.decay) == pytest.approx((1 - 0.01 * 0.1) ** 100)
 

@@ -9,6 +9,7 @@ from scipy import stats
 from lnt.column_names import METRICS
 from lnt.training.loop import train
 from lnt.two_layer.data import adapted_rows
+from lnt.two_layer.sampled_problem import sample_problem
 
 N, P, DRAWS = 3, 4, 3000  # noise patches, filters, repetitions
 WIDTH = 1 + N + P
@@ -68,7 +69,7 @@ def test_training_has_the_same_law_reduced_and_explicit(experiment, dim, orthogo
     for kind, first_seed in (("reduced", 0), ("explicit", 10**6)):
         batch = experiment(*settings, runs=400, seed=first_seed + np.arange(400))
         parts = (batch.data, batch.noise, batch.model, batch.seeds, batch.runs)
-        engine = batch.start(problem := sample(*parts, reduced=kind == "reduced", like=batch.empty_tensor()))
+        engine = batch.start(problem := sample_problem(*parts, reduced=kind == "reduced", like=batch.empty_tensor()))
         products = engine.initial[:, :, (0, 2, 9)].reshape(400, -1).T
         values = measured([engine], problem, np.array([0, 60]))
         trained = [values[1, METRICS.index(name)] for name in ("train_loss", "signal_coef", "noise_coef_clean", "test_error")]

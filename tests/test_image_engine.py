@@ -16,7 +16,7 @@ from lnt.training.batch_order import MiniBatches
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.loop import Training, train
 
-RESNETS = (ResNet(False, 18), ResNet(False, 34))
+RESNETS = (ResNet(18), ResNet(34))
 DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=40", "data.n_test=30", "model.width=4", "optimizer.epochs=6")
 EXACT = (*DIGITS, "precision=float64")
 STRATEGIES = {
@@ -216,12 +216,12 @@ def test_the_observed_labels_of_data_seeds_and_noise_rates_are_independent(exper
 @pytest.mark.parametrize(
     "model",
     [
-        SmallCNN(False, 4),
-        Vgg(False, 11, False),
-        Vgg(False, 11, True),
-        Vgg(False, 16, True),
-        ResNet(False, 18),
-        ResNet(False, 34),
+        SmallCNN(4),
+        Vgg(11, False),
+        Vgg(11, True),
+        Vgg(16, True),
+        ResNet(18),
+        ResNet(34),
     ],
 )
 @pytest.mark.parametrize(("channels", "pixels", "classes"), [(3, 32, 10), (1, 28, 2), (1, 8, 2)])

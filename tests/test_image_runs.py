@@ -19,6 +19,8 @@ import analyze
 import train
 from lnt.errors import ConfigError
 from lnt.images import attribution
+from lnt.runs import train_runs
+from lnt.training.experiment import Data, Model
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=60", "model.width=4", "optimizer.epochs=8", "noise.rate=0.2")
@@ -113,8 +115,8 @@ def test_an_unfinished_run_goes_on_only_with_the_same_configuration(call, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_runs, "train_chunk", interrupt)
+        with pytest.raises(SystemExit, match=r"interrupted; to go on: .*hydra.run.dir=run"):
             call(*DIGITS, "hydra.run.dir=run")
     with pytest.raises(SystemExit, match=r"another configuration \(seed: 0 there, 1 now\)"):
         call(*DIGITS, "hydra.run.dir=run", "seed=1")
@@ -162,8 +164,8 @@ def test_an_unfinished_run_whose_files_have_moved_goes_on(call, tmp_path, monkey
     write_cifar(tmp_path / "here", 10, monkeypatch, per_class=2)
     run = ("data=cifar10", "optimizer.epochs=1", "hydra.run.dir=run")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train", lambda *arguments: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(train_runs, "train_chunk", lambda *arguments: 1 / 0)
+        with pytest.raises(SystemExit):
             call(*run, f"data.root={tmp_path}/here")
     (tmp_path / "here").rename(tmp_path / "there")
     call(*run, f"data.root={tmp_path}/there", "device=cpu")
@@ -279,7 +281,7 @@ def test_deep_shap_adds_up_to_the_change_of_the_margin(study):
     own = samples[samples["run_id"] == run["run_id"]]
     found = attribution.explain_run(run, own, weights, 4)
     assert found.method == "deep"
-    data = attribution.component("data", run)
+    data = attribution.component("data", run, Data)
     network, states = attribution.rebuild(run, data, weights)
     network.load_state_dict(states["last"])
     mean, std = attribution.pixel_statistics(data)
@@ -355,6 +357,6 @@ def test_nothing_in_a_results_directory_is_executed(study, tmp_path, monkeypatch
     with pytest.raises(ConfigError, match="cannot be read as weights"):
         attribution.explain_run(run, samples, weights, 4)
     with pytest.raises(ConfigError, match=r"model=os\.system: is no option of conf/model"):
-        attribution.component("model", run.replace({run["model"]: "os.system"}))
+        attribution.component("model", run.replace({run["model"]: "os.system"}), Model)
     assert yaml.safe_load((study / "sweep.yaml").read_text())
     assert not (tmp_path / "mark").exists()

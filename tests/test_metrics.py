@@ -37,7 +37,7 @@ def test_every_metric_against_its_definition(experiment):
     for run in range(4):
         true, observed, predicted = problem.labels[run], snapshot.observed[run], snapshot.predicted[run]
         clean, losses = true == observed, snapshot.losses[run]
-        gamma, rho = snapshot.coefficients.signal[run], snapshot.coefficients.noise[run]
+        gamma, rho = snapshot.coefficients.gamma[run], snapshot.coefficients.rho[run]
         own = {
             kind: [
                 float(rho[r, i])
@@ -76,11 +76,11 @@ def test_own_entries_are_never_negative_and_gamma_grows(experiment):
     engine = batch.start(problem := batch.sample())
     engine.advance(300)
     coefficients, observed = engine.snapshot().coefficients, problem.observed.at(0)
-    own = torch.where(observed[:, None] > 0, coefficients.noise[:, :20], coefficients.noise[:, 20:])
-    other = torch.where(observed[:, None] > 0, coefficients.noise[:, 20:], coefficients.noise[:, :20])
+    own = torch.where(observed[:, None] > 0, coefficients.rho[:, :20], coefficients.rho[:, 20:])
+    other = torch.where(observed[:, None] > 0, coefficients.rho[:, 20:], coefficients.rho[:, :20])
     assert (own >= 0).all()
     assert (other <= 0).all()
-    assert (coefficients.signal >= 0).all()
+    assert (coefficients.gamma >= 0).all()
 
 
 def test_what_does_not_exist_is_nan():

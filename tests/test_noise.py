@@ -125,9 +125,7 @@ def test_any_stochastic_matrix_is_met(seed):
 @pytest.mark.parametrize(
     ("noise", "classes", "said"),
     [
-        (Matrix(((0.5, 0.5), (0.2, 0.7)), False, False), Classes(), r"row 1 sums to 0.9, must sum to 1"),
-        (Matrix(((0.5, 0.5), (-0.1, 1.1)), False, False), Classes(), r"row 1 has a negative probability"),
-        (Matrix(((1.0,),), False, False), Classes(), r"must be 2 rows of 2 probabilities"),
+        (Matrix(((0.5, 0.5), (0.2, 0.8))), TEN, r"must be 10 rows of 10 probabilities"),
         (Symmetric(0.5, False, False), Classes(), r"rate=0.5: must lie in \[0, 0.5\)"),
         (Symmetric(0.9, False, False), TEN, r"must lie in \[0, 0.9\)"),
         (binary(0.1, 0.2), TEN, r"are for two classes, of 10 here; give source_rate"),
@@ -140,6 +138,20 @@ def test_any_stochastic_matrix_is_met(seed):
 def test_noise_that_does_not_fit_the_classes_is_refused(noise, classes, said):
     with pytest.raises(ConfigError, match=said):
         noise.check(classes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (((0.5, 0.5), (0.2, 0.7)), r"row 1 sums to 0.9, must sum to 1"),
+        (((0.5, 0.5), (-0.1, 1.1)), r"row 1 has a negative probability"),
+        (((1.0,),), r"must be 2 rows of 2 probabilities"),
+        (((1.0, 0.0), (1.0,)), r"must be 2 rows of 2 probabilities"),
+    ],
+)
+def test_rows_that_are_no_probabilities_are_refused(rows, said):
+    with pytest.raises(ConfigError, match=said):
+        Matrix(rows)
 
 
 def features_of(n, size=30, seed=0):

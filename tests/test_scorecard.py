@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.scorecard import scorecard, threshold, to_table
 from lnt.analysis.scorecard_evidence import Evidence
 from lnt.theory.laws import BENIGN_LAW, stage1_scale
@@ -154,7 +155,7 @@ def test_the_figure_draws_what_there_is():
     runs, curves = made_up(lambda runs: pd.Series(3 * t1(runs)))
     for part in (runs, runs.head(5)):
         evidence, rows = scorecard(part, curves)
-        figure = scorecard_figure.draw(evidence, rows)
+        figure = figure_scorecard(evidence, rows)
         assert [ax.get_title("left") for ax in figure.axes[:6]] == [f"({name})" for name in "abcdef"]
 
 

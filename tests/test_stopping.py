@@ -54,7 +54,7 @@ def test_a_stop_at_any_moment_is_saved(experiment, tmp_path, monkeypatch, moment
     one, checkpoint = experiment("data.n_train=12", "data.n_test=9", "optimizer.steps=300"), Checkpoint(tmp_path)
     training = Training.of(one)
     with monkeypatch.context() as patch:
-        patch.setattr(stopping, "asked", lambda: training.step >= moment)
+        patch.setattr(signals, "asked", lambda: training.step >= moment)
         with pytest.raises(signals.Stopped):
             training.run(StepCount(), partial(checkpoint.save, one))
     resumed = Training.of(one)

@@ -11,6 +11,7 @@ from lnt.column_names import METRICS
 from lnt.noise.observed_labels import ObservedLabels
 from lnt.training.loop import train
 from lnt.training.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, normalised, smallest
+from lnt.two_layer.sampled_problem import sample_problem
 
 SMALL = (
     *("data.n_train=24", "data.n_test=100", "data.dim=300", "noise.rate=0.3", "model.width=3", "optimizer.lr=0.1"),
@@ -40,7 +41,7 @@ def column(curves, name):
 def explicit(*arguments):
     """Problems on vectors of length d for either engine: reduced coordinates are other vectors of the same law."""
     *rest, _, like = arguments
-    return sample(*rest, False, like)
+    return sample_problem(*rest, False, like)
 
 
 def assert_same(ours, other):
@@ -50,7 +51,7 @@ def assert_same(ours, other):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_both_engines_agree(experiment, name, monkeypatch):
-    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.sample", explicit)
+    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.sample_problem", explicit)
     span, autograd = (train(experiment(*SMALL, *STRATEGIES[name], f"engine={engine}")) for engine in ("span", "autograd"))
     assert_same(span, autograd)
 

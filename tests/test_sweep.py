@@ -23,6 +23,7 @@ import train
 from lnt.analysis.results import load
 from lnt.errors import ConfigError
 from lnt.progress import StepCount
+from lnt.runs import train_runs
 from lnt.runs.batches import expand
 from lnt.runs.tables import schemas
 from lnt.settings import Axis
@@ -84,7 +85,7 @@ def test_any_packing_equals_each_run_alone(composed, order, count, data):
         for chunk in (
             batch.take(part) for part in np.array_split(np.arange(batch.runs), data.draw(st.integers(1, batch.runs)))
         ):
-            for found, _ in sweep.train_or_fail(chunk, StepCount(), schemas([chunk]), *NOWHERE):
+            for found, _ in train_runs.train_or_fail(chunk, StepCount(), schemas([chunk]), *NOWHERE):
                 packed |= {row["run_id"]: row for row in found.runs.to_pandas().to_dict("records")}
     points = [
         dict(zip(order[:count], values, strict=True))
@@ -93,7 +94,7 @@ def test_any_packing_equals_each_run_alone(composed, order, count, data):
     for point in points:
         lines = [f"{key}={AXES[key][[float(v) for v in AXES[key]].index(float(value))]}" for key, value in point.items()]
         ((single,),) = [list(expand(composed(*TINY, "optimizer.steps=5", *lines), []))]
-        for found, _ in sweep.train_or_fail(single, StepCount(), schemas([single]), *NOWHERE):
+        for found, _ in train_runs.train_or_fail(single, StepCount(), schemas([single]), *NOWHERE):
             alone |= {row["run_id"]: row for row in found.runs.to_pandas().to_dict("records")}
     assert set(packed) == set(alone)
     assert_same(*(pd.DataFrame(table.values()).set_index("run_id").sort_index() for table in (packed, alone)))
@@ -207,21 +208,21 @@ def test_two_sweeps_in_the_same_second_get_two_directories(call):
 
 
 def test_a_failing_run_costs_one_row(call, monkeypatch):
-    original = sweep.train_chunk
+    original = train_runs.train_chunk
 
     def broken(chunk, progress, checkpoint):
         if 3 in np.atleast_1d(chunk.seeds.data):
             raise RuntimeError("seed 3 is cursed")
         return original(chunk, progress, checkpoint)
 
-    monkeypatch.setattr(sweep, "train_chunk", broken)
+    monkeypatch.setattr(train_runs, "train_chunk", broken)
     said = call("seed=range(8)")
     assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
     assert "to finish the rest: python train.py -m" in said
     found = load(Path("sweep"))
     assert found.failed[["seed", "error"]].values.tolist() == [[3, "RuntimeError: seed 3 is cursed"]]
     assert found.runs["error"].isna().sum() == 7
-    monkeypatch.setattr(sweep, "train_chunk", original)
+    monkeypatch.setattr(train_runs, "train_chunk", original)
     assert "8 runs: 8 completed, 0 diverged, 0 failed, 0 missing" in call("seed=range(8)")
     assert len(rows("sweep")) == 8
 
@@ -230,7 +231,7 @@ def test_a_sweep_whose_runs_all_fail_or_diverge_at_once_still_has_its_rows(call,
     said = call("model.power=3", "model.init_std=1", "optimizer.lr=1e20,1e21", "recordings=1", directory="diverged")
     assert "2 runs: 0 completed, 2 diverged" in said
     assert len(pd.read_parquet("diverged/0/curves.parquet")) == 0
-    monkeypatch.setattr(sweep, "train_chunk", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(train_runs, "train_chunk", lambda *arguments: 1 / 0)
     assert "2 runs: 0 completed, 0 diverged, 2 failed" in call("seed=1,2", directory="failed")
     found = pd.read_parquet("failed/0/runs.parquet")
     assert found["error"].tolist() == ["ZeroDivisionError: division by zero"] * 2
@@ -247,9 +248,9 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
             os.kill(os.getpid(), signal.SIGKILL)
         return train_chunk(chunk, progress, checkpoint)
 
-    train_chunk = sweep.train_chunk
+    train_chunk = train_runs.train_chunk
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "train_chunk", crash)
+        patch.setattr(train_runs, "train_chunk", crash)
         patch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
         said = call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
     assert "12 runs: 11 completed, 0 diverged, 1 failed, 0 missing" in said
@@ -258,7 +259,7 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
 
 
 def test_a_completed_job_has_one_file_for_each_table(call, monkeypatch):
-    monkeypatch.setattr(sweep.Parts, "add", lambda parts, done: parts.waiting.extend(done) or parts.flush())
+    monkeypatch.setattr(train_runs.SavedResults, "add", lambda parts, done: parts.waiting.extend(done) or parts.flush())
     monkeypatch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
     monkeypatch.setattr("lnt.two_layer.two_layer_experiment.CACHE_BYTES", 1)
     call("seed=range(6)", "hydra.sweeper.runs_per_job=6")

@@ -15,8 +15,10 @@ from image_sets import write_all
 import train
 from lnt.column_names import COMPONENTS, METRICS
 from lnt.runs import directory as results
+from lnt.runs import train_runs
 from lnt.runs.directory import RunDirectory
 from lnt.runs.tables import Tables
+from lnt.training import loop
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=10", "data.n_test=20", "data.dim=50", "optimizer.steps=20")
@@ -35,10 +37,10 @@ def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*overrides):
-        before = set(tmp_path.rglob("status.json"))
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("status.json")}
         monkeypatch.setattr(sys, "argv", ["train.py", *overrides])
         train.main()
-        (status,) = set(tmp_path.rglob("status.json")) - before
+        (status,) = [path for path in tmp_path.rglob("status.json") if before.get(path) != path.stat().st_mtime_ns]
         return status.parent
 
     return run
@@ -92,16 +94,20 @@ def test_a_diverged_run_keeps_what_was_measured(call):
 
 
 def test_an_exception_ends_in_the_runs_own_log(call, monkeypatch, tmp_path):
-    monkeypatch.setattr(train, "train", lambda *arguments: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        call(*TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_runs, "train_chunk", lambda *arguments: 1 / 0)
+        with pytest.raises(SystemExit, match="1"):
+            call(*TINY, "hydra.run.dir=run")
     (log,) = tmp_path.rglob("train.log")
     assert "Traceback" in log.read_text()
     assert "ZeroDivisionError" in log.read_text()
     status = json.loads((log.parent / "status.json").read_text())
     assert status["state"] == "failed"
     assert "ZeroDivisionError" in status["error"]
-    assert not (log.parent / "runs.parquet").exists()
+    (row,) = pd.read_parquet(log.parent / "runs.parquet").to_dict("records")
+    assert (row["status"], row["error"]) == ("failed", "ZeroDivisionError: division by zero")
+    call(*TINY, "hydra.run.dir=run")
+    assert pd.read_parquet(log.parent / "runs.parquet")["status"].tolist() == ["completed"], "the same command tries again"
 
 
 def test_runs_never_share_or_overwrite_a_directory(call, tmp_path):
@@ -162,7 +168,7 @@ BAD = {
     "~noise": "noise=None: must be given",
     "data.orthogonal_noise=3": "data.orthogonal_noise=3: must be true or false",
     "noise.rate=0.5": "noise.rate=0.5: must lie in [0, 0.5)",
-    "noise.rate=-0.1": "noise.rate=-0.1: must lie in [0, 0.5)",
+    "noise.rate=-0.1": "noise.rate=-0.1: must lie in [0, 1 - 1/K) for K classes",
     "noise=asymmetric noise.rate_positive=1": "noise.rate_positive=1.0: must lie in [0, 1)",
     "model.width=0": "model.width=0: must be at least 1",
     "model.power=0.5": "model.power=0.5: must be at least 1",
@@ -207,7 +213,7 @@ def test_a_device_that_is_not_there(call):
     ("override", "words"),
     [
         ("data.n_trian=3", ["data.n_trian", "unknown key; known are data.n_train, data.n_test"]),
-        ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are noise, model, optimizer"]),
+        ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are noise, model, loss, optimizer"]),
         ("noise=loud", ["noise/loud", "asymmetric; human; instance; matrix; none; pair; symmetric"]),
     ],
 )
@@ -226,7 +232,7 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
     """A new component is one class and one YAML file; this test finds it."""
     group, option, text = component.parent.name, component.stem, component.read_text()
     settings = ["data.n_train=4", "data.n_test=4", f"{group}={option}", "data.dim=30"]
-    if "lnt.images" in text or "lnt.networks" in text or "lnt.sample_noise" in text:
+    if "lnt.images" in text or "lnt.noise.by_sample" in text:
         settings[-1:] = ["optimizer.epochs=2", *([] if group == "data" else ["data=digits"])]
     if "download:" in text:
         write_all(tmp_path, monkeypatch)
@@ -236,5 +242,5 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
         settings += [f"noise.file={tmp_path}/labels.npy", "data.classes=null", "data.n_train=10"]
     if option == "matrix":
         settings += ["noise.matrix=[[0.8,0.2],[0.1,0.9]]"]
-    values = train.train(experiment(*settings)).values
+    values = loop.train(experiment(*settings)).values
     assert np.isfinite(values[:, METRICS.index("train_loss")]).all()
