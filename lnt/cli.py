@@ -25,6 +25,8 @@ from lnt.settings import check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
 from lnt.sweeps.hydra_internals import extend_grammar, to_plain
 
+TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
+
 extend_grammar((linspace, logspace, geomspace))
 
 
@@ -89,24 +91,22 @@ def config_folders() -> list[Path]:
 
 def command_line(*more: str) -> str:
     """The command that started this process, with those overrides added that it lacks."""
-    program, *arguments = TYPED
+    program, *arguments = TYPED or sys.argv
     added = [override for override in more if not any(a.startswith(override.split("=")[0] + "=") for a in arguments)]
     return shlex.join([*(["python", program] if program.endswith(".py") else [Path(program).name]), *arguments, *added])
 
 
 def analyze_command(path: Path) -> str:
     """The command that turns results into figures."""
-    program = "python analyze.py" if TYPED[0].endswith(".py") else "lnt-analyze"
+    program = "python analyze.py" if (TYPED or sys.argv)[0].endswith(".py") else "lnt-analyze"
     return f"{program} path={shlex.quote(str(path))}"
-
-
-TYPED = list(sys.argv)  # `from=` is written out in sys.argv itself
 
 
 def run(main: Callable[[], None], config_name: str) -> None:
     """Run an entry point; what a user can mend ends in one line on stderr, anything else in its traceback."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the next lines instead of being printed by Hydra
     try:
+        TYPED[:] = sys.argv
         sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))

@@ -134,7 +134,7 @@ RESUMED |= {
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_run_that_is_killed_at_random_and_resumed_ends_bit_for_bit_the_same(experiment, name, tmp_path, monkeypatch):
-    monkeypatch.setattr("lnt.loop.BLOCK", 2)
+    monkeypatch.setattr("lnt.training.loop.BLOCK", 2)
     one = experiment(*RESUMED[name], "checkpoint_seconds=0")
     undisturbed, rng = train(one), random.Random(name)
     checkpoint, kills = Checkpoint(tmp_path), 0

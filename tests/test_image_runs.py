@@ -116,7 +116,7 @@ def test_an_unfinished_run_goes_on_only_with_the_same_configuration(call, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(train_runs, "train_chunk", interrupt)
-        with pytest.raises(SystemExit, match=r"interrupted; to go on: .*hydra.run.dir=run"):
+        with pytest.raises(SystemExit, match=r"interrupted; to go on: .*hydra.run.dir=.*run"):
             call(*DIGITS, "hydra.run.dir=run")
     with pytest.raises(SystemExit, match=r"another configuration \(seed: 0 there, 1 now\)"):
         call(*DIGITS, "hydra.run.dir=run", "seed=1")

@@ -37,7 +37,7 @@ BASE = {
 
 @pytest.fixture(autouse=True)
 def _few_bootstraps(monkeypatch):
-    monkeypatch.setattr("lnt.scorecard.BOOTSTRAPS", 40)
+    monkeypatch.setattr("lnt.analysis.scorecard.BOOTSTRAPS", 40)
 
 
 def varied():
