@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-slurm lint bench studies clean
+.PHONY: demo test test-slow test-slurm test-wheel lint bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -21,10 +21,15 @@ test-slow: $(READY)
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
+# The wheel in an empty environment: its commands, a sweep from another directory.
+test-wheel: $(READY)
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

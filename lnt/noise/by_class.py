@@ -14,7 +14,7 @@ NO_CONFUSIONS: Mapping[int, int] = {}
 
 
 def column(rate: PerRunFloat | np.ndarray) -> np.ndarray:
-    """A rate as [R, 1] (or [1, 1]), to act on samples [R, n]."""
+    """A rate as [R, 1] (or [1, 1]), which broadcasts against samples [R, n]."""
     return np.atleast_1d(np.asarray(rate, float))[:, None]
 
 
@@ -39,13 +39,15 @@ class ClassNoise(LabelNoise):
         """P(observed = column | true = row), [R or 1, K, K]."""
 
     def probabilities(self, samples: Samples) -> np.ndarray:
+        # Either [1, K, K] or [R, K, K]: the index of the first axis is [1, 1] or [R, 1] and broadcasts against labels [R, n].
         matrix = self.transition(samples.classes)
         return matrix[np.arange(len(matrix))[:, None], samples.labels]
 
     def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
         if samples.classes.count > 2:
             return super()._sample(samples, uniforms)
-        matrix = self.transition(samples.classes)  # the same with fewer passes, for very many small runs
+        # Gives the same labels as the general method with fewer passes over memory; sweeps have very many small runs.
+        matrix = self.transition(samples.classes)
         changes = np.where(samples.labels == 0, matrix[:, :1, 1], matrix[:, 1:, 0])
         return np.where(uniforms < changes, 1 - samples.labels, samples.labels)
 
@@ -64,7 +66,8 @@ class Symmetric(ClassNoise):
     resample: bool = False  # draw the labels afresh at every step
 
     def validate(self) -> None:
-        rate = np.asarray(self.rate)  # how many classes there are is known to `check` only
+        # The exact bound 1 - 1/K has to wait for `check`: the number of classes is not known here.
+        rate = np.asarray(self.rate)
         require((rate >= 0) & (rate < 1), "rate", self.rate, "must lie in [0, 1 - 1/K) for K classes")
 
     def check(self, classes: Classes) -> None:
@@ -72,9 +75,11 @@ class Symmetric(ClassNoise):
 
     def transition(self, classes: Classes) -> np.ndarray:
         others = (1 - np.eye(classes.count)) / (classes.count - 1)
+        # The identity plus the change: column() gives [R, 1], and [R, 1, 1] broadcasts against [K, K].
         return np.eye(classes.count) + column(self.rate)[..., None] * (others - np.eye(classes.count))
 
     def strata(self, samples: Samples) -> np.ndarray:
+        # One stratum of all samples: the rate is the same for all classes, so the exact count holds over all of them.
         return np.zeros(samples.labels.shape, int)
 
 
@@ -93,6 +98,7 @@ class Pair(ClassNoise):
         _check_rate(self, "rate", 0.5)
 
     def transition(self, classes: Classes) -> np.ndarray:
+        # Row k has its 1 in column k + 1, and the last row in column 0.
         following = np.roll(np.eye(classes.count), 1, axis=1)
         return np.eye(classes.count) + column(self.rate)[..., None] * (following - np.eye(classes.count))
 
@@ -134,6 +140,7 @@ class Asymmetric(ClassNoise):
         sources = [pair[0] for pair in self.map or ()]
         require(len(set(sources)) == len(sources), "map", self.map, "must name each class once as the first of a pair")
         pairs = self._pairs(classes)
+        # A customary map covers all classes of the data set. Pairs outside the classes kept do nothing, so one must remain.
         inside = {a: b for a, b in pairs.items() if a in classes.numbers and b in classes.numbers and a != b}
         allowed = f"must name a pair [from, to] among the classes {list(classes.numbers)}, of which there is no customary map"
         require(bool(inside), "map", self.map, allowed)
@@ -144,10 +151,12 @@ class Asymmetric(ClassNoise):
     def transition(self, classes: Classes) -> np.ndarray:
         if self.source_rate is None:
             plus, minus = (column(np.asarray(rate)) for rate in (self.rate_positive, self.rate_negative))
+            # One of the two rates may be swept [R, 1] and the other shared [1, 1].
             plus, minus = np.broadcast_arrays(plus, minus)
-            return np.stack([np.concatenate([1 - plus, plus], 1), np.concatenate([minus, 1 - minus], 1)], 1)
+            return np.stack([np.concatenate([1 - plus, plus], 1), np.concatenate([minus, 1 - minus], 1)], 1)  # [R, 2, 2]
         moved, place = np.eye(classes.count), {number: k for k, number in enumerate(classes.numbers)}
         for source, target in self._pairs(classes).items():
+            # The customary map names all classes of the data set, of which the task may keep a few.
             if source in place and target in place:
                 moved[place[source]] = np.eye(classes.count)[place[target]]
         return np.eye(classes.count) + column(self.source_rate)[..., None] * (moved - np.eye(classes.count))
@@ -170,10 +179,11 @@ class Matrix(ClassNoise):
         require(square, "matrix", sizes, f"must be {size} rows of {size} probabilities, one row for each true class")
 
     def validate(self) -> None:
+        # Only that it is square, with two classes at least: K is known to `check` only.
         self._check_size(max(len(self.matrix), 2))
         for number, row in enumerate(self.matrix):
             require(min(row) >= 0, "matrix", list(row), f"row {number} has a negative probability")
             require(abs(sum(row) - 1) < 1e-6, "matrix", list(row), f"row {number} sums to {sum(row):.6g}, must sum to 1")
 
     def transition(self, classes: Classes) -> np.ndarray:
-        return np.array([self.matrix])
+        return np.array([self.matrix])  # [1, K, K], shared by all runs

@@ -1,4 +1,4 @@
-"""Label noise that depends on the sample, not only on its class: on its pixels, or on what people said."""
+"""Label noise that depends on the sample, not only on its class: on its pixels, or on the labels that people gave."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,8 +14,12 @@ from lnt.noise.observed_labels import Classes, LabelNoise, Samples
 from lnt.seeding import generator
 from lnt.settings import PerRunFloat
 
-DIRECTIONS = (0, 1)  # key, in the stream noise, of what is drawn once for each run
-RECONSTRUCT = np.empty(0).__reduce__()[0]  # what a pickled array of numbers consists of, under the names of numpy 1 and 2
+# Key, in the stream noise, of what is drawn once for each run. Labels have keys of one number (their block), so they never
+# share a generator with it.
+DIRECTIONS = (0, 1)
+# Only these may be unpickled from a .pt file: what an array of integers consists of. numpy 2 renamed numpy.core to
+# numpy._core, and files of either version must load.
+RECONSTRUCT = np.empty(0).__reduce__()[0]
 NUMPY_ARRAYS: list[Any] = [
     *((RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     np.ndarray,
@@ -61,15 +65,22 @@ class Instance(LabelNoise):
         """[n, K] from features [n, S]."""
         from scipy.stats import truncnorm
 
+        # The seed alone decides on the directions, so training and test samples of a run share them.
         rng, (n, size) = generator("noise", int(seed), *DIRECTIONS), features.shape
+        # A rank rather than the value <x, w_0>: the distribution of q over samples is then the same whatever the pixels are.
         ranks = (features @ rng.standard_normal(size, np.float32)).argsort().argsort()
+        # Cut at the same distance on both sides of the mean: a one-sided cut at 0 or 1 would move the mean off `rate`.
         half = min(rate, 1 - rate) / self.spread
+        # At rate 0 the interval of truncnorm has no width, and its quantiles are undefined.
         flip = truncnorm.ppf((ranks + 0.5) / n, -half, half, rate, self.spread) if rate > 0 else np.zeros(n)
-        chances = np.zeros((n, classes))
+        chances = np.zeros((n, classes))  # [n, K]
         for k in range(classes):
+            # Drawn also for a class without samples: the draws of later classes must not depend on which classes occur.
             weights = rng.standard_normal((size, classes), np.float32)
             logits = (features[labels == k] @ weights).astype(float)
+            # The true class takes no part: its share 1 - q is set below.
             logits[:, k] = -np.inf
+            # The largest logit is subtracted, as exp overflows otherwise.
             odds = np.exp(logits - logits.max(1, keepdims=True))
             chances[labels == k] = flip[labels == k, None] * odds / odds.sum(1, keepdims=True)
         chances[np.arange(n), labels] = 1 - flip
@@ -97,11 +108,12 @@ class Human(LabelNoise):
         return read_labels(self.file, self.column)
 
     def fingerprint(self) -> str:
-        """Stands for the content of the file."""
+        """A hash of the content of the file."""
         return hashlib.sha256(self.labels().tobytes()).hexdigest()[:16]
 
     def check(self, classes: Classes) -> None:
         found = self.labels()
+        # The file numbers all classes of the data set; with some left out its labels could not be mapped to those kept.
         complete = classes.numbers == tuple(range(classes.count))
         allowed = f"holds classes from {found.min()} to {found.max()}; data.classes must be null (all classes)"
         require(complete and ((found >= 0) & (found < classes.count)).all(), "file", self.file, allowed)
@@ -109,15 +121,18 @@ class Human(LabelNoise):
     def check_truth(self, truth: np.ndarray) -> None:
         found = self.labels()
         require(len(found) == len(truth), "file", self.file, f"has {len(found)} labels, the training set has {len(truth)}")
-        if self.column is not None:  # CIFAR-N's files hold the true labels too
+        # CIFAR-N's files hold the true labels too: where these differ, the file is in another order than the data set.
+        if self.column is not None:
             clean = read_labels(self.file, "clean_label")
             differ = f"its clean_label is not the data set's label in {(clean != truth).sum()} of {len(truth)} places"
             require((clean == truth).all(), "file", self.file, differ)
 
     def probabilities(self, samples: Samples) -> np.ndarray:
+        # One-hot: the label is certain, so the uniforms decide nothing and the same labels come back each time.
         return np.eye(samples.classes.count)[self.labels()[samples.positions]]
 
 
+# Read several times for each experiment: by the checks, for the run_id and for the labels.
 @lru_cache
 def read_labels(file: str, column: str | None) -> np.ndarray:
     """Integer labels [N] from a .pt file of arrays by name, or from a .npy file; no code in a file is run."""
@@ -132,6 +147,7 @@ def read_labels(file: str, column: str | None) -> np.ndarray:
                 arrays = torch.load(path, weights_only=True)
             require(column in arrays, "column", column, f"must be one of {', '.join(arrays)}")
             found = np.asarray(arrays[column])
+    # `require` above raises it with a message of its own, which the wrapper below would bury.
     except ConfigError:
         raise
     except Exception as error:

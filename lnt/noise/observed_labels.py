@@ -1,4 +1,4 @@
-"""What label noise is: which class is observed for each sample, once or afresh at every step.
+"""Label noise decides which class is observed for each sample, once or afresh at every step.
 
 Classes count 0 .. K - 1; with two, +1 is class 0 and -1 is class 1.
 """
@@ -14,7 +14,9 @@ from lnt.errors import ConfigError
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component
 
-RESAMPLE_BLOCK = 64  # steps whose labels are drawn together
+# Steps whose labels are drawn together: one generator a block, not one a step. The block number is the key of the stream,
+# so another value would give other labels to every run with `resample`.
+RESAMPLE_BLOCK = 64
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +36,7 @@ class Classes:
 
 
 def no_features(run: int) -> np.ndarray:
-    """Stands where there are no pixels. Raises ConfigError."""
+    """The `features` of samples that have no pixels. Raises ConfigError."""
     raise ConfigError("noise", "of this kind", "asks for the pixels of samples; it must declare needs_images = True")
 
 
@@ -75,7 +77,7 @@ class LabelNoise(Component, ABC):
         """Raise ConfigError if it does not fit training samples of these true classes, in the order of the data's files."""
 
     def fingerprint(self) -> str:
-        """Stands for the content of a file that the labels come from; empty without one."""
+        """A hash of the content of the file that the labels come from; empty without one."""
         return ""
 
     def flip_rate(self, samples: Samples) -> np.ndarray:
@@ -88,23 +90,24 @@ class LabelNoise(Component, ABC):
         """P(observed = k | sample), [R or 1, n, K]."""
 
     def strata(self, samples: Samples) -> np.ndarray:
-        """Within which sets of samples `exact` keeps the rates: a number for each sample, [R, n]."""
+        """The stratum of each sample, [R, n]: `exact` keeps the rates within each stratum."""
         return samples.labels
 
     def observe(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
-        """Observed classes [R, n], given independent U(0, 1) [R, n]: a sample changes its class where these are small.
+        """Observed classes [R, n], given independent U(0, 1) [R, n]: a sample changes its class where its uniform is small.
 
-        So with the same uniforms a higher rate changes the samples of a lower one, and more. `exact` spreads the uniforms
-        evenly over each stratum: then exactly round(rate size) samples of it change.
+        So with the same uniforms a higher rate changes all the samples that a lower rate changes, and more. `exact` spreads
+        the uniforms evenly over each stratum: then exactly round(rate size) samples of it change.
         """
         if self.exact:
             uniforms = evenly_spread(uniforms, self.strata(samples))
         return self._sample(samples, uniforms)
 
     def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
-        """Invert the distribution function of each sample, the true class last."""
+        """Invert the distribution function of each sample, with the true class last."""
         observed, below = samples.labels.copy(), np.zeros(1)
         for k, probability in enumerate(np.moveaxis(self.probabilities(samples), -1, 0)):
+            # The true class gets no interval of its own: it keeps what is left up to 1. So only small uniforms change a label.
             upto = below + np.where(samples.labels == k, 0, probability)
             observed[(uniforms >= below) & (uniforms < upto)] = k
             below = upto
@@ -116,8 +119,10 @@ def evenly_spread(uniforms: np.ndarray, strata: np.ndarray) -> np.ndarray:
     spread = np.empty(uniforms.shape)
     for stratum in np.unique(strata):
         among = strata == stratum
-        ranks = np.where(among, uniforms, 2.0).argsort(-1).argsort(-1)
+        # 2 exceeds every uniform, so samples of other strata rank behind all of this one. argsort twice gives ranks.
+        ranks = np.where(among, uniforms, 2.0).argsort(-1).argsort(-1)  # [R, n]
         size = among.sum(-1, keepdims=True)
+        # A stratum can be empty in some of the runs: their size is 0, and `among` selects nothing there.
         spread[among] = np.divide(ranks + 0.5, size, where=size > 0, out=np.ones(uniforms.shape))[among]
     return spread
 
@@ -129,11 +134,12 @@ class ObservedLabels:
         self, noise: LabelNoise, samples: Samples, seeds: np.ndarray, encode: "Callable[[np.ndarray], Tensor]"
     ) -> None:
         self.noise, self.samples, self.seeds, self.encode = noise, samples, seeds, encode  # seeds [R]
-        self._block = -1
-        self._labels: Tensor
+        self._block = -1  # none drawn yet
+        self._labels: Tensor  # [steps of the block, R, n], on the device
 
     def at(self, step: int) -> "Tensor":
         """Labels [R, n] in force in the update from `step` to `step` + 1, as `encode` makes them from classes."""
+        # A function of the step alone, so a checkpoint need not hold labels: a resumed run draws the same ones again.
         block, offset = divmod(step, RESAMPLE_BLOCK) if self.noise.resample else (0, 0)
         if block != self._block:
             self._block, self._labels = block, self.encode(self._sample(block))
@@ -145,4 +151,5 @@ class ObservedLabels:
         (uniforms,), index = sample_per_run(
             self.seeds[:, None], lambda seed: (generator("noise", seed, block).random((steps, n)),)
         )
+        # Uniforms are [U, steps, n], one row for each distinct seed; the outer loop is over steps, `index` picks the runs.
         return np.stack([self.noise.observe(self.samples, u[index]) for u in uniforms.swapaxes(0, 1)])

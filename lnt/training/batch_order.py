@@ -6,7 +6,10 @@ from lnt.seeding import generator, sample_per_run
 
 
 class MiniBatches:
-    """Which samples each step of R runs sees, from the stream `order`."""
+    """Which samples each step of R runs sees, from the stream `order`.
+
+    The order of an epoch depends on seed and epoch only, so a resumed run sees the same batches and a checkpoint holds none.
+    """
 
     def __init__(self, n: int, batch_size: int, seeds: np.ndarray) -> None:
         self.n, self.batch_size, self.seeds = n, batch_size, seeds  # seeds [R]
@@ -15,9 +18,10 @@ class MiniBatches:
     def at(self, step: int) -> np.ndarray:
         """Sample indices [R, size of this batch]; the last batch of an epoch may be smaller."""
         epoch, position = divmod(step, -(-self.n // self.batch_size))
+        # Steps come in order, so one epoch at a time is enough to keep.
         if epoch != self._epoch:
             (orders,), index = sample_per_run(
                 self.seeds[:, None], lambda seed: (generator("order", seed, epoch).permutation(self.n),)
             )
-            self._epoch, self._order = epoch, orders[index]
+            self._epoch, self._order = epoch, orders[index]  # [R, n]
         return self._order[:, position * self.batch_size : (position + 1) * self.batch_size]

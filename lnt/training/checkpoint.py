@@ -1,4 +1,4 @@
-"""Checkpoints: what the training of a chunk of runs goes on from when its process has died."""
+"""Checkpoints: the saved state from which the training of a chunk of runs resumes when its process has died."""
 
 import hashlib
 import shutil
@@ -28,15 +28,18 @@ class Checkpoint:
     def path(self, chunk: Experiment) -> Path:
         """Where the state of these runs lies."""
         ids = chunk.run_ids()
+        # All ids of a large chunk do not fit in a file name.
         name = ids[0] if len(ids) == 1 else hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
         return self.folder / f"{name}.pt"
 
     def load(self, chunk: Experiment) -> Mapping[str, Any] | None:
         """The state of these runs, None if there is none. Raises ConfigError if it belongs to others or cannot be read."""
+        # A chunk begins here, and its first checkpoint is due only after the full interval.
         self._written = time.monotonic()
         if not self.folder.is_dir() or not (path := self.path(chunk)).is_file():
             return None
         try:
+            # weights_only: a file in a results directory must not be able to run code.
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ConfigError("checkpoint", path, f"cannot be read ({error}); remove it to start again") from error
@@ -45,11 +48,13 @@ class Checkpoint:
         return state
 
     def chunks(self, experiment: Experiment, workers: int) -> Iterator[Experiment]:
-        """The experiment in pieces: first those that a state belongs to, whatever now would fit; then the rest."""
+        """The experiment in pieces: first those that a state belongs to, whatever would fit into memory now; then the rest."""
+        # A rerun may have other cores or less memory and would cut its runs into other chunks, which no state would fit.
         states, free = list(self._interrupted()), np.ones(experiment.runs, bool)
         place = {run: number for number, run in enumerate(experiment.run_ids())} if states else {}
         for ids in states:
             numbers = np.array([place.get(run, -1) for run in ids])
+            # Runs of a state that are not in this experiment, or that an earlier state covers, make the state useless here.
             if (numbers >= 0).all() and free[numbers].all():
                 free[numbers] = False
                 yield experiment.take(numbers)
@@ -60,6 +65,7 @@ class Checkpoint:
 
     def _interrupted(self) -> Iterator[list[str]]:
         """The runs of each state that can be read; the tensors are left on the disk."""
+        # Names with a leading dot are files that are still being written (lnt/files.py).
         for path in sorted(self.folder.glob("[!.]*.pt")):
             with suppress(Exception):  # `load` says what is wrong with it
                 yield torch.load(path, map_location="cpu", weights_only=True, mmap=True)["run_ids"]
@@ -67,6 +73,7 @@ class Checkpoint:
     def save(self, chunk: Experiment, state: Callable[[], Mapping[str, Any]]) -> None:
         """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began, or if it is the last."""
         due = time.monotonic() - self._written >= chunk.settings.checkpoint_seconds
+        # `state` is a function: the tensors are collected only when something is written.
         if not due and not signals.asked():
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the loop, the metrics and the strategies see of R runs in training, whatever the network and the data are."""
+"""The view of R runs in training that the loop, the metrics and the strategies share, whatever the network and the data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Snapshot:
 
 
 class Truth(Protocol):
-    """What predictions are held against."""
+    """The labels that predictions are compared with."""
 
     @property
     def labels(self) -> Tensor:
@@ -76,9 +76,9 @@ class Engine(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from: tensors and numbers."""
+        """Everything needed to resume training: tensors and numbers."""
         ...
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         ...

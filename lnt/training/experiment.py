@@ -29,6 +29,7 @@ from lnt.training.run_id import identity, run_ids
 from lnt.training.strategies import PriorKnowledge, Strategy
 
 PEER_SEED_STEP = 2**32  # added to seeds.init for each further network of a run
+# bf16 is the dtype of forward passes only; weights, losses and metrics stay in float32.
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
 PARTS = (*COMPONENTS, "seeds")
 ENGINES = ("auto", "span", "autograd")
@@ -68,6 +69,7 @@ class Settings(Component):
         require(self.device != "cuda" or cuda, "device", self.device, "no CUDA device is available; use cpu or auto")
         require(self.recordings is None or self.recordings >= 1, "recordings", self.recordings, "must be at least 1")
         require(self.checkpoint_seconds >= 0, "checkpoint_seconds", self.checkpoint_seconds, "must be at least 0")
+        # Imports them, for its errors only: a wrong name must fail before training, not after.
         own_metrics(self.metrics)
 
 
@@ -88,7 +90,7 @@ class Experiment(ABC):
 
     one_run_per_job: ClassVar[bool] = False  # whether a run is long enough for a cluster's job of its own
 
-    # What a kind of experiment has to say.
+    # Each kind of experiment implements these.
 
     @abstractmethod
     def completed(self) -> "Experiment":
@@ -109,7 +111,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def positions(self) -> np.ndarray:
-        """Where the training samples lie in the files of their data set, [R, n]."""
+        """Positions of the training samples in the files of their data set, [R, n]."""
 
     @abstractmethod
     def predicted_t1(self) -> np.ndarray:
@@ -155,7 +157,7 @@ class Experiment(ABC):
     def shape(self) -> str:
         """The sizes of a run, in words."""
 
-    # What they have in common.
+    # All kinds share these.
 
     def check(self) -> None:
         """Raise ConfigError if label noise or strategy cannot act in these runs."""
@@ -190,6 +192,7 @@ class Experiment(ABC):
         """What the hashes are made of: a template of what the runs share, and the values [R] that fill it."""
         return identity(self.columns(), self.noise.fingerprint())
 
+    # Hashing a large sweep takes a while, and checkpoints ask at every save.
     @cached_property
     def _run_ids(self) -> list[str]:
         return run_ids(*self.identity(), self.runs)
@@ -207,12 +210,14 @@ class Experiment(ABC):
         parts = {}
         for name in (*PARTS, "settings"):
             part = getattr(self, name)
+            # Only arrays differ between runs; every other value is shared and stays as it is.
             arrays = {f.name: getattr(part, f.name) for f in fields(part) if isinstance(getattr(part, f.name), np.ndarray)}
             parts[name] = replace(part, **{key: value[runs] for key, value in arrays.items()})
         return replace(self, **parts, runs=len(runs))
 
     def by_test_set(self) -> "Experiment":
         """The same runs, those that share a test set side by side: it is then drawn less often."""
+        # Stable: runs with the same test seed keep their order, and so a rerun makes the same chunks.
         return self.take(np.argsort(np.broadcast_to(self.seeds.test, (self.runs,)), kind="stable"))
 
     def total_steps(self) -> int:
@@ -235,6 +240,7 @@ class Experiment(ABC):
 
     def prior_knowledge(self) -> PriorKnowledge:
         """What a strategy may know."""
+        # The expected rate, not the realised one: nobody who trains on noisy labels knows that.
         flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
         seeds = self.per_run(self.seeds.order)
         return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)
@@ -251,4 +257,5 @@ def recorded_steps(total: int, recordings: int) -> np.ndarray:
         return np.array([total])
     if recordings > total:
         return np.arange(total + 1)
+    # From `total` down: where only one point is left for geomspace, it returns its start, which must be the last step.
     return np.unique(np.r_[0, np.rint(np.geomspace(total, 1, recordings - 1))]).astype(int)

@@ -1,4 +1,4 @@
-"""The one loop around all engines: advance to the next recorded step, look, measure, record."""
+"""The one loop around all engines: advance to the next recorded step, measure, record."""
 
 import logging
 import time
@@ -24,13 +24,15 @@ from lnt.training.strategies import PriorKnowledge, Strategy
 
 log = logging.getLogger(__name__)
 LOSS, ERROR, CRITERION = (METRICS.index(name) for name in ("train_loss", "test_error", "stopping_criterion"))
-BLOCK = 50  # steps between two signs of life
+# Steps between two updates of the progress, offers of a checkpoint and looks at signals: a job that is told to stop must
+# react in time also where recorded steps lie far apart.
+BLOCK = 50
 NO_METRICS: Mapping[str, OwnMetric] = {}
 
 
 @dataclass(frozen=True)
 class NetworkState:
-    """What is kept of R networks at one step: per-sample losses against observed labels, and weights."""
+    """The part of R networks that is kept of one step: per-sample losses against observed labels, and weights."""
 
     losses: Tensor  # [R, n]
     parameters: Mapping[str, Tensor]  # [R, ..] each
@@ -38,7 +40,7 @@ class NetworkState:
 
 @dataclass(frozen=True)
 class KeptNetworks:
-    """What is kept of runs on images beside their metrics: the samples and, twice, the networks."""
+    """Kept of runs on images beside their metrics: the samples, and the networks at two steps."""
 
     labels: Tensor  # [R, n] true classes
     observed: Tensor  # [R, n] at the end
@@ -48,7 +50,7 @@ class KeptNetworks:
 
 @dataclass(frozen=True)
 class Curves:
-    """The metrics of R runs at T recorded steps. From the step on at which a run diverged, its values are NaN."""
+    """The metrics of R runs at T recorded steps. A run that diverged has NaN from that step on."""
 
     metrics: tuple[str, ...]  # M names: METRICS, then the user's own
     steps: np.ndarray  # [T]
@@ -72,10 +74,12 @@ def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint |
     """Train runs that fit into memory together, under their strategy; go on from their checkpoint if there is one."""
     start = time.perf_counter()
     with threads(chunk.cores()):
+        # A resumed run is sampled again from its seeds: a checkpoint holds only what training has changed.
         training = Training.of(chunk)
         if checkpoint is not None and (state := checkpoint.load(chunk)) is not None:
             training.load(state)
             log.info("%d runs go on from step %d", chunk.runs, training.step)
+            # Steps of the earlier attempt count: the total covers all steps of all runs.
             progress.update(training.step * chunk.runs)
         training.run(progress, None if checkpoint is None else partial(checkpoint.save, chunk))
         return training.curves(time.perf_counter() - start)
@@ -112,6 +116,7 @@ class Training:
         """The runs of an experiment at step 0."""
         strategy, known, problem = chunk.strategy, chunk.prior_knowledge(), chunk.sample()
         peers = [chunk.sample(peer) for peer in range(1, strategy.networks)]
+        # Each network of a strategy has its own problem: the same data, other initial weights.
         engines = [chunk.start(sampled) for sampled in (problem, *peers)]
         for engine in engines:
             strategy.begin(engine, known)
@@ -126,6 +131,7 @@ class Training:
         """Train to the last recorded step; `save` is offered the state now and then."""
         acts = self.strategy.acts_at(int(self.steps[-1]), self.known)
         stops = np.union1d(acts, self.steps).astype(int)
+        # ">=": a checkpoint may have been written on reaching a stop, before it was recorded or acted on.
         for stop in stops[(stops >= self.step) & (stops <= self.steps[-1])]:
             while self.step < stop:
                 block = min(BLOCK, int(stop) - self.step)
@@ -134,35 +140,45 @@ class Training:
                 progress.update(block * self.runs)
                 if save is not None:
                     save(self.state)
+                # After the offer to save: a signal makes the offer due, so nothing of the last block is lost.
                 if signals.asked():
                     raise Stopped
+            # Only rows still to come: a resumed run can stand at a step that it has recorded already.
             if stop in self.steps[self.rows :]:
                 self._record()
+            # All runs have diverged: their remaining rows stay NaN, and the steps left out are shown as done.
             if not self.alive.any():
                 progress.update(int(self.steps[-1] - stop) * self.runs)
                 break
+            # After recording, so that a recorded step shows the network before the strategy changes anything.
             if stop in acts and stop > self.acted:
                 self.strategy.act(self.engines, self.known)
                 self.acted = int(stop)
+            # Offered again, with the row and the action in it. At the end the results are written instead.
             if save is not None and stop < self.steps[-1]:
                 save(self.state)
 
     def _record(self) -> None:
         """Look and measure."""
+        # A strategy may train further networks; only the first one is measured.
         now = self.last = self.engines[0].snapshot()
         measured = measure(now, self.problem, tuple(self.own_metrics.values())).cpu().numpy()
         if (watched := self.strategy.criterion(now, self.before)) is not None:
             measured[CRITERION] = watched.cpu().numpy()
+        # For good: a run whose loss is finite again after it diverged stays diverged.
         self.alive &= np.isfinite(measured[LOSS])
+        # `initial` covers the first row, where there is nothing to compare with, and columns that are all NaN.
         lowest = np.nanmin(self.values[: self.rows, ERROR], 0, initial=np.inf)
+        # "<", not "<=": the first of equal steps counts, as in best_step of the tables.
         better = self.alive & (measured[ERROR] < lowest)
+        # Runs that diverged still train with their batch, since a batch has one shape; their numbers are dropped.
         self.values[self.rows], self.before = np.where(self.alive, measured, np.nan), now.predicted
         if now.parameters is not None:
             self.best = updated(self.best, NetworkState(now.losses, now.parameters), torch.as_tensor(better))
         self.rows += 1
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from: tensors and numbers."""
+        """Everything needed to resume training: tensors and numbers."""
         best = self.best
         return {
             "engines": [engine.state() for engine in self.engines],
@@ -175,9 +191,10 @@ class Training:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         for engine, saved in zip(self.engines, state["engines"], strict=True):
             engine.load(saved)
+        # A state is loaded to the CPU, whatever device it was saved from.
         device = self.problem.labels.device
         self.values, self.alive = state["values"].numpy(), state["alive"].numpy()
         self.before = None if state["before"] is None else state["before"].to(device)

@@ -1,4 +1,4 @@
-"""What is measured at every recorded step. A value that does not exist (no mislabelled sample, say) is NaN.
+"""The measurements at every recorded step. A value that does not exist (no mislabelled sample, say) is NaN.
 
 lnt/column_names.py lists the metrics.
 """
@@ -18,6 +18,7 @@ OwnMetric = Callable[[Snapshot, Truth], Tensor]  # a user's own: [R]
 
 def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values [R, n] where mask [R, n] holds, [R]; NaN if it holds nowhere."""
+    # Not a product with the mask: an infinite value outside it would give NaN. Where the mask is empty, 0 / 0 gives NaN.
     return torch.where(mask, values, 0).sum(1) / mask.sum(1)
 
 
@@ -26,6 +27,7 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
     clean = snapshot.observed == problem.labels
     fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
     wrong = snapshot.test_predicted != problem.test_labels
+    # Below the loss at margin 0: with two classes exactly the samples that are predicted as labelled.
     small, kept = snapshot.losses < snapshot.loss_at_zero, snapshot.weights > 0
     values = {
         "train_loss": snapshot.losses.mean(1),
@@ -48,6 +50,7 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
         values |= measure_coefficients(snapshot.coefficients, snapshot.observed, clean)
     missing = torch.full_like(values["train_loss"], torch.nan)
     measured = [values.get(name, missing) for name in METRICS]
+    # A user's metric may return another dtype or device, which torch.stack would refuse.
     return torch.stack([*measured, *(metric(snapshot, problem).to(missing) for metric in own)])
 
 
@@ -73,6 +76,7 @@ def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:
 def measure_coefficients(coefficients: Coefficients, observed: Tensor, clean: Tensor) -> dict[str, Tensor]:
     """Maxima and means of gamma, and of rho over the entries whose filter sign j is the observed label (rho-bar), [R] each."""
     m = coefficients.gamma.shape[1] // 2
+    # The first m filters have j = +1, the others j = -1.
     own = torch.where(observed[:, None] > 0, coefficients.rho[:, :m], coefficients.rho[:, m:])  # [R, m, n]
     highest, mean = own.amax(1), own.mean(1)
     values = {
@@ -83,6 +87,7 @@ def measure_coefficients(coefficients: Coefficients, observed: Tensor, clean: Te
         "decomposition_residual": coefficients.residual,
     }
     for name, mask in (("noise_coef_clean", clean), ("noise_coef_noisy", ~clean)):
+        # Without such a sample the maximum would be -inf, which is a number to every mean.
         values[name] = torch.where(mask.any(1), torch.where(mask, highest, -torch.inf).amax(1), torch.nan)
         values[f"{name}_mean"] = mean_over(mean, mask)
     return values
@@ -93,9 +98,10 @@ def separation(losses: Tensor, clean: Tensor) -> Tensor:
 
     The Mann-Whitney statistic: AUC = 1 - (sum of ranks of the clean - n_c (n_c + 1) / 2) / (n_c (n - n_c)).
     """
-    ordered = losses.sort(1).values
+    ordered = losses.sort(1).values  # [R, n]
     first, last = torch.searchsorted(ordered, losses), torch.searchsorted(ordered, losses, right=True)
     ranks = ((first + 1 + last) / 2).to(losses.dtype)  # equal losses share the mean of their ranks
     count = clean.sum(1).to(losses.dtype)
     below = torch.where(clean, ranks, 0).sum(1) - count * (count + 1) / 2
+    # One minus, since a small loss stands for a clean label. With clean or with mislabelled samples only, 0 / 0 gives NaN.
     return 1 - below / (count * (losses.shape[1] - count))

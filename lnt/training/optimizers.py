@@ -18,7 +18,7 @@ PEAK, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # of one_cycle, as in torch.optim.lr_
 
 
 def schedule_factor(schedule: str, step: int, total: int) -> float:
-    """What the step size is multiplied by at `step` of `total` steps.
+    """The factor on the step size at `step` of `total` steps.
 
     step: 0.1 from half of training on, 0.01 from three quarters on (He et al., CVPR 2016). cosine: (1 + cos(pi t / T)) / 2
     (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along cosines (Smith & Topin 2018).
@@ -28,6 +28,7 @@ def schedule_factor(schedule: str, step: int, total: int) -> float:
     if schedule == "cosine":
         return (1 + math.cos(math.pi * step / total)) / 2
     if schedule == "one_cycle":
+        # torch counts its phases in this way, minus one included; a peak at PEAK * total would be another schedule.
         peak = PEAK * total - 1
         begin, end, share = (FIRST, 1.0, step / peak) if step <= peak else (1.0, LAST, (step - peak) / (total - 1 - peak))
         return end + (begin - end) * (1 + math.cos(math.pi * share)) / 2
@@ -54,6 +55,7 @@ class Optimizer(Component, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # A subclass with another update must not inherit the promise: the exact reduction would train it wrongly, silently.
         cls.reset_unless_declared("stays_in_span")
 
     @abstractmethod
@@ -66,6 +68,7 @@ class Optimizer(Component, ABC):
 
 
 def _check_rates(optimizer: "Optimizer") -> None:
+    # A number or an array [R], with one check for both.
     momentum = np.asarray(optimizer.momentum)
     require((momentum >= 0) & (momentum < 1), "momentum", optimizer.momentum, "must lie in [0, 1)")
     require(np.asarray(optimizer.weight_decay) >= 0, "weight_decay", optimizer.weight_decay, "must be at least 0")
@@ -106,6 +109,7 @@ class GradientDescent(Optimizer):
         return self.steps
 
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        # torch takes one number for all parameters: networks that train side by side share these (ImageExperiment.chunks).
         return torch.optim.SGD(
             parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
         )
@@ -130,6 +134,7 @@ class StochasticGradientDescent(Optimizer):
         _check_rates(self)
 
     def total_steps(self, n: int) -> int:
+        # Rounded up: the last batch of an epoch may be smaller, but is not dropped.
         return self.epochs * -(-n // self.batch_size)
 
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:

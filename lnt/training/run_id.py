@@ -1,7 +1,7 @@
 """What makes two runs the same run: equal values of everything that can change a result.
 
-A run_id is a hash of these values, so a run has the same id alone, in any batch, in a sweep and from Python. Left out are
-what says how to run (it is no column at all) and what cannot change a result (NOT_IN_RUN_ID).
+A run_id is a hash of these values, so a run has the same id alone, in any batch, in a sweep and from Python. Settings that
+say how to run are left out (they are not columns at all), and so are those that cannot change a result (NOT_IN_RUN_ID).
 """
 
 import hashlib
@@ -17,14 +17,18 @@ from lnt.column_names import ADDED_LATER, NOT_IN_RUN_ID
 def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str, np.ndarray]]:
     """A template with the values that the runs of a batch share, and the values [R] that fill it.
 
-    `label_file` stands for the content of a file that labels come from (empty without one): where it lies cannot change a
-    result, and what is in it can.
+    `label_file` is a hash of the content of the file that labels come from (empty without one): the content can change a
+    result, the place of the file cannot.
     """
+    # Sorted, so that the order in which components declare their fields does not matter.
     kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
+    # A key that came later is left out at its old value: runs of earlier versions keep their ids.
     kept = {key: value for key, value in kept.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
     if label_file:
         kept["noise.file"] = label_file
     varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
+    # What the runs share is written once for all of them: R runs cost R fills of a template, not R dumps of everything.
+    # The % signs of shared values are doubled, as the template is filled with the % operator.
     lines = (f"{key}=%s" if key in varying else f"{key}={json.dumps(value)}".replace("%", "%%") for key, value in kept.items())
     return "\n".join(lines), varying
 

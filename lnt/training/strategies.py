@@ -1,7 +1,7 @@
-"""What a practitioner does about label noise: when to stop, which samples to keep.
+"""Strategies against label noise, as a practitioner has them: when to stop, which samples to keep.
 
-A strategy acts on engines through their per-sample weights (and may start a run again): it knows neither engine nor data,
-and never sees a true label, at most how many are wrong. Every run trains to its end; `choose` says which recorded network
+A strategy acts on engines through their per-sample weights (and may restart a run): it knows neither engine nor data,
+and never sees a true label, at most the share of wrong ones. Every run trains to its end; `choose` says which recorded network
 the strategy would have returned.
 """
 
@@ -98,10 +98,13 @@ class EarlyStopping(Strategy):
         """Set the held-out samples' weights to 0."""
         if self.rule == "holdout":
             n = engine.weights.shape[1]
+            # At least one sample is held out and one is trained on, however few there are.
             count = min(max(1, round(self.holdout * n)), n - 1)
+            # The key (0, 0) has two numbers. Mini-batches have one (the epoch) and augmentation has three, so none shares this draw.
             (orders,), index = sample_per_run(
                 known.seeds[:, None], lambda seed: (generator("order", seed, 0, 0).permutation(n),)
-            )  # a key of its own: no mini-batch has the same
+            )
+            # Held out means weight 0: the samples stay in the batch, so no engine has to know about it.
             trained = torch.as_tensor(orders[index] >= count, device=engine.weights.device)
             engine.weights.copy_(normalised(trained))
 
@@ -117,10 +120,12 @@ class EarlyStopping(Strategy):
         """The first minimum that stands for `patience` recorded steps."""
         values = np.where(np.isfinite(criterion), criterion, np.inf)
         if self.rule == "prediction_changes":
+            # The first value fills the window, so that the average has a value at every recorded step.
             padded = np.concatenate([values[:1], values[:1], values])
             values = (padded[2:] + padded[1:-1] + padded[:-2]) / 3
         best = np.zeros(values.shape[1], int)
         for step in range(1, len(values)):
+            # Once `patience` steps have passed without a better one, training would have stopped: later minima do not count.
             better = (values[step] < np.take_along_axis(values, best[None], 0)[0]) & (step - best <= self.patience)
             best[better] = step
         return best
@@ -172,6 +177,7 @@ class SmallLoss(Strategy):
         require(last < total, "t1", self.t1, f"selects at step {last:.6g}, but training has {total} steps")
 
     def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
+        # Each run has its own T1 and so its own step: `act` is called at all of them, and picks the runs whose step it is.
         return np.unique(self._steps(known))
 
     def _steps(self, known: PriorKnowledge) -> np.ndarray:
@@ -183,6 +189,7 @@ class SmallLoss(Strategy):
 
     def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
         """Select in the runs whose time it is."""
+        # Fails loudly for a subclass that trains several networks: this rule selects in one.
         (engine,) = engines
         now = torch.as_tensor(self._steps(known) == engine.step, device=engine.weights.device)
         share = known.clean_share if self.share is None else np.broadcast_to(self.share, known.clean_share.shape)
@@ -197,6 +204,7 @@ class SmallLoss(Strategy):
             return losses < loss_at_zero
         if self.keep == "share":
             return smallest(losses, share)
+        # scikit-learn fits one mixture at a time, on the CPU.
         return torch.stack([torch.as_tensor(low_component(row)) for row in losses.double().cpu().numpy()]).to(losses.device)
 
 
@@ -246,6 +254,7 @@ class CoTeaching(Strategy):
 def smallest(losses: Tensor, share: np.ndarray) -> Tensor:
     """Mask [R, n] of the round(share n), at least one, smallest losses of each run; share [R]."""
     count = torch.as_tensor(np.maximum(np.rint(share * losses.shape[1]), 1), device=losses.device)
+    # argsort twice gives ranks. Stable: equal losses go by position, the same way in every batch of runs.
     return losses.argsort(stable=True, dim=1).argsort(1) < count[:, None]
 
 
@@ -256,12 +265,15 @@ def low_component(losses: np.ndarray) -> np.ndarray:
     spread = np.ptp(losses)
     if not np.isfinite(spread) or spread < 1e-12 or len(losses) < 2:
         return np.ones(len(losses), bool)
+    # To [0, 1], since reg_covar is absolute: at another scale of the losses it would weigh more or less.
     scaled = (losses[:, None] - losses.min()) / spread
+    # A fixed random state: the same losses must select the same samples, alone, in a sweep and after a resume.
     mixture = GaussianMixture(2, reg_covar=5e-4, random_state=0).fit(scaled)
     return np.asarray(mixture.predict(scaled) == mixture.means_[:, 0].argmin())
 
 
 def normalised(kept: Tensor) -> Tensor:
     """Weights [R, n] with mean 1 over the samples: n / count for those kept, 0 for others; 1 for all where none is kept."""
+    # Mean 1, so the size of a step does not depend on how many samples are kept.
     weights = torch.where(kept.any(1, keepdim=True), kept, True).double()
     return weights / weights.mean(1, keepdim=True)

@@ -1,0 +1,113 @@
+"""`lnt.simulate` and `lnt.load`: the numbers of the command line, from Python."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import lnt
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"data": lnt.SignalNoise(n_train=20, n_test=50, dim=200), "optimizer": lnt.GradientDescent(steps=60)}
+OVERRIDES = ("data.n_train=20", "data.n_test=50", "data.dim=200", "optimizer.steps=60")
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return lnt.simulate(**SMALL, over={"noise.rate": [0, 0.3], "seed": range(3)}, progress=False)
+
+
+def test_the_same_runs_and_numbers_as_from_the_command_line(simulated, tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *OVERRIDES, "noise.rate=0,0.3", "seed=range(3)"]
+    subprocess.run([*command, f"hydra.sweep.dir={tmp_path}/sweep"], cwd=tmp_path, check=True, capture_output=True)
+    loaded = lnt.load(tmp_path / "sweep")
+    assert type(loaded) is type(simulated)
+    assert loaded.axes == simulated.axes == {"noise.rate": [0, 0.3], "seed": [0, 1, 2]}
+    for name, keys in (("runs", ["run_id"]), ("curves", ["run_id", "step"])):
+        ours, other = (
+            getattr(r, name).set_index(keys).sort_index().drop(columns="wall_seconds", errors="ignore")
+            for r in (simulated, loaded)
+        )
+        pd.testing.assert_frame_equal(ours, other, rtol=1e-4, atol=1e-6)
+
+
+def test_workers_change_nothing(simulated):
+    spread = lnt.simulate(**SMALL, over={"noise.rate": [0, 0.3], "seed": range(3)}, workers=2, progress=False)
+    ours, other = (r.runs.set_index("run_id").sort_index().drop(columns="wall_seconds") for r in (simulated, spread))
+    pd.testing.assert_frame_equal(ours, other, rtol=1e-4, atol=1e-6)
+
+
+def test_results_draw_themselves(simulated, tmp_path):
+    assert isinstance(simulated.stages(), Figure)
+    assert isinstance(simulated.lines("noise.rate", "test_error", "best_test_error"), Figure)
+    grid = lnt.simulate(**SMALL, over={"data.dim": [100, 200, 400], "data.snr": [0.1, 0.3], "seed": range(2)}, progress=False)
+    axes = grid.phase(value="best_test_error").axes[0]
+    assert axes.get_xlim()[1] > 400
+    assert grid.phase("data.snr", "data.dim").axes[0].get_ylim()[1] > 400
+    grid.phase().savefig(tmp_path / "phase.png")
+    with pytest.raises(lnt.ConfigError, match="value=colour: no such column; there are "):
+        grid.phase(value="colour")
+    with pytest.raises(lnt.ConfigError, match=r"y=data.dim: must be another key than x"):
+        grid.phase("data.dim", "data.dim")
+    with pytest.raises(lnt.ConfigError, match="no numeric key was swept"):
+        simulated.phase()
+
+
+def test_options_groups_and_axes_that_advance_together():
+    over = {"noise": ["none", lnt.Pair(0.2)], ("data.dim", "data.snr"): [(100, 0.3), (200, np.float64(0.2))]}
+    found = lnt.simulate(**SMALL, over=over, seed=4, precision="float64", seeds={"test": 9}, progress=False)
+    assert found.axes == {"noise": ["none", "pair"], "data.dim": [100, 200], "data.snr": [0.3, 0.2]}
+    assert found.runs.groupby("noise")["data.dim"].apply(list).to_dict() == {"none": [100, 200], "pair": [100, 200]}
+    assert set(found.runs["seed"]) == {4}
+    assert set(found.runs["seeds.test"]) == {9}
+    assert set(found.runs["precision"]) == {"float64"}
+
+
+def test_images_bring_their_own_model_and_optimizer():
+    digits = lnt.Digits(n_train=24, n_test=20, classes=(3, 8))
+    found = lnt.simulate(
+        digits, lnt.Symmetric(0.2), lnt.SmallCNN(2), optimizer=lnt.StochasticGradientDescent(epochs=2), progress=False
+    )
+    assert found.runs[["data", "model", "optimizer"]].values.tolist() == [["digits", "small_cnn", "sgd"]]
+    assert len(found.samples) == 24
+
+
+class Broken(lnt.NoNoise):
+    def observe(self, samples, uniforms):
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: lnt.simulate(noise="loud"), "noise=loud: is no option of conf/noise"),
+        (lambda: lnt.simulate(noise=0.3), "noise=0.3: must be a component, the name of an option of conf/, or None"),
+        (lambda: lnt.simulate(data=lnt.Symmetric()), r"data=.*Symmetric: must be a subclass of .*Data"),
+        (lambda: lnt.simulate(over={"data.colour": [1]}), "data.colour=...: the axis names no key; known are data.n_train"),
+        (lambda: lnt.simulate(over={"seed": []}), "seed=: the axis is empty"),
+        (lambda: lnt.simulate(over={"seed": [1, 1]}), "over=1: points name a run that another point names too"),
+        (lambda: lnt.simulate(over={("data.dim", "seed"): [(1,)]}), "data.dim, seed=.*must be one value for each key"),
+        (lambda: lnt.simulate(colour="red"), "colour=red: unknown key; known are seed"),
+        (lambda: lnt.simulate(seeds={"luck": 1}), r"seeds=\['luck'\]: unknown streams"),
+        (lambda: lnt.simulate(engine="fast"), "engine=fast: must be one of auto, span, autograd"),
+        (
+            lambda: lnt.simulate(**SMALL, noise=Broken(), progress=False),
+            "all failed; .* RuntimeError: out of order",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(call, said):
+    with pytest.raises(lnt.ConfigError, match=said):
+        call()
+
+
+def test_public_names():
+    assert set(lnt.PUBLIC) <= set(dir(lnt))
+    for name in lnt.PUBLIC:
+        assert getattr(lnt, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'lnt' has no attribute 'Symetric'"):
+        _ = lnt.Symetric

@@ -1,0 +1,49 @@
+"""Each assumption about Hydra's private parts, as lnt/sweeps/hydra_internals.py numbers them."""
+
+import inspect
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.override_parser import overrides_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Transformer
+from omegaconf import OmegaConf
+
+from lnt import cli
+from lnt.sweeps.hydra_internals import FrozenLoader, extend_grammar, frozen
+
+
+def test_1_the_grammar_is_made_by_create_functions_at_each_use():
+    known = overrides_parser.create_functions()
+    assert {"linspace", "geomspace", "logspace", "choice", "range"} <= set(known.definitions)
+    (override,) = OverridesParser.create().parse_overrides(["a=linspace(0,1,3)"])
+    assert list(override.sweep_iterator(transformer=Transformer.identity)) == [0.0, 0.5, 1.0]
+    extend_grammar((cli.linspace,))
+    overrides_parser.create_functions()  # a function that is known already is no error
+
+
+def test_2_launchers_use_nothing_of_the_loader_but_load_sweep_config():
+    assert list(inspect.signature(ConfigLoaderImpl.load_sweep_config).parameters) == [
+        "self",
+        "master_config",
+        "sweep_overrides",
+    ]
+    source = inspect.getsource(BasicLauncher)
+    assert source.count("config_loader.") == source.count("config_loader.load_sweep_config(")
+    from hydra_plugins.hydra_submitit_launcher import submitit_launcher
+
+    source = inspect.getsource(submitit_launcher)
+    assert source.count("config_loader.") == source.count("config_loader.load_sweep_config(") == 1
+    loader = FrozenLoader(ConfigSearchPathImpl())
+    config = OmegaConf.create({"hydra": {"sweep": {"subdir": "there"}}, "seed": 1})
+    assert loader.load_sweep_config(config, ["+job=3"]) == {**config, "job": 3}
+    assert "job" not in config
+    assert isinstance(frozen(loader), FrozenLoader)
+
+
+def test_3_launchers_are_known_by_their_class_names():
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+    assert BasicLauncher.__name__ == "BasicLauncher"
+    assert SlurmLauncher.__name__ == "SlurmLauncher"

@@ -1,0 +1,130 @@
+"""Nothing that the program computes has changed: 40 runs over all groups, and files that an earlier version has written.
+
+tests/data/unchanged_runs.json holds the rows that version 0.1 as of commit 50ce7fd gave for the overrides in it. On the same
+processor with the same torch they are met bit for bit, elsewhere to rounding.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from image_sets import write_all
+
+import train as train_entry
+from lnt.analysis.results import load
+from lnt.column_names import ADDED_LATER
+from lnt.runs.tables import schemas, tables
+from lnt.training.loop import train
+
+ROOT = Path(__file__).parents[1]
+BEFORE = json.loads((ROOT / "tests" / "data" / "unchanged_runs.json").read_text())
+WRITTEN = ROOT / "tests" / "data" / "written_by_0_1"
+LEFT_OUT = ("wall_seconds", "data.root", "noise.file")  # time, and places of files
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    )
+    return names[0] if names else ""
+
+
+EXACT = (torch.__version__, np.__version__, processor()) == (BEFORE["torch"], BEFORE["numpy"], BEFORE["processor"])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Small data sets in the formats of the real ones."""
+    folder = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        write_all(folder, patch)
+        np.save(folder / "labels.npy", np.arange(1198) % 10)
+        yield folder
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_a_run_is_what_it_was(experiment, files, number):
+    """The same run_id, the same columns, the same numbers."""
+    before = BEFORE["runs"][number]
+    one = experiment(*(override.replace("{files}", str(files)) for override in before["overrides"]))
+    found = tables(one, train(one), schemas([one]))
+    (row,) = found.runs.to_pylist()
+    assert {key: row.pop(key) for key in ADDED_LATER} == ADDED_LATER
+    row, wanted = ({key: value for key, value in r.items() if key not in LEFT_OUT} for r in (row, before["row"]))
+    assert row["run_id"] == wanted["run_id"]
+    assert list(row) == list(wanted)
+    assert (len(found.curves), len(found.samples)) == (before["records"], before["samples"])
+    for key, value in wanted.items():
+        if isinstance(value, float) and not EXACT:
+            assert row[key] == pytest.approx(value, rel=1e-3, abs=1e-6, nan_ok=True), key
+        else:
+            assert row[key] == value or (value != value and row[key] != row[key]), key
+
+
+SWEEP = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2", "noise=none,symmetric")
+AXES = ("data.signal_norm=2,3", "seed=range(3)", "hydra.sweeper.runs_per_job=6")
+RUN = ("data=digits", "data.classes=[3,8]", "data.n_train=20", "data.n_test=8", "model.width=1", "optimizer.epochs=2000")
+ITS_REST = ("noise.rate=0.2", "recordings=5", "checkpoint_seconds=0.5")
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """call(*arguments) runs train.py beside a copy of the files of the earlier version."""
+    shutil.copytree(WRITTEN, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        train_entry.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_a_half_finished_sweep_goes_on(call):
+    """Its plan names classes where they lay then; its first job is complete, its second never ran."""
+    plan = yaml.safe_load(Path("sweep/sweep.yaml").read_text())
+    assert plan["groups"][0]["config"]["data"]["_target_"] == "lnt.data.SignalNoise"
+    before = load("sweep").runs
+    assert len(before) == 6
+    said = call("-m", *SWEEP, *AXES, "hydra.sweep.dir=sweep")
+    assert "12 runs: 12 completed, 0 diverged, 0 failed, 0 missing" in said
+    found = load("sweep")
+    assert set(before["run_id"]) < set(found.runs["run_id"])
+    assert found.duplicates == 0
+    assert found.axes == {"noise": ["none", "symmetric"], "data.signal_norm": [2, 3], "seed": [0, 1, 2]}
+    assert found.runs["loss"].tolist() == ["logistic"] * 12
+    call("-m", *SWEEP, *AXES, "hydra.sweep.dir=new")
+    now, new = (table.runs.set_index("run_id").sort_index() for table in (found, load("new")))
+    pd.testing.assert_frame_equal(now[new.columns].drop(columns="wall_seconds"), new.drop(columns="wall_seconds"), rtol=1e-4)
+
+
+def test_another_sweep_than_the_old_one_is_still_refused(call):
+    with pytest.raises(ValueError, match=r"holds another sweep \(model.width: 2 there, 3 now;"):
+        call("-m", *SWEEP, "model.width=3", *AXES, "hydra.sweep.dir=sweep")
+
+
+def test_a_run_that_was_broken_off_goes_on(call, tmp_path):
+    call(*RUN, *ITS_REST, "hydra.run.dir=run")
+    assert "1 runs go on from step" in Path("run/train.log").read_text()
+    call(*RUN, *ITS_REST, "hydra.run.dir=undisturbed")
+    one, other = (pd.read_parquet(f"{name}/runs.parquet").drop(columns="wall_seconds") for name in ("run", "undisturbed"))
+    exact = {} if EXACT else {"rtol": 1e-3, "atol": 1e-4}  # its first part was trained on the processor of then
+    pd.testing.assert_frame_equal(one, other, **({"check_exact": True} if EXACT else exact))
+    assert not Path("run/checkpoints").exists()
+
+
+def test_an_old_run_repeats_from_its_own_directory(call, tmp_path):
+    """`from=` reads config.yaml as it was written then, with the places of classes that have moved."""
+    command = [sys.executable, str(ROOT / "train.py"), "from=run", "optimizer.epochs=3", "recordings=2", "hydra.run.dir=again"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    row = pd.read_parquet("again/runs.parquet").iloc[0]
+    assert (row["data"], row["model"], row["data.classes"], row["optimizer.epochs"]) == ("digits", "small_cnn", "[3, 8]", 3)
