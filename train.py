@@ -33,9 +33,9 @@ def main(config: DictConfig) -> None:
 
 def train_one(config: dict[str, Any], path: Path) -> None:
     """From a configuration to the tables of one run, in a directory of its own."""
-    from lnt.runs.batches import experiment_from, without_classes
     from lnt.runs.directory import RunDirectory
-    from lnt.runs.in_words import in_words
+    from lnt.runs.experiments_from_settings import experiment_from, without_classes
+    from lnt.runs.run_summary import run_summary
     from lnt.runs.train_runs import train_runs
     from lnt.sweeps.slurm import being_preempted
     from lnt.training.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def train_one(config: dict[str, Any], path: Path) -> None:
         sys.exit(f"interrupted; to go on: {cli.command_line(f'hydra.run.dir={path}')}")
     checkpoint.discard()
     (run,) = directory.rows()
-    for line in in_words(run):
+    for line in run_summary(run):
         log.info(line)
     log.info("results in %s; next: %s", path, cli.analyze_command(path))
     if run["status"] == "failed":

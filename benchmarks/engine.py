@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from benchmarks import interleaved, seconds, table
-from lnt.runs.batches import experiment_from
+from lnt.runs.experiments_from_settings import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
 from lnt.training.experiment import Experiment
 from lnt.two_layer.network import activation, second_layer, slope

@@ -18,7 +18,7 @@ from benchmarks import interleaved, table
 from benchmarks.engine import compose
 from lnt.images.image_engine import ImageEngine, ImageProblem
 from lnt.images.image_experiment import ImageExperiment
-from lnt.runs.batches import experiment_from
+from lnt.runs.experiments_from_settings import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
 
 PER_BATCH_FILE, BATCH = 2000, 128

@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks import table
 from lnt.analysis.figure_style import DOUBLE, NOISY, SIGNAL, STYLE, label
 from lnt.analysis.results import load
-from lnt.runs.batches import expand
+from lnt.runs.experiments_from_settings import expand
 from lnt.sweeps.axes import axes_of
 from lnt.sweeps.hydra_internals import to_plain
 

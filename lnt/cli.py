@@ -56,8 +56,8 @@ class CheckBeforeRun(Callback):
 
 def check(config: dict[str, Any], directory: Path, dry_run: bool) -> None:
     """Raise ConfigError if a run cannot start; with `dry_run` say what it would do, and exit."""
-    from lnt.runs.batches import experiment_from
     from lnt.runs.directory import RunDirectory
+    from lnt.runs.experiments_from_settings import experiment_from
     from lnt.sweeps.plan import outlook
 
     experiment = experiment_from(config)
@@ -106,7 +106,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     """Run an entry point; what a user can mend ends in one line on stderr, anything else in its traceback."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the next lines instead of being printed by Hydra
     try:
-        TYPED[:] = sys.argv
+        TYPED[:] = TYPED or sys.argv
         sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))
@@ -156,4 +156,5 @@ def _script(name: str) -> None:
     """Run one of the two commands as Python runs a file: they lie inside the package once it is installed."""
     import runpy
 
+    TYPED[:] = sys.argv  # runpy puts the file's own name there
     runpy.run_path(str(TOP / name), run_name="__main__")

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from lnt import cli  # noqa: F401  (its resolvers are those of conf/)
 from lnt.progress import StepCount
-from lnt.runs.batches import experiment_from
+from lnt.runs.experiments_from_settings import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
 from lnt.training.engine import Engine, Truth
 from lnt.training.experiment import Experiment

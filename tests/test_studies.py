@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lnt.runs.batches import expand
+from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import schemas, tables
 from lnt.settings import Axis
 from lnt.training.loop import train

@@ -24,7 +24,7 @@ from lnt.analysis.results import load
 from lnt.errors import ConfigError
 from lnt.progress import StepCount
 from lnt.runs import train_runs
-from lnt.runs.batches import expand
+from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import schemas
 from lnt.settings import Axis
 from lnt.sweeps import job as sweep

@@ -20,12 +20,16 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
     rows: Counter[tuple] = Counter()
     for group in (group for plan in plans for group in plan["groups"]):
         fixed = dict(flatten(group["config"])) | group["config"]["choices"]
+        # Axes that no key of the cells belongs to (seeds, say) only multiply the number of runs in each cell.
         inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
         outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
+        # With no such axis the product is empty: one run. dtype=int, as an empty product is a float otherwise.
         runs = int(np.prod([len(axis["points"]) for axis in inner], dtype=int))
+        # An axis may have several keys that advance together, so a point is a tuple of values.
         names = [key for axis in outer for key in axis["keys"]]
         for points in itertools.product(*(axis["points"] for axis in outer)):
             chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
+            # A list is text in the table of runs.
             values = (chosen.get(key) for key in keys)
             rows[tuple(json.dumps(value) if isinstance(value, list) else value for value in values)] += runs
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
@@ -39,6 +43,7 @@ def config_columns(runs: pd.DataFrame) -> list[str]:
 
 def swept(runs: pd.DataFrame) -> list[str]:
     """The configuration keys that take more than one value, seeds left out."""
+    # dropna=False: null is a value too, that of runs with another option.
     return [key for key in config_columns(runs) if key not in SEEDS and runs[key].nunique(dropna=False) > 1]
 
 
@@ -75,17 +80,21 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
 
     The interval is mean -/+ 1.96 sd / sqrt(n). Without a plan, a cell misses what it has less than the fullest cell.
     """
+    # dropna=False: keys of one option are null in runs of the others, and these have cells too.
     grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
     mean, sd = grouped[values].mean(), grouped[values].std()
+    # Of an empty cell the sd is NaN already; the clip keeps a division by 0 from warning.
     half = 1.96 * sd / np.sqrt(grouped[values].count().clip(lower=1))
     kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
     counts = {"n": grouped.size()}
     counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
     if results.plans:
+        # A plan has Python values: without the types of the table, 100 and 100.0 would be two cells.
         types = {key: results.runs[key].dtype for key in keys}
         counts["planned"] = planned_cells(results.plans, keys).astype(types).groupby(keys, dropna=False)["planned"].sum()
     table = pd.DataFrame(counts).fillna(0).astype(int)
     there = table[["n", "diverged", "failed"]].sum(axis=1)
+    # Clipped: more runs than planned, as after a second sweep, are not a negative number of missing ones.
     table["missing"] = ((table.pop("planned") if results.plans else there.max()) - there).clip(lower=0)
     measured = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
     return table.join(measured).rename_axis(keys).reset_index()

@@ -34,6 +34,7 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
             wrong = samples["true"] != samples["observed"]
             for ax, state in zip(axes[:, column], STATES, strict=True):
                 for kind, colour, mask in (("clean", CLEAN, ~wrong), ("mislabelled", NOISY, wrong)):
+                    # Clipped, not dropped: losses can be far below the first bin at the end of training.
                     losses = samples.loc[mask, f"loss_{state}"].clip(BINS[0], BINS[-1])
                     if losses.empty:
                         continue
@@ -69,6 +70,7 @@ def figure_attributions(explained: "Explained") -> Figure:
             colour = NOISY if sample["kind"] == "mislabelled" else CLEAN
             axes[0, column].set_title(f"observed {sample['observed']}\ntrue {sample['true']}", color=colour)
             for ax, values in zip(axes[1:, column], maps, strict=True):
+                # Each map on its own scale: SHAP values of both states differ in size. A map of zeros stays 0.
                 shown = ax.imshow(values / (np.abs(values).max() or 1), cmap="RdBu_r", norm=TwoSlopeNorm(0, -1, 1))
         for ax in axes.flat:
             ax.set(xticks=[], yticks=[])

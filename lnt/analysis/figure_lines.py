@@ -40,9 +40,12 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
     at every recorded step and stops at the best.
     """
     kinds, names = sorted(table["noise"].unique(), reverse=True), [name for name in table["name"].unique() if name != "none"]
+    # Two styles and five colours have no common factor: ten pairs before one repeats.
     styles = zip(itertools.cycle(("-", "--")), itertools.cycle((SIGNAL, NOISY, CLEAN, "#CC79A7", "#E69F00")), strict=False)
     looks = dict(zip(names, styles, strict=False))
+    # Ordinary training has its own look in all figures, whatever other strategies there are.
     looks["none"] = ("-", PLAIN)
+    # Early stopping selects no samples: its panels would be empty.
     selects = not all(name.startswith("early_stopping") for name in names)
     panels = [value for value, name in STRATEGY_PANELS.items() if name and (selects or value == "strategy_test_error")]
     with mpl.rc_context(STYLE):

@@ -46,10 +46,12 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
 
 def cell_edges(centres: np.ndarray) -> np.ndarray:
     """Edges [X + 1] halfway between the centres [X] of cells, on the scale (linear or log) that their axis is drawn on."""
+    # A single cell has no neighbour to give it a width: any width will do.
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     values = np.log(centres) if is_log(centres) else centres
     middle = (values[1:] + values[:-1]) / 2
+    # The outer cells reach as far out as they reach in.
     edges = np.r_[2 * values[0] - middle[0], middle, 2 * values[-1] - middle[-1]]
     return np.exp(edges) if is_log(centres) else edges
 
@@ -66,10 +68,12 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
         panel = width / columns
         figure = Figure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        # One range for all panels, as they share a colour bar.
         low, high = _colour_range(value, [facet.data.mean for facet in facets.values()])
         for ax, (title, facet) in zip(axes.flat, facets.items(), strict=False):
             data = facet.data
             ax.set_facecolor("white")
+            # The background is hatched: it shows where pcolormesh leaves out NaN.
             ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
             edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
             mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
@@ -96,6 +100,7 @@ def _colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
 
 def _add_boundary(ax: Axes, x: np.ndarray, edge: Boundary, law: PowerLaw | None, keys: tuple[str, str]) -> None:
     """The measured boundary with its band, and the theory's power law."""
+    # The theory's line may leave the map by far, and would rescale the axes.
     limits = ax.get_xlim(), ax.get_ylim()
     ax.fill_between(x, edge.low, edge.high, color="white", alpha=0.45, linewidth=0)
     ax.plot(x, edge.y, color="white", label=f"measured: {edge.level:.3g}")

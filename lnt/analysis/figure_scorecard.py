@@ -45,11 +45,13 @@ def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
 def _exponents(ax: Axes, rows: Sequence[Row]) -> None:
     """Measured exponents of the length of Stage I with their intervals, and the predicted ones."""
     names = [rf"${{\{name}}}$" if name == "eta" else f"${name}$" for name, _ in EXPONENTS.values()]
+    # zip stops after the exponents, which are the first rows of the scorecard.
     for place, (row, (_, predicted)) in enumerate(zip(rows, EXPONENTS.values(), strict=False)):
         ax.plot(
             [place - 0.3, place + 0.3], [predicted, predicted], color=style.NOISY, label="predicted" if place == 0 else None
         )
         if np.isfinite([row.value, row.low, row.high]).all():
+            # A bootstrap interval need not contain the value, and matplotlib refuses negative errors.
             errors = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
             ax.errorbar(
                 place, row.value, errors, fmt="o", markersize=4, color=style.SIGNAL, label="measured" if place == 0 else None
@@ -91,6 +93,7 @@ def _stage1(ax: Axes, evidence: Evidence) -> None:
         "loss separates": (runs[selection].min(axis=1) >= FITTED, style.PLAIN, "x:"),
     }
     for name, (true, colour, marker) in lines.items():
+        # To two digits, as in scorecard.threshold: equal cells differ by rounding.
         share = true.groupby([float(f"{value:.2g}") for value in runs["n_snr2"]]).mean()
         ax.plot(share.index, share, marker, color=colour, markersize=3, label=name)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=r"$n\,$SNR$^2$", ylabel=f"share of runs, after {EARLY_T1} $T_1$")
@@ -113,6 +116,7 @@ def _decay(ax: Axes, runs: pd.DataFrame, error: str, combination: str, x_label: 
     """Cell means of an error above 0 on a log axis against a combination of parameters, and the fitted exponential."""
     ax.set(yscale="log", xlabel=x_label, ylabel=y_label)
     means = runs.groupby("cell")[[error, combination]].mean()
+    # The axis is logarithmic.
     means = means[means[error] > 0].sort_values(combination)
     if len(means) < 2:
         return

@@ -41,6 +41,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         figure = Figure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
         measured = [curves for _, curves in groups.values()]
         panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+        # The height can be set only once it is known which panels have values (images have no coefficients).
         figure.set_figheight(1.6 * len(panels) + 0.2)
         heights = 1
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
@@ -60,6 +61,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         for row in range(len(panels)):
             axes[row, -1].legend(loc="best")
         axes[-1, 0].set_ylim(bottom=-0.05 * axes[-1, 0].get_ylim()[1])
+        # Counted from the end: the panel of coefficients, at the top, may be missing.
         axes[-3, 0].set_ylim(-0.04, 1.04)
         axes[-2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
         axes[-2, 0].set_ylim(0, 1)
@@ -75,6 +77,7 @@ def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]])
             ax.plot(mean.index, mean[metric], color=colour, label=label)
             low, high = mean[metric] - deviation[metric], mean[metric] + deviation[metric]
             ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    # Step 0 is recorded too, and a log axis cannot show it.
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     ax.set_xlim(0, mean.index.max())
 
@@ -91,11 +94,13 @@ def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:
     scale = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
     if set(scale) <= set(runs):
         marks.append(("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*(runs[key] for key in scale))), PLAIN, "--"))
+    # A run that never reaches the end of a stage counts as infinitely late: the median is finite if most reach it.
     found = [(steps.fillna(np.inf).median(), name, colour, style) for name, steps, colour, style in marks]
     shown = sorted(mark for mark in found if mark[0] < ax.get_xlim()[1])
     height, before, heights = 1.02, 0.0, {1.02}
     for step, name, colour, style in shown:
         ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1)
+        # Two names overlap if their steps are within a factor of four.
         height, before = (1.2 if height == 1.02 and step < 4 * before else 1.02), step
         heights.add(height)
         if names:

@@ -22,7 +22,7 @@ class RunTables:
     runs: pd.DataFrame  # completed: what means and figures are made of
     diverged: pd.DataFrame  # the last finite measurement of runs that diverged
     failed: pd.DataFrame  # runs that raised
-    plans: Sequence[Mapping[str, Any]]  # what was to be run: sweep.yaml of each sweep
+    plans: Sequence[Mapping[str, Any]]  # the planned runs: sweep.yaml of each sweep
     read_curves: Callable[[], pd.DataFrame]
     read_samples: Callable[[], pd.DataFrame]
     path: Path | None = None  # None: results in memory
@@ -51,14 +51,17 @@ def read(path: Path) -> RunTables:
     A run that appears twice counts once; one that failed and was trained later is not failed.
     """
     require(path.is_dir(), "path", path, "is not a directory")
+    # analyze.py writes a runs.parquet of its own to analysis/, which would count all runs twice.
     sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
     parts = [part for source in sources for part in read_parts(source)]
     require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
+    # Each job of a sweep may hold the same plan: equal files count once.
     files = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
     plans = [yaml.safe_load(file.read_text()) for file in files]
     studies = {study_of(plan) for plan in plans}
     require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, files))}; name one")
     frames = [part.to_pandas() for part in parts]
+    # Read when asked for: the curves of a large sweep take far longer than its runs.
     curves = lambda: _together([source.with_name("curves.parquet") for source in sources], "step")  # noqa: E731
     samples = lambda: _together([source.with_name("samples.parquet") for source in sources], "index")  # noqa: E731
     completed, diverged, failed, duplicates = by_outcome(pd.concat(frames, ignore_index=True))
@@ -80,10 +83,12 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
     The column price_of_memorising = test_error - best_test_error is added, and what runs of earlier versions had in effect.
     """
     rows = rows.assign(price_of_memorising=rows["test_error"] - rows["best_test_error"])
+    # Tables of earlier versions lack the column, or hold null where old and new runs are joined.
     for column, value in ADDED_LATER.items():
         if column not in rows:
             rows.insert(1, column, value)
         rows[column] = rows[column].fillna(value)
+    # First those with an outcome: a run that failed and was trained again later is not failed.
     measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
     failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")
     completed = measured["status"] == "completed"
@@ -96,6 +101,7 @@ def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
     parts = [part.to_pandas() for table in tables if table.exists() for part in read_parts(table)]
     if not parts:
         return pd.DataFrame({"run_id": []})
+    # While a job joins its parts, a row can be in the whole and in a part.
     return pd.concat(parts, ignore_index=True).drop_duplicates(["run_id", key])
 
 

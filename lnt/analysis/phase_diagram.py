@@ -28,6 +28,7 @@ class Grid:
 
 def _mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis without NaN; NaN where all are."""
+    # Not nanmean, which warns of every empty cell; there are many in a sweep that is still running.
     there = np.isfinite(values)
     total, count = np.where(there, values, 0).sum(-1), there.sum(-1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
@@ -37,6 +38,7 @@ def grid(runs: pd.DataFrame, x: str, y: str, value: str) -> Grid:
     """Arrange runs on the axes x and y; runs of a cell are ordered by their seeds, so that seeds pair across cells."""
     runs = runs.dropna(subset=[x, y])
     (xs, i), (ys, j) = (np.unique(runs[key].astype(float), return_inverse=True) for key in (x, y))
+    # Numbered over the whole table, not within each cell: place s holds the same seed in all cells, or NaN.
     seeds = runs.groupby([key for key in SEEDS if key in runs], dropna=False, sort=True).ngroup().to_numpy()
     values = np.full((len(ys), len(xs), seeds.max() + 1), np.nan)
     values[j, i, seeds] = runs[value].astype(float)
@@ -56,13 +58,17 @@ class Boundary:
 
 def boundary(data: Grid, level: float) -> Boundary:
     """The crossing of `level` in each column, its 95 % band from resampling seeds (the same seeds in all cells)."""
+    # A fixed seed: the same results give the same band each time.
     rng = np.random.default_rng(0)
     seeds = data.values.shape[2]
     samples = np.stack(
+        # The same seeds in all cells, since runs of one seed share their random streams across cells.
         [crossing(data.y, _mean(data.values[:, :, rng.integers(0, seeds, seeds)]), level) for _ in range(BOOTSTRAPS)]
     )
+    # A column that rarely crosses has no band; quantiles of the few crossings would look sure of themselves.
     enough = np.isfinite(samples).mean(0) > 0.5
     low, high = (
+        # Zeros stand in for the columns left out: nanquantile warns of columns that are all NaN.
         np.where(enough, np.nanquantile(np.where(enough, samples, 0), quantile, axis=0), np.nan) for quantile in (0.025, 0.975)
     )
     return Boundary(level, crossing(data.y, data.mean, level), low, high, samples)
@@ -72,6 +78,7 @@ def crossing(y: np.ndarray, mean: np.ndarray, level: float) -> np.ndarray:
     """For each column of mean [Y, X] the y at which it crosses `level` for good, interpolated linearly; NaN if it does not."""
     above, there = mean > level, np.isfinite(mean)
     changes = (above[1:] != above[:-1]) & there[1:] & there[:-1]
+    # argmax finds the first change from the end. Without any it gives 0, and the last line makes that NaN.
     last = len(y) - 2 - changes[::-1].argmax(0)
     columns = np.arange(mean.shape[1])
     below, over = mean[last, columns], mean[last + 1, columns]
@@ -98,6 +105,7 @@ def power_law(x: np.ndarray, edge: Boundary, keys: tuple[str, str], predicted: f
     def fits(y: np.ndarray) -> tuple[float, float]:
         v = coordinate(keys[1], y)
         use = np.isfinite(v) & (v > least) & (u > 0)
+        # Two points fit any slope.
         if use.sum() < 3:
             return np.nan, np.nan
         log_u, log_v = np.log(u[use]), np.log(v[use])
@@ -105,6 +113,7 @@ def power_law(x: np.ndarray, edge: Boundary, keys: tuple[str, str], predicted: f
 
     measured, samples = fits(edge.y), np.array([fits(y) for y in edge.resampled])
     samples = samples[np.isfinite(samples).all(1)]
+    # Most resamples must give a slope, or the interval would be that of a lucky few.
     if not np.isfinite(measured[0]) or len(samples) < BOOTSTRAPS // 2:
         return None
     low, high = np.quantile(samples, [0.025, 0.975], axis=0)
@@ -118,8 +127,10 @@ def collapse(combination: np.ndarray, value: np.ndarray, bins: int = 40) -> floa
     R^2 of the means over `bins` quantile bins of the combination.
     """
     use = np.isfinite(combination) & np.isfinite(value)
+    # With one point in each bin the bin means would explain everything.
     if use.sum() < 2 * bins or np.var(value[use]) == 0:
         return np.nan
+    # Equal values of the combination can make edges coincide.
     group = pd.qcut(combination[use], bins, duplicates="drop")
     fitted = pd.Series(value[use]).groupby(group, observed=True).transform("mean")
     return float(1 - np.var(value[use] - fitted) / np.var(value[use]))

@@ -1,4 +1,4 @@
-"""Everything that analyze.py leaves in DIR/analysis/: tables, figures with their data, a manifest, one page to look at."""
+"""The contents of DIR/analysis/: tables, figures with their data, a manifest, one page to look at."""
 
 import base64
 import html
@@ -40,6 +40,7 @@ class Report:
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as parquet and CSV."""
+        # Arrow writes CSV many times faster than pandas, and a table may have a hundred thousand rows.
         arrow = pa.Table.from_pandas(table, preserve_index=False)
         write_atomically(self.folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False))
         write_atomically(self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file))
@@ -73,6 +74,7 @@ class Report:
         if self.scorecard is not None:
             parts.append(f"<h2>Scorecard</h2>{self.scorecard.to_html(index=False, float_format='{:.3g}'.format)}")
         for name, caption in self.figures.items():
+            # Embedded, so that the page can be sent as one file.
             image = base64.b64encode((self.folder / f"{name}.png").read_bytes()).decode()
             parts.append(
                 f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
@@ -86,6 +88,7 @@ class Report:
         described = {}
         for source in self.results.sources:
             provenance = source.with_name("provenance.json")
+            # Provenance may be missing, for example where only tables were copied.
             described[str(source.relative_to(self.path))] = json.loads(provenance.read_text()) if provenance.exists() else None
         written = datetime.now(UTC).isoformat(timespec="seconds")
         return {"time": written, "sources": described, "dropped": self.dropped(), "notes": self.notes, "figures": self.figures}

@@ -1,4 +1,4 @@
-"""Results as a person holds them: tables, the axes that were swept, and figures as methods."""
+"""Results for use in Python: tables, the axes that were swept, and figures as methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ class Results(RunTables):
         """What was swept: for each key its planned values, in order, also of runs that are missing."""
         found: dict[str, list[Any]] = {}
         groups = [group for plan in self.plans for group in plan["groups"]]
+        # Options (noise=symmetric,pair) are no axis of a group: each of them has a group of its own.
         for key in dict.fromkeys(key for group in groups for key in group["config"]["choices"]):
             options = list(
                 dict.fromkeys(group["config"]["choices"][key] for group in groups if key in group["config"]["choices"])
@@ -38,7 +39,9 @@ class Results(RunTables):
                 found[key] = options
         for axis in (axis for group in groups for axis in group["axes"]):
             for key, values in zip(axis["keys"], zip(*axis["points"], strict=True), strict=True):
+                # dict.fromkeys drops repeats and keeps the order of the plan.
                 found[key] = list(dict.fromkeys([*found.get(key, []), *(_hashable(value) for value in values)]))
+        # Without a plan (a single run, or one that was copied) only what is in the table is known.
         if not groups:
             found = {key: sorted(self.runs[key].unique()) for key in cells.swept(self.runs)}
         return found
@@ -87,6 +90,7 @@ class Results(RunTables):
 
 
 def _hashable(value: Any) -> Any:
+    # dict.fromkeys needs hashable values, and a value such as data.classes is a list.
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 

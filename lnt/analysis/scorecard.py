@@ -45,11 +45,14 @@ class Row:
 def bootstrap(runs: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
     """The statistic and its 95 % interval from resampling seeds, the same ones in all cells."""
     rng, groups = np.random.default_rng(0), list(runs.groupby("seed").indices.values())
+    # The value is still worth showing, but judge() gives no verdict without an interval.
     if len(groups) < FEWEST_SEEDS:
         return statistic(runs), np.nan, np.nan
+    # Whole seeds: all runs of a seed, in every cell, are drawn together, since they share random streams.
     resampled = (rng.integers(0, len(groups), len(groups)) for _ in range(BOOTSTRAPS))
     draws = [statistic(runs.take(np.concatenate([groups[i] for i in chosen]))) for chosen in resampled]
     finite = np.array(draws)[np.isfinite(draws)]
+    # Draws without the statistic are left out; an interval needs most of them.
     low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) > BOOTSTRAPS // 2 else (np.nan, np.nan)
     return statistic(runs), float(low), float(high)
 
@@ -86,10 +89,12 @@ def exponent(runs: pd.DataFrame, key: str) -> float:
     """
     used = runs.groupby("cell")[["memorising_step", *EXPONENTS]].median()
     logs = {name: np.log(used[name].astype(float)) for name in EXPONENTS}
+    # Rounding leaves the log of a constant with a spread of its own.
     columns = [name for name, values in logs.items() if np.ptp(values) > 1e-9] if len(used) else []
     if key not in columns:
         return np.nan
     design = np.column_stack([np.ones(len(used)), *(logs[name] for name in columns)])
+    # Keys that were only varied together cannot be told apart.
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return np.nan
     fitted = np.linalg.lstsq(design, np.log(used["memorising_step"]), rcond=None)[0]
@@ -121,6 +126,7 @@ def scale_rows(evidence: Evidence) -> list[Row]:
 
     def explained(part: pd.DataFrame) -> float:
         steps = np.log(part.groupby("cell")[["memorising_step", "t1"]].median())
+        # Two cells leave no variance that could speak against it.
         if len(steps) < 3:
             return np.nan
         return float(1 - (steps["memorising_step"] - steps["t1"]).var() / steps["memorising_step"].var())
@@ -146,6 +152,7 @@ def share_row(evidence: Evidence, says: tuple[str, str], runs: pd.DataFrame, tru
     """
     table = runs.assign(true=true.astype(float))
     count = f"{int(table['true'].sum())} of {len(table)} runs"
+    # With its sign changed, the axis gives the limit from above.
     above, below = (threshold(sign * table["n_snr2"].to_numpy(float), table["true"].to_numpy(float)) for sign in (1, -1))
     limits = [("from", above, "on"), ("up to", -below, "")]
     texts = [f"{word} n SNR^2 = {limit:.2g} {end}".strip() for word, limit, end in limits if np.isfinite(limit)]
@@ -159,11 +166,13 @@ def share_row(evidence: Evidence, says: tuple[str, str], runs: pd.DataFrame, tru
         constant=lambda value, low, high: constant,
         figure=figure,
     )
+    # The constant in the condition is open in the theory, so one side of a limit is all that it claims.
     return replace(row, verdict="holds in part") if row.verdict == "fails" and texts else row
 
 
 def threshold(axis: np.ndarray, true: np.ndarray) -> float:
     """The lowest value on the axis (to two digits) from which on NEARLY_ALL runs are `true`; NaN if there is none."""
+    # To two digits: the axis is computed from other keys, and cells that are meant to be equal differ by rounding.
     values, index = np.unique([float(f"{value:.2g}") for value in axis], return_inverse=True)
     share = np.bincount(index, true) / np.bincount(index)
     lacking = np.flatnonzero(share < NEARLY_ALL)
@@ -229,6 +238,7 @@ def final_rows(evidence: Evidence) -> list[Row]:
         lambda value, low, high: value <= 0.01,
     )
     every = evidence.runs[evidence.runs["plain_network"] & evidence.runs["gamma_lowest"].notna()]
+    # gamma is computed from rounded numbers: a value that is 0 in theory may come out slightly below it.
     never_negative = every["gamma_lowest"] >= -ROUNDING * every["signal_coef"].abs()
     never = share_row(evidence, ("gamma is never negative", "all runs"), every, never_negative, "")
     return [overtaken, bound, no_second, never]
@@ -238,6 +248,7 @@ def decay(runs: pd.DataFrame, error: str, combination: str) -> tuple[float, floa
     """-1/C in mean error ~ exp(-combination / C): least squares on the logs of cell means, and its R^2; NaN below 4 cells."""
     means = runs.groupby("cell")[[error, combination]].mean()
     means = means[means[error] > 0]  # a resampled cell may have lost its errors
+    # A line through three points is nearly always straight enough.
     if len(means) < 4 or np.ptp(means[combination]) == 0:
         return np.nan, np.nan
     x, y = means[combination].to_numpy(float), np.log(means[error].to_numpy(float))
@@ -261,6 +272,7 @@ def decay_rows(evidence: Evidence) -> list[Row]:
             evidence,
             runs,
             (statement, "log(error) falls linearly"),
+            # Defaults bind the values of this turn of the loop; a closure would see those of the last.
             lambda part, error=error, combination=combination: decay(part, error, combination)[0],  # type: ignore[misc]
             lambda value, low, high, linear=linear: high < 0 and linear >= LINEAR,  # type: ignore[misc]
             constant=lambda value, low, high, linear=linear, bound=bound: (  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What the scorecard looks at: the runs of a study as evidence, with everything that statements ask about as columns."""
+"""The evidence of the scorecard: the runs of a study, with everything that its statements need as columns."""
 
 from functools import cached_property
 
@@ -35,6 +35,7 @@ class Evidence:
         plain = runs[(runs["model"] == "two_layer_cnn") & (runs["data"] == "signal_noise") & (runs["strategy"] == "none")]
         plain = plain.set_index("run_id")
         self.curves = curves[curves["run_id"].isin(plain.index)]
+        # dropna=False: in each run one of snr and signal_norm, say, is null.
         cell = plain.reindex(columns=conditions.PARAMETERS).groupby(list(conditions.PARAMETERS), dropna=False).ngroup()
         columns = plain[["seed", *EXPONENTS, *RECORDED]].assign(**conditions.combinations(plain), cell=cell)
         lowest = self.curves.groupby("run_id")["signal_coef_min"].min().rename("gamma_lowest")
@@ -44,10 +45,12 @@ class Evidence:
         """What was measured at the recorded step nearest to EARLY_T1 T1, within a factor of 1.5, as metric's name + _early."""
         columns = ["clean_accuracy", "noisy_accuracy", "signal_coef", "noise_coef_clean", "noise_coef_noisy"]
         columns += ["selection_precision", "selection_recall", "test_error"]
+        # Distances are in log(step), which step 0 does not have.
         later = self.curves[self.curves["step"] > 0]
         target = EARLY_T1 * t1.reindex(later["run_id"]).to_numpy()
         distance = np.abs(np.log(later["step"].to_numpy() / target))
         near = later.assign(distance=distance)[distance <= np.log(1.5)]
+        # Stable: of two steps equally near, the earlier one.
         nearest = near.sort_values("distance", kind="stable").drop_duplicates("run_id")
         return nearest.set_index("run_id")[columns].add_suffix("_early")
 
@@ -55,8 +58,10 @@ class Evidence:
         """Where noisy_accuracy last rises through 1/2, interpolated in log(step); runs in which it never does are left out."""
         later = self.curves[self.curves["step"] > 0].sort_values(["run_id", "step"])
         step, value = np.log(later["step"].to_numpy(float)), later["noisy_accuracy"].to_numpy(float)
+        # Runs lie one after another in one array: a rise from the end of one into the next is none.
         rises = (value[:-1] < 0.5) & (value[1:] >= 0.5) & (later["run_id"].to_numpy()[:-1] == later["run_id"].to_numpy()[1:])
         i = np.flatnonzero(rises)
+        # Recorded steps are even in log(step), so the line between two of them is drawn there.
         at = np.exp(step[i] + (step[i + 1] - step[i]) * (0.5 - value[i]) / (value[i + 1] - value[i]))
         return pd.Series(at, later["run_id"].to_numpy()[i], name="memorising_step").groupby(level=0).last()
 
@@ -89,6 +94,7 @@ class Evidence:
 
 def counted(runs: pd.DataFrame, error: str) -> pd.DataFrame:
     """The runs of cells in which at least COUNTED test samples are wrong."""
+    # Counts, not shares: a mean of very few errors has a log that says little.
     wrong = (runs[error] * runs["data.n_test"].astype(float)).groupby(runs["cell"]).transform("sum")
     return runs[wrong >= COUNTED]
 
@@ -97,5 +103,6 @@ def controlled(runs: pd.DataFrame, varied: str) -> pd.DataFrame:
     """The runs of one noise rate and one n SNR^2 (to 5 %): that pair for which `varied` takes most values."""
     if runs.empty:
         return runs
+    # In steps of 5 % on a log scale, since n SNR^2 is computed from other keys and is only nearly equal.
     pairs = runs.groupby([runs["rate"], np.rint(np.log(runs["n_snr2"].astype(float)) / np.log(1.05))])
     return max((part for _, part in pairs), key=lambda part: part[varied].nunique())

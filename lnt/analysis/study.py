@@ -58,6 +58,7 @@ def write(
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
     axes = cells.numeric_axes(runs)
+    # The first swept key that the other axis does not take.
     x = x or next((key for key in axes if key != y), None)
     y = y or next((key for key in axes if key != x), None)
     absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
@@ -66,6 +67,7 @@ def write(
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
+    # A study of strategies has its figure already; a grid over their settings would mean nothing.
     if _add_strategies(report) and not asked:
         pass
     elif x and y and not asked and not _is_product(runs, keys):
@@ -100,6 +102,7 @@ def _is_product(runs: pd.DataFrame, keys: list[str]) -> bool:
     """Whether most combinations of the swept values were run, as opposed to several grids side by side."""
     keys = [key for key in keys if runs[key].notna().all()]  # others belong to some of the options only
     combinations = np.prod([runs[key].nunique() for key in keys], dtype=float)
+    # A quarter, since a sweep may be partial; several grids side by side fill far less of the product.
     return bool(len(runs[keys].drop_duplicates()) > combinations / 4)
 
 
@@ -112,6 +115,7 @@ def _add_scorecard(report: Report) -> None:
         return
     evidence, rows = scorecard(found.runs, found.curves)
     table = to_table(rows)
+    # A study that was made for other questions would fill a page with rows without a verdict.
     if table["verdict"].isin(["no data", "outside its conditions"]).mean() > 0.5:
         return
     report.scorecard = table
@@ -128,11 +132,13 @@ def _add_strategies(report: Report) -> bool:
     if "strategy" not in runs or runs["strategy"].nunique() < 2 or rates.nunique() < 3:
         return False
     options = [str(key) for key in runs if str(key).startswith("strategy.")]
+    # Settings of one strategy only differ from the others by being null; those do not belong in its name.
     varied = [key for key in options if runs.groupby("strategy")[key].nunique().max() > 1]
     names = [_strategy_name(setting) for setting in runs[["strategy", *varied]].astype(object).to_dict("records")]
     for key in cells.swept(runs):
         if key.partition(".")[0] not in ("strategy", "noise"):
             report.note(f"{key} takes several values and is averaged over in the figure of strategies")
+    # Rates such as 0.1 + 0.2 / 2 must fall into one group.
     table = runs.assign(name=names, rate=rates.round(6))
     grouped = table.groupby(["noise", "name", "rate"])[list(STRATEGY_PANELS)]
     data = grouped.mean().add_suffix("_mean").join(grouped.sem().add_suffix("_sem")).reset_index()
@@ -147,6 +153,7 @@ def _strategy_name(setting: dict[Any, Any]) -> str:
         name = key.rpartition(".")[2]
         if isinstance(value, str):
             words.append(value)
+        # A setting that is switched off is left out of the name.
         elif pd.notna(value) and value is not False:
             words.append(name if value is True else f"{name}={value:g}")
     return " ".join(words)
@@ -158,6 +165,7 @@ def _add_lines(report: Report, x: str, values: list[str]) -> None:
     units: dict[str, list[str]] = {}
     for value in values:
         unit = "error" if value in ERRORS else "gradient step" if value.endswith("_step") else value
+        # It is the gap between two lines that are drawn anyway.
         if unit != "price_of_memorising":
             units.setdefault(unit, []).append(value)
     for unit, members in units.items():
@@ -171,6 +179,7 @@ def _add_phase(report: Report, x: str, y: str, others: list[str], value: str, le
     facets = cells.conditions(report.results.runs, others)
     if len(facets) > MAX_FACETS:
         report.note(f"{len(facets)} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
+    # Of all runs together, so that all facets are compared with one law.
     law = law_of(value, report.results.runs)
     shown = {title: facet(runs, x, y, value, level, law) for title, runs in list(facets.items())[:MAX_FACETS]}
     for title, panel in shown.items():
@@ -193,6 +202,7 @@ def _add_collapse(report: Report, x: str, y: str, value: str, law: Law) -> None:
     """Cell means against the combination of parameters that the law names."""
     runs = report.results.runs
     table = runs.assign(combination=law.of(runs)).groupby([x, y], as_index=False)[["combination", value]].mean()
+    # The axis is logarithmic. At a noise rate of 1/2 the combination is 0.
     table = table[table["combination"] > 0]
     combination, mean = table["combination"].to_numpy(float), table[value].to_numpy(float)
     r2 = collapse(combination, mean)

@@ -1,4 +1,4 @@
-"""What analyze.py makes of runs on images: losses sample by sample, noise as it was realised, attributions."""
+"""The analysis of runs on images: losses sample by sample, noise as it was realised, attributions."""
 
 import json
 import logging
@@ -21,6 +21,7 @@ RUNS_EXPLAINED = 5  # of each condition, those of the first seeds
 def add_images(report: Report, count: int, folders: Sequence[Path]) -> None:
     """Everything that runs on images have beyond other runs; up to `count` samples of each kind are explained in each run."""
     runs = report.results.runs
+    # Only runs on images have it; a study may hold others beside them.
     if "realised_transition" not in runs or runs["realised_transition"].isna().all():
         return
     runs = runs[runs["realised_transition"].notna()]
@@ -58,6 +59,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
     for number, (title, group) in enumerate(groups.items(), 1):
         first = None
         for _, run in group.sort_values(["seed", "run_id"]).head(RUNS_EXPLAINED).iterrows():
+            # Weights may not have been kept (keep_networks), or were removed to save space.
             weights = report.results.networks(run["run_id"])
             if weights is None:
                 continue
@@ -69,6 +71,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
                 continue
             if found is None:
                 continue
+            # The figure shows one run of each condition, the first that could be explained.
             first = first or found
             numbers.append(attribution.numbers_of(found).assign(condition=title, run_id=run["run_id"]))
             arrays |= {f"{run['run_id']}_{state}": values.astype(np.float32) for state, values in found.values.items()}
@@ -85,5 +88,6 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    # np.savez appends .npz to a name without it, and the temporary name must stay as it is.
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

@@ -1,4 +1,4 @@
-"""What a network looks at: SHAP values of training images at two of its states, and numbers that sum them up.
+"""Where a network looks: SHAP values of training images at two of its states, and numbers that sum them up.
 
 Networks are rebuilt from the numbers in a table of runs with the classes that conf/, or the user's own --config-dir, names;
 nothing that a results directory holds is executed.
@@ -59,6 +59,7 @@ def explain_run(
     chosen = choose(samples, count)
     if chosen is None:
         return None
+    # A fixed seed: another call of analyze.py explains with the same background.
     rng = np.random.default_rng(0)
     place = torch.as_tensor(rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False))
     background, images = (batches.at(p[None])[0] for p in (place, torch.as_tensor(chosen["index"].to_numpy(np.int64))))
@@ -68,6 +69,7 @@ def explain_run(
     except Exception as error:  # shap raises what its hooks happen to run into, or that its additivity check fails
         log.info("DeepExplainer does not apply (%s): expected gradients instead", str(error).partition("\n")[0])
         values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
+    # The original pixels, for figures; the network has seen them standardised.
     pixels = data.arrays()["train"][chosen["index"]]
     return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, method)
 
@@ -109,6 +111,7 @@ def choose(samples: pd.DataFrame, count: int) -> pd.DataFrame | None:
     """Up to `count` samples of each kind, None if there is no mislabelled one."""
     wrong = samples["true"] != samples["observed"]
     before, after = samples["loss_best"] < LOG2, samples["loss_last"] < LOG2
+    # The loss needs no network to be run: below log 2 the observed class has a probability above 1/2.
     pools = {"mislabelled": samples[wrong & ~before & after], "clean": samples[~wrong & before & after]}
     if any(pool.empty for pool in pools.values()):
         return None
@@ -149,6 +152,7 @@ def gradients(network: nn.Module, state: Mapping[str, Tensor], background: Tenso
 
 def margin(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """From values of all outputs [n, C, H, W, K] to those of the observed class minus the mean of the others."""
+    # A difference of outputs: a constant added to all logits changes no prediction, and must not show up as attribution.
     own = np.take_along_axis(values, observed[:, None, None, None, None], -1)[..., 0]
     others = (values.sum(-1) - own) / (values.shape[-1] - 1)
     return own - others
@@ -181,6 +185,7 @@ def summary(numbers: pd.DataFrame) -> pd.DataFrame:
     keys, rows = ["condition", "kind"], []
     for (condition, kind), group in numbers.groupby(keys, sort=False):
         of_runs = group.groupby("run_id")[columns].mean()
+        # Samples of one run share a network and are no independent evidence; runs are.
         over = of_runs if len(of_runs) > 1 else group[columns]
         counts = {"runs": len(of_runs), "samples": len(group)}
         errors = over[columns].sem().add_suffix("_sem")

@@ -7,7 +7,9 @@ from torch import Tensor
 from lnt.images import pixel_kernels
 from lnt.seeding import generator
 
-AUGMENT = (1, 0)  # end of the key, in the stream order, of what augments the batch of a step
+# End of the key (step, 1, 0), in the stream order, of what augments the batch of a step. Epochs have a key of one number,
+# the held-out samples one of two, so that no two of these share a draw.
+AUGMENT = (1, 0)
 
 
 class Batches:
@@ -15,6 +17,7 @@ class Batches:
 
     def __init__(self, images: Tensor, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         self.images = images
+        # Standardised as (pixel - 255 mean) / (255 std), straight from uint8 values.
         self.scale, self.offset = (torch.as_tensor(a, dtype=dtype, device=images.device) for a in (1 / (255 * std), 255 * mean))
 
     def at(self, positions: Tensor) -> Tensor:
@@ -32,6 +35,7 @@ class Batches:
             return self.at(positions)
         frame = self.images.shape[-1] // 8
         right, down, mirror = np.concatenate([sample_shifts(int(s), step, positions.shape[1], frame) for s in seeds], 1)
+        # Mirrors are drawn in any case, so that shift and shift_flip have the same shifts.
         flip = (mirror == 1) & (augment == "shift_flip")
         if self.images.device.type == "cuda":
             moves = [torch.as_tensor(move, device=positions.device) for move in (right, down, flip)]
@@ -55,11 +59,13 @@ class Batches:
 def shift(images: Tensor, frame: int, right: Tensor, down: Tensor, flip: Tensor) -> Tensor:
     """Windows of the images [B, C, H, W] in a black frame of width `frame`, each from its own corner [B], mirrored or not."""
     size = images.shape[-1]
-    framed = torch.nn.functional.pad(images, (frame, frame, frame, frame))
+    # On uint8: the frame is black, which is not 0 once pixels are standardised.
+    framed = torch.nn.functional.pad(images, (frame, frame, frame, frame))  # [B, C, H + 2 frame, W + 2 frame]
     pixels = torch.arange(size, device=images.device)
     columns = torch.where(flip[:, None], size - 1 - pixels, pixels) + right[:, None]  # [B, W]
     rows = pixels + down[:, None]  # [B, H]
     batch = torch.arange(len(images), device=images.device)[:, None, None]
+    # Index arrays on both sides of a slice put the channels last: [B, H, W, C].
     return framed[batch, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 

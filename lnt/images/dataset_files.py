@@ -18,7 +18,7 @@ from lnt.settings import check_writable
 log = logging.getLogger(__name__)
 Arrays = Mapping[str, np.ndarray]  # train and test images [N, C, H, W] uint8, train_labels and test_labels [N] int64
 MEMBERS = ("train", "train_labels", "test", "test_labels")
-SECONDS_FOR_ANOTHER = 3600  # that a process waits for another one's download
+SECONDS_FOR_ANOTHER = 3600  # how long a process waits for the download of another one
 
 
 @lru_cache
@@ -30,12 +30,14 @@ def load(name: str, root: str, download: bool) -> Arrays:
     if download:
         fetch(dataset, folder)
     files, cache = raw_files(dataset, folder), folder / f"lnt-{name.lower()}.npz"
+    # Before check_files: a whole cache is enough, also where the raw files were removed.
     if (cached := read_cache(cache, files)) is not None:
         return cached
     check_files(name, folder, files)
     arrays = read_raw(dataset, folder)
     try:
         write_atomically(cache, partial(_save, arrays=arrays, source=source_of(files)))
+    # A data folder may be read-only, for example one that many users share.
     except OSError as error:
         log.warning("%s cannot be written (%s): the raw files are read each time", cache, error)
     return arrays
@@ -46,6 +48,7 @@ def raw_files(dataset: Any, root: Path) -> dict[Path, str | None]:
     if hasattr(dataset, "train_list"):  # CIFAR
         listed = [*dataset.train_list, *dataset.test_list, (dataset.meta["filename"], dataset.meta["md5"])]
         return {root / dataset.base_folder / name: md5 for name, md5 in listed}
+    # torchvision unpacks these: Path.stem drops the .gz. Published checksums are of the packed files, hence None.
     return {root / dataset.__name__ / "raw" / Path(url).stem: None for url, _ in dataset.resources}
 
 
@@ -67,7 +70,9 @@ def fetch(dataset: Any, root: Path) -> None:
         return
     check_writable(root)
     root.mkdir(parents=True, exist_ok=True)
+    # Jobs of a sweep start together, and all of them would fetch the same files.
     with FileLock(root / ".download.lock", timeout=SECONDS_FOR_ANOTHER):
+        # Again, with the lock held: another process may have fetched them meanwhile.
         if all(path.is_file() for path in raw_files(dataset, root)):
             return
         try:
@@ -82,6 +87,7 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
     """Through torchvision's own readers, into arrays of one form. Raises ConfigError naming a file that cannot be read."""
     if hasattr(dataset, "train_list"):
         parts = {split: dataset(root, train=split == "train") for split in ("train", "test")}
+        # torchvision has [N, H, W, C] here. Contiguous, as the kernels run along rows.
         images = {split: np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)) for split, part in parts.items()}
         arrays = {**images, **{f"{split}_labels": np.array(part.targets, np.int64) for split, part in parts.items()}}
         if (problem := fault(arrays)) is not None:
@@ -96,6 +102,7 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
             array = read(str(path)).numpy()
         except Exception as error:
             raise ConfigError("root", path, f"is damaged: {error}; put a fresh copy there") from error
+        # Grey images get their channel: [N, H, W] becomes [N, 1, H, W].
         arrays[name] = array if name.endswith("labels") else array[:, None]
     if (problem := fault(arrays)) is not None:
         raise ConfigError("root", files["train"].parent, f"{problem}; put fresh copies of its files there")
@@ -116,7 +123,7 @@ def fault(arrays: Arrays) -> str | None:
 
 
 def source_of(files: Mapping[Path, str | None]) -> str:
-    """What tells whether raw files have changed: names, sizes, times."""
+    """Names, sizes and times of the raw files, which tell whether these have changed."""
     return json.dumps([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
 
 
@@ -125,6 +132,7 @@ def read_cache(cache: Path, files: Mapping[Path, str | None]) -> Arrays | None:
     if not cache.is_file():
         return None
     try:
+        # A pickle could run code, and the folder may be another user's.
         with np.load(cache, allow_pickle=False) as found:
             arrays = dict(found)
         source = str(arrays.pop("source"))
@@ -134,6 +142,7 @@ def read_cache(cache: Path, files: Mapping[Path, str | None]) -> Arrays | None:
         log.warning("%s is damaged (%s): it is made anew from the raw files", cache, error)
         return None
     there = all(path.is_file() for path in files)
+    # Raw files that are there must be those that the cache was made of; a cache alone is trusted.
     return arrays if not there or source == source_of(files) else None
 
 

@@ -64,7 +64,9 @@ class Images(Data, ABC):
         labels, classes = self.arrays()["train_labels"], self.task().numbers
         there = [int((labels == number).sum()) for number in classes]
         if self.balanced:
+            # Without a number: as many of each class as the rarest class has.
             total = min(there) * len(there) if self.n_train is None else self.n_train
+            # What is left over by the division goes to the first classes, one each.
             wanted = [total // len(there) + (k < total % len(there)) for k in range(len(there))]
             enough = all(want <= have for want, have in zip(wanted, there, strict=True))
             most = f"must be at most {len(there) * min(there)} for {len(there)} balanced classes"
@@ -101,10 +103,12 @@ class Images(Data, ABC):
         """Positions [N] of the test samples, ascending, and uniforms [N] that decide on their observed labels."""
         rng, there = generator("test", seed), np.flatnonzero(np.isin(self.arrays()["test_labels"], self.task().numbers))
         chosen = there if self.n_test is None else np.sort(rng.permutation(there)[: self.n_test])
+        # Uniforms of the stream test, not noise: test labels stay the same when the noise seed changes.
         return chosen, rng.random(len(chosen))
 
     def as_classes(self, labels: np.ndarray) -> np.ndarray:
         """Classes 0 .. K - 1 for numbers of the data set."""
+        # Classes that are left out stay -1; no position of a sample kept refers to them.
         place = np.full(self.all_classes, -1)
         place[list(self.task().numbers)] = np.arange(self.task().count)
         return place[labels]
@@ -171,13 +175,16 @@ def digits() -> Arrays:
     from sklearn.datasets import load_digits  # takes a second to import
 
     found = load_digits()
+    # Times 15: uint8 like all other data sets. Scaling by 255 / 16 would give fractions.
     images, labels = (15 * found.images[:, None]).astype(np.uint8), found.target.astype(np.int64)
+    # scikit-learn has no split of its own; a fixed one lets all seeds share one test set.
     test = np.arange(len(labels)) % 3 == 2
     return {"train": images[~test], "train_labels": labels[~test], "test": images[test], "test_labels": labels[test]}
 
 
 def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """All training and all test images on the device, uint8; selections of one data set share them."""
+    # The cache key is the data set without its selection, as all images are moved whatever is selected.
     return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none"), device)
 
 
@@ -192,6 +199,7 @@ def pixel_statistics(data: Images) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel over the training images of the classes kept, pixel values in [0, 1]."""
     arrays = data.arrays()
     images = arrays["train"][np.isin(arrays["train_labels"], data.task().numbers)]
+    # Exact, from 256 counts for each channel: a copy of all pixels as floats would take eight times the memory.
     counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
     share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = share @ values

@@ -65,17 +65,21 @@ class ImageEngine:
         """Initial weights, an optimizer without memory."""
         device, networks = self.problem.labels.device, self.problem.networks()
         dtype = self.problem.train.scale.dtype
+        # Built anew each time, so a restart begins from the same initial weights.
         networks = [network.to(device, dtype) for network in networks]
         if len(networks) == 1:
             (self.network,) = networks
             if device.type == "cuda":
+                # The layout in which GPU convolutions are fastest.
                 self.network.to(memory_format=torch.channels_last)
             self.parameters: Mapping[str, Tensor] = dict(self.network.named_parameters())
             run = torch.compile(self.network) if self._compiled else self.network
             self._forward: Callable[[Tensor], Tensor] = lambda images: run(images[0])[None]
         else:
+            # Only the structure counts here: functional_call puts in the weights of each run.
             self.network = copy.deepcopy(networks[0]).eval()
             self.parameters, buffers = stack_module_state(networks)
+            # functional_call is given parameters only: batch statistics would be those of one network for all runs.
             assert not buffers, "networks with buffers cannot train side by side"
             forward = vmap(lambda parameters, images: functional_call(self.network, parameters, (images,)))
             self._forward = lambda images: forward(self.parameters, images)
@@ -90,6 +94,7 @@ class ImageEngine:
     def outputs(self, images: Tensor) -> Tensor:
         """Logits [R, B, K] of images [R, B, C, H, W]."""
         if len(images) == 1 and images.device.type == "cuda":
+            # With R = 1 the axis of runs is taken off first: channels_last is defined for four axes.
             images = images[0].contiguous(memory_format=torch.channels_last)[None]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self._autocast):
             logits = self._forward(images)
@@ -101,23 +106,27 @@ class ImageEngine:
         self.network.train()
         for _ in range(steps):
             seen = slice(None) if self.batches is None else torch.as_tensor(self.batches.at(self.step), device=runs.device)
+            # One index for positions, labels and weights alike: rows [R, 1] with columns [R, B].
             of_batch = slice(None) if self.batches is None else (runs, seen)
             images = problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)
+            # All networks are one parameter group, hence one step size for all runs.
             self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
             self.optimizer.zero_grad()
             losses = self._losses(self.outputs(images), problem.observed.at(self.step)[of_batch])
-            (self.weights[of_batch] * losses).mean(1).sum().backward()  # runs share no parameters
+            (self.weights[of_batch] * losses).mean(1).sum().backward()  # runs share no parameters: no gradients mix
             self.optimizer.step()
             self.step += 1
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Losses [R, B] of logits [R, B, K]; the logistic loss is the cross entropy."""
+        # The loss takes one axis of samples, so R and B become one.
         return self.loss.of_logits(logits.flatten(0, 1), labels.flatten()).view(labels.shape)
 
     @torch.no_grad()
     def _all_outputs(self, batches: Batches, index: Tensor) -> Tensor:
         """Logits [R, n, K] in evaluation mode."""
         self.network.eval()
+        # In parts: the activations of all samples at once need not fit in memory.
         return torch.cat([self.outputs(batches.at(part)) for part in index.split(EVALUATED_AT_ONCE, dim=1)], 1)
 
     def losses(self) -> Tensor:
@@ -142,10 +151,11 @@ class ImageEngine:
         """All that defines the networks, [R, ..] each."""
         if len(self.weights) > 1:
             return {name: value.detach() for name, value in self.parameters.items()}
+        # state_dict rather than parameters: batch statistics belong to the network too.
         return {name: value[None] for name, value in self.network.state_dict().items()}
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from: tensors and numbers."""
+        """Everything needed to resume training: tensors and numbers."""
         return {
             "step": self.step,
             "networks": self._stacked(),
@@ -154,9 +164,10 @@ class ImageEngine:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         self.step = state["step"]
         self.weights.copy_(state["weights"])
         for name, value in self._stacked().items():
+            # Into the live tensors: the optimizer and the compiled network hold on to these.
             value.copy_(state["networks"][name])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -44,6 +44,7 @@ class ImageExperiment(Experiment):
         with keys_under("noise"):
             self.noise.check_truth(self.data.arrays()["train_labels"])
         epochs = self.optimizer.total_steps(n) // self.steps_per_epoch()
+        # Step 0 and the end of each epoch. A full-batch step is an epoch, and there may be thousands of them.
         every = epochs + 1 if self.optimizer.batch_size else RECORDINGS
         recordings = every if self.settings.recordings is None else self.settings.recordings
         self.check_memory()
@@ -93,8 +94,10 @@ class ImageExperiment(Experiment):
         seeds = self.per_run(self.seeds.noise)
 
         def samples(split: str, true: np.ndarray, positions: np.ndarray) -> Samples:
+            # A function: only noise that looks at pixels needs them, and one run at a time.
             def features(run: int) -> np.ndarray:
                 pixels = arrays[split][positions[run]] / np.float32(255)
+                # In place: a copy of the training set for each operation would take twice the memory.
                 pixels -= mean[:, None, None]
                 pixels /= std[:, None, None]
                 return pixels.reshape(len(pixels), -1)
@@ -128,6 +131,7 @@ class ImageExperiment(Experiment):
     def start(self, problem: ImageProblem) -> ImageEngine:
         total, rate = self.total_steps(), float(self.step_size()[0])
 
+        # estimated_seconds steps past the end of a very short training, where the schedule is not defined.
         def rate_at(step: int) -> float:
             return rate * schedule_factor(self.optimizer.schedule, min(step, total - 1), total)
 
@@ -139,6 +143,7 @@ class ImageExperiment(Experiment):
         optimizer = self.optimizer
         numbers = [optimizer.lr, optimizer.weight_decay, optimizer.momentum]
         table = np.stack([self.per_run(number) for number in numbers], 1)
+        # The optimizer has one step size, momentum and decay for all the networks that it trains.
         _, group = np.unique(table, axis=0, return_inverse=True)
         size = self.runs_at_once()
         for members in (np.flatnonzero(group == number) for number in range(group.max() + 1)):
@@ -146,7 +151,7 @@ class ImageExperiment(Experiment):
                 yield self.take(members[start : start + size])
 
     def runs_at_once(self) -> int:
-        """One on a CPU, where side by side gains little and every run would depend on its company in the last bits."""
+        """One on a CPU, where side by side gains little, and a run's last bits would depend on the runs beside it."""
         device = self.empty_tensor().device
         if device.type == "cpu" or not self.model.small or self.model.compile:
             return 1
@@ -157,11 +162,12 @@ class ImageExperiment(Experiment):
         return workers_for(self.empty_tensor().device) if self.model.small else 1
 
     def cores(self) -> int:
-        """Small networks gain nothing from a second core; and so they end alike, alone and in a sweep, bit for bit."""
+        """One for small networks: a second core gains nothing, and a run alone ends bit for bit as in a sweep."""
         return 1 if self.model.small else super().cores()
 
     def bytes_per_run(self) -> int:
         """Weights with gradients and an optimizer's memory, and about the activations of the largest batch."""
+        # Any seed will do: only the number of weights is needed.
         (network,) = replace(self, seeds=replace(self.seeds, init=0), runs=1).networks()
         weights = sum(parameter.numel() for parameter in network.parameters())
         return self.strategy.networks * (24 * weights + self.activation_bytes())
@@ -186,6 +192,7 @@ class ImageExperiment(Experiment):
         """From a few steps of one run, done now, and twice as long for what is measured at the end of each epoch."""
         one = self.take(np.arange(1))
         engine = one.start(one.sample())
+        # The first step is not timed: kernels are compiled and memory is allocated in it.
         engine.advance(1)
         start = time.perf_counter()
         engine.advance(TIMED_STEPS)

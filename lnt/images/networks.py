@@ -27,6 +27,7 @@ class ImageModel(Model, ABC):
 
     def build(self, channels: int, pixels: int, classes: int, seed: int) -> nn.Module:
         """The network whose initial weights belong to this seed of the stream init, on the CPU."""
+        # torch draws initial weights from its global generator: seeded here, and put back afterwards. No GPU draws any.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator("init", seed).integers(2**62)))
             return self.architecture(channels, pixels, classes)
@@ -48,6 +49,7 @@ class SmallCNN(ImageModel):
         for filters in (self.width, 2 * self.width):
             layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             channels = filters
+        # Two poolings halve the size, rounded down, twice.
         features = channels * (pixels // 4) ** 2
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, classes))
 
@@ -75,8 +77,10 @@ class Vgg(ImageModel):
         network = getattr(vgg, f"vgg{self.depth}" + "_bn" * self.batch_norm)(weights=None)
         features = network.features
         if channels != 3:
+            # torchvision builds for three channels, and its initialisation has run already.
             features[0] = he_normal(nn.Conv2d(channels, 64, 3, padding=1))
         linear = nn.Linear(512, classes)
+        # 32 x 32 pixels leave 1 x 1 after five poolings, so 512 features; larger images are averaged.
         layers = [features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear]
         return nn.Sequential(*padding(pixels), *layers)
 
@@ -101,6 +105,7 @@ class ResNet(ImageModel):
         from torchvision.models import resnet  # takes a second to import
 
         network = getattr(resnet, f"resnet{self.depth}")(weights=None, num_classes=classes)
+        # torchvision initialises its layers as it builds them; a layer put in later would keep PyTorch's default.
         network.conv1 = he_normal(nn.Conv2d(channels, 64, 3, padding=1, bias=False))
         network.maxpool = nn.Identity()
         return nn.Sequential(*padding(pixels), network)
@@ -109,6 +114,7 @@ class ResNet(ImageModel):
 def padding(pixels: int, wanted: int = 32) -> list[nn.Module]:
     """Zeros around images smaller than `wanted` each way."""
     missing = max(0, wanted - pixels)
+    # Inside the network, after standardisation, where 0 is the mean.
     return [nn.ZeroPad2d((missing // 2, missing - missing // 2) * 2)] if missing else []
 
 

@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 
+# The same flags as in lnt/two_layer/kernels.py.
 fused = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
@@ -13,6 +14,7 @@ def gather(images: np.ndarray, positions: np.ndarray, scale: np.ndarray, offset:
     for b in range(len(positions)):
         i = positions[b]
         for c in range(channels):
+            # One multiply-add for each pixel: x factor + shift = (x - offset) scale.
             factor, shift = scale[c], -offset[c] * scale[c]
             for x in range(pixels):
                 out[b, c, x] = images[i, c, x] * factor + shift
@@ -37,11 +39,13 @@ def gather_windows(
     """
     _, channels, height, width = images.shape
     stride = width + 2 * frame
+    # Flat and used again for every image: a row of a window is then one run of memory.
     framed = np.empty((height + 2 * frame) * stride, out.dtype)
     for b in range(len(positions)):
         i = positions[b]
         for c in range(channels):
             factor, shift = scale[c], -offset[c] * scale[c]
+            # A black pixel (0) once it is standardised.
             framed[:] = shift
             for y in range(height):
                 start = (y + frame) * stride + frame

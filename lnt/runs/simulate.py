@@ -14,7 +14,7 @@ from lnt.losses import Logistic
 from lnt.noise.by_class import Symmetric
 from lnt.options import read_option
 from lnt.progress import Progress
-from lnt.runs.batches import expand
+from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import Tables, joined, schemas
 from lnt.runs.train_runs import trained
 from lnt.seeding import STREAMS

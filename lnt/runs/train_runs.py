@@ -50,6 +50,8 @@ def train_runs(
     total, schema = sum(batch.runs for batch in batches), schemas(batches)
     saved = SavedResults(directory, total)
     directory.describe(description, device_name(batches), hardware.cores())
+    for warning in dict.fromkeys(line for batch in batches for line in batch.warnings()):
+        log.warning(warning)
     with signals.interruptible(), signals.listening() as handlers, heartbeat(directory.status):
         try:
             with Progress(sum(batch.runs * batch.total_steps() for batch in batches)) as progress:

@@ -9,7 +9,7 @@ import yaml
 
 from lnt.column_names import COMPONENTS
 from lnt.errors import require
-from lnt.runs.batches import expand, with_classes, without_classes
+from lnt.runs.experiments_from_settings import expand, with_classes, without_classes
 from lnt.settings import Axis, flatten
 from lnt.sweeps.axes import axes_of
 from lnt.sweeps.hydra_internals import Composer

@@ -11,7 +11,7 @@ import yaml
 from lnt import signals
 from lnt.errors import require
 from lnt.files import write_atomically
-from lnt.runs.batches import current, without_classes
+from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.settings import check_writable, flatten
 from lnt.sweeps import slurm
 from lnt.sweeps.hydra_internals import JobLauncher

@@ -1,4 +1,4 @@
-"""Where the laws may be spoken of: conditions that can be read off a run, and which law they leave for a test error."""
+"""Where the laws apply: conditions that can be read off a run, and the law that they leave for a test error."""
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
     if powers[0] == 1 and value in ("test_error", "test_error_observed"):
         return BENIGN_LAW
     if powers[0] == 1:
+        # Derived for one signal direction only.
         return EARLY_LAW if value == "best_test_error" and not xor else None
     noiseless = bool((noise_rate(runs) == 0).all())
     return deep_law(float(powers[0])) if powers[0] > 2 and value == "test_error" and noiseless and not xor else None
@@ -34,25 +35,28 @@ def final_error_floor(runs: pd.DataFrame) -> pd.Series:
 
     Source: Han et al. 2025, Stage II; the constant 0.5 is theirs. Conditions: those of `stage1_conditions`, training converged.
     """
+    # Of asymmetric noise; a run without these has one rate, which is the minimum of both.
     rates = runs.reindex(columns=["noise.rate_positive", "noise.rate_negative"]).astype(float)
     return 0.5 * rates.min(axis=1).fillna(noise_rate(runs))
 
 
 def plain_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run trains what the paper speaks of: sigma(z) = max(0, z), no biases, gradient descent, labels drawn once."""
+    """Whether a run trains what the paper is about: sigma(z) = max(0, z), no biases, gradient descent, labels drawn once."""
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
+    # A column that is missing or null says that a run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
     return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else
 
 
 def stage1_conditions(runs: pd.DataFrame) -> pd.Series:
-    """Whether Stage I can be spoken of: what of the paper's conditions can be read off a run, with our constants.
+    """Whether the statements on Stage I apply: those of the paper's conditions that can be read off a run, with our constants.
 
     n SNR^2 = Theta(1): from 0.3 to 30. d of order n^2 and above: d >= n^2 / 10. Small initial filters: pre-activations of
     signal and noise below 0.1 at first. Small steps: T1 of at least 5 steps. The network and training of `plain_network`.
     """
     n, dim, s = (runs[key].astype(float) for key in ("data.n_train", "data.dim", "data.noise_std"))
     norm = signal_norm(runs)
+    # One of the two is given: s0, or its product with sqrt(d).
     init = runs["model.init_std"].astype(float).fillna(runs["model.init_norm"].astype(float) / np.sqrt(dim))
     n_snr2 = n * (norm / s) ** 2 / dim
     t1 = stage1_scale(n, runs["model.width"], runs["step_size"], s, dim)
@@ -61,7 +65,7 @@ def stage1_conditions(runs: pd.DataFrame) -> pd.Series:
 
 
 def combinations(runs: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
-    """Columns that the theory speaks of, for each run of a results table."""
+    """Quantities of the theory for each run of a results table, as columns."""
     n, dim = runs["data.n_train"].astype(float), runs["data.dim"].astype(float)
     return {
         "rate": noise_rate(runs),

@@ -37,18 +37,23 @@ def value_at(key: str, coordinates: np.ndarray) -> np.ndarray:
 
 
 def least_coordinate(key: str, n: int) -> float:
-    """What `coordinate` must exceed, as laws are of expectations: the mean of y y~ over n samples scatters by 1 / sqrt(n)."""
+    """The value that `coordinate` must exceed: laws are about expectations, and the mean of y y~ over n samples scatters by
+    1 / sqrt(n).
+    """
+    # Three standard deviations of that mean.
     return 3 / np.sqrt(n) if key == MARGIN else 0.0
 
 
 def signal_norm(runs: "pd.DataFrame") -> "pd.Series":
     """|mu| of each run of a results table, also where the SNR was given."""
+    # A table may hold runs of both kinds; where the SNR is null this is NaN, and |mu| was given.
     from_snr = runs["data.snr"].astype(float) * runs["data.noise_std"] * np.sqrt(runs["data.dim"].astype(float))
     return runs["data.signal_norm"].astype(float).fillna(from_snr)
 
 
 def noise_rate(runs: "pd.DataFrame") -> "pd.Series":
     """Label noise rate of each run of a results table: the mean of both classes' rates where these differ, 0 without noise."""
+    # reindex: a column is missing where no run uses the kind of noise that it belongs to.
     rates = runs.reindex(columns=["noise.rate", "noise.rate_positive", "noise.rate_negative"]).astype(float)
     return rates["noise.rate"].fillna(rates.iloc[:, 1:].mean(axis=1)).fillna(0)
 
@@ -66,13 +71,15 @@ class Law:
         if "data.snr" in keys:  # type: ignore[operator]
             signal = given.pop("data.signal_norm")
             given |= {"data.snr": signal}
+            # Added to what the law says already: |mu| = SNR s sqrt(d) brings s and d with it.
             given["data.noise_std"] = given.get("data.noise_std", 0) + signal
             given["data.dim"] = given.get("data.dim", 0) + signal / 2
         return given
 
     def boundary_exponent(self, x: str, y: str) -> float | None:
-        """a in v(y) ~ u(x)^a along a line of constant error (u, v: `coordinate`); None if the law does not speak of x and y."""
+        """a in v(y) ~ u(x)^a along a line of constant error (u, v: `coordinate`); None if the law is not about x and y."""
         exponents = self.exponents_of((x, y))
+        # An exponent of 0 counts too: the law says nothing about that axis.
         if not exponents.get(x) or not exponents.get(y):
             return None
         return -exponents[x] / exponents[y]
@@ -115,4 +122,5 @@ def error_bound(combination: np.ndarray, constant: float) -> np.ndarray:
 
 def bound_constant(combination: np.ndarray, error: np.ndarray) -> float:
     """The smallest C for which error_bound holds of all the errors in (0, 1)."""
+    # exp(-x / C) >= error for all means C >= x / -log(error) for all.
     return float(np.max(combination / -np.log(error)))

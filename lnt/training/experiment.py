@@ -1,7 +1,7 @@
 """An experiment: the validated description of R runs that train side by side or one after another.
 
 What all of them share is here; lnt/two_layer/two_layer_experiment.py and lnt/images/image_experiment.py know how to set up
-their engines, and lnt/runs/batches.py tells which of the two a configuration describes.
+their engines, and lnt/runs/experiments_from_settings.py tells which of the two a configuration describes.
 """
 
 import json
@@ -157,6 +157,10 @@ class Experiment(ABC):
     def shape(self) -> str:
         """The sizes of a run, in words."""
 
+    def warnings(self) -> list[str]:
+        """What is allowed and still may not be meant, a line each."""
+        return []
+
     # All kinds share these.
 
     def check(self) -> None:
@@ -217,7 +221,7 @@ class Experiment(ABC):
 
     def by_test_set(self) -> "Experiment":
         """The same runs, those that share a test set side by side: it is then drawn less often."""
-        # Stable: runs with the same test seed keep their order, and so a rerun makes the same chunks.
+        # Stable: with one test seed for all, the runs stay in the order in which they were planned.
         return self.take(np.argsort(np.broadcast_to(self.seeds.test, (self.runs,)), kind="stable"))
 
     def total_steps(self) -> int:
@@ -240,7 +244,7 @@ class Experiment(ABC):
 
     def prior_knowledge(self) -> PriorKnowledge:
         """What a strategy may know."""
-        # The expected rate, not the realised one: nobody who trains on noisy labels knows that.
+        # The rate that the noise has on average, not the one realised in a run's own labels, which nobody knows in practice.
         flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
         seeds = self.per_run(self.seeds.order)
         return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)

@@ -98,9 +98,9 @@ class EarlyStopping(Strategy):
         """Set the held-out samples' weights to 0."""
         if self.rule == "holdout":
             n = engine.weights.shape[1]
-            # At least one sample is held out and one is trained on, however few there are.
+            # At least one sample is held out, but never all of them, however few there are.
             count = min(max(1, round(self.holdout * n)), n - 1)
-            # The key (0, 0) has two numbers. Mini-batches have one (the epoch) and augmentation has three, so none shares this draw.
+            # The key (0, 0) has two numbers; mini-batches have one (the epoch), augmentation has three. So none is the same.
             (orders,), index = sample_per_run(
                 known.seeds[:, None], lambda seed: (generator("order", seed, 0, 0).permutation(n),)
             )

@@ -38,6 +38,7 @@ class AutogradEngine:
         self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
         self._begin()
         self._signals, noise_patches = problem.patches[0].tensor_split([problem.signals])  # [S, D], [n, D]
+        # Explicit copies of the shared signal patches: autograd sees plain samples of two patches.
         self.samples = torch.stack([self._signals[problem.signal_index[0]], noise_patches], 1)  # [n, 2, D]
 
     def _begin(self) -> None:
@@ -45,21 +46,23 @@ class AutogradEngine:
         problem = self.problem
         self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], self._power)
         self.optimizer = self._numbers.make(self.network.parameters(), self._step_size)
+        # a(t) and its velocity. Gradients lie in the span of the data, so only momentum and weight decay act on a.
         self._decay, self._decay_velocity = 1.0, 0.0
 
     def restart(self, runs: Tensor) -> None:
-        """Put filters and biases back to where they started, if the run [1] (bool) is to."""
+        """Put filters and biases back to where they started, if `runs` [1] (bool) says so."""
         if bool(runs.all()):
+            # A new optimizer: a restarted run must not keep momentum or moments of the filters that it leaves.
             self._begin()
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from."""
+        """Everything needed to resume training."""
         network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
         decay = (self._decay, self._decay_velocity)
         return {"step": self.step, "network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         self.step, (self._decay, self._decay_velocity) = state["step"], state["decay"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -79,6 +82,7 @@ class AutogradEngine:
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             losses = self.loss.value(observed[seen] * self.network(self.samples[seen]))
+            # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
             (self.weights[0, seen] * losses).mean().backward()
             self.optimizer.step()
             self._shrink(rate)
@@ -114,11 +118,13 @@ class AutogradEngine:
             along = torch.zeros_like(noise_patches[:, : problem.axes])
             noise_patches = torch.cat([along, noise_patches[:, problem.axes :]], 1)
         signal = problem.test_signals[problem.test_index[0]] @ self._signals
+        # In blocks, since the test set at full dimension is the largest array there is, and a stack of it is a copy.
         blocks = zip(signal.split(4096), noise_patches.split(4096), strict=True)
         return torch.cat([self.network(torch.stack(patches, 1)) for patches in blocks])[None]
 
     def _coefficients(self) -> Coefficients | None:
         if not self._numbers.stays_in_span:
+            # Steps of Adam, say, leave the span of the data: there are no coefficients.
             return None
         problem, decay = self.problem, self.problem.patches.new_tensor([self._decay])
         return decompose(self.network.filters[None].detach(), problem.filters, decay, problem.basis, problem.axes)

@@ -20,6 +20,7 @@ def from_span(span: Tensor, square_norms: Tensor, residual: Tensor, axes: int) -
     """
     scaled, filters = span * square_norms[:, None], span.shape[1]
     if axes == 1:
+        # The sign j of the filter: by definition the coefficient of mu is j gamma.
         gamma = scaled[..., 0] * second_layer(filters, span).sign()
     else:
         gamma = torch.cat([scaled[:, : filters // 2, 0], scaled[:, filters // 2 :, 1]], 1).abs()
@@ -34,12 +35,15 @@ def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor, axe
     or if the residual is more than rounding can explain.
     """
     moved = filters - decay[:, None, None] * initial
+    # The rank is taken of rows of length 1, in double: its tolerance is relative to the largest row, so a short mu beside
+    # long xi would count as dependent.
     gram, unit = rows @ rows.mT, torch.nn.functional.normalize(rows.double(), dim=2)
     if rows.shape[1] > rows.shape[2] or bool((torch.linalg.matrix_rank(unit @ unit.mT, hermitian=True) < rows.shape[1]).any()):
         return None
     span = torch.linalg.solve(gram, rows @ moved.mT).mT
     size = torch.linalg.matrix_norm(moved)
     outside = torch.linalg.matrix_norm(moved - span @ rows)
+    # At step 0 nothing has moved: 0 / 0, but the decomposition holds.
     residual = torch.where(size > 0, outside / size, 0)
     if bool((residual > torch.finfo(rows.dtype).eps ** 0.5).any()):
         return None

@@ -25,9 +25,11 @@ def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, wid
     beyond. With taken >= dim there is no pivot, and each row is an explicit vector of length dim, padded with zeros.
     Source: Bartlett (1933); Muirhead, Aspects of Multivariate Statistical Theory, Theorem 3.2.14.
     """
+    # All coordinates are drawn and most are cut off: one call, and no loop over rows of different lengths.
     rows = rng.standard_normal((count, width))
     pivot = taken + np.arange(count)
     rows *= np.arange(width) < np.minimum(pivot, dim)[:, None]
+    # A pivot at or beyond dim does not exist: all dimensions are used up.
     has_pivot = np.flatnonzero((pivot < dim) & (pivot < width))
     rows[has_pivot, pivot[has_pivot]] = np.sqrt(rng.chisquare(dim - pivot[has_pivot]))
     return rows
@@ -56,6 +58,7 @@ class SignalNoise(Data):
     def validate(self) -> None:
         require(self.n_train >= 1, "n_train", self.n_train, "must be at least 1")
         require(self.n_test >= 1, "n_test", self.n_test, "must be at least 1")
+        # Noise orthogonal to the signal needs a dimension of its own.
         least = self.axes + self.orthogonal_noise
         require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
         require(np.asarray(self.noise_std) > 0, "noise_std", self.noise_std, "must be positive")
@@ -77,10 +80,12 @@ class SignalNoise(Data):
     def sample_signals(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Which signal patch each of `count` samples has, uniformly, [count]."""
         kinds = len(self.signal_labels)
+        # Counted down, so that the draw 0 is the last signal patch (label -1). Turned around, every data set would change.
         return (kinds - 1 - rng.integers(kinds, size=count)).astype(np.int8)
 
     def sample_training_set(self, seed: int, dim: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
         """Signal patches [n] and xi / s [n, width], in reduced coordinates or (width = dim) explicitly."""
+        # dim is in the key, as the law of the pivots depends on it: runs that share seed and dim share this draw.
         rng = generator("data", seed, dim)
         kinds = self.sample_signals(rng, self.n_train)
         shape = (self.n_train, width)
@@ -95,6 +100,7 @@ class SignalNoise(Data):
         The scale s, the projection orthogonal to the signal and the cut at d < width act on the filters instead
         (SampledProblem.test_filters), so that all runs with this test seed share one set of patches.
         """
+        # dim is not in the key: runs of all dimensions share the draw.
         rng, count = generator("test", seed), self.n_test
         return self.sample_signals(rng, count), rng.random(count, np.float32), rng.standard_normal((count, width), np.float32)
 
@@ -120,4 +126,5 @@ class Xor(SignalNoise):
     def signals(self) -> np.ndarray:
         half = np.deg2rad(np.asarray(self.angle, float)) / 2
         u, v = (np.stack([np.cos(half), sign * np.sin(half)], -1) for sign in (1, -1))
+        # u and v lie at half the angle on both sides of the first axis, so two coordinates hold all four patches.
         return np.stack([u, -u, v, -v], -2)

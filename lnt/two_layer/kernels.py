@@ -1,5 +1,5 @@
-"""What eager PyTorch needs many passes over memory for, fused into one for CPUs: what the span engine does beside its matrix
-products, for q = 1 and the logistic loss (a third of a step's time).
+"""The work of the span engine beside its matrix products, fused into one pass over memory for CPUs, for q = 1 and the
+logistic loss (a third of a step's time). Eager PyTorch needs many passes for it.
 
 Numba compiles these once and keeps the result. They run on one core: runs are spread over cores by worker processes
 (lnt/runs/workers.py).
@@ -8,6 +8,8 @@ Numba compiles these once and keeps the result. They run on one core: runs are s
 import numba
 import numpy as np
 
+# Not fastmath=True: its flags nnan and ninf let the compiler assume that no NaN or infinity occurs, and diverged runs have
+# both. With error_model="numpy" an overflow of exp ends as 1 / inf = 0, and nothing raises.
 fused = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
@@ -32,8 +34,10 @@ def descend(
     """
     runs, filters, patches = products.shape
     n, half = observed.shape[1], filters // 2
+    # In the dtype of the arrays: Python floats would turn all arithmetic on float32 into float64.
     zero, one, share = products.dtype.type(0), products.dtype.type(1), products.dtype.type(1 / half)
     biased = bias.size > 0
+    # One buffer [K] for three things in turn, so that it stays in cache: margin, its exponential, slope of the loss.
     outputs, push = np.empty(patches, products.dtype), np.zeros(patches, products.dtype)
     for run in range(runs):
         outputs[:] = zero
@@ -48,6 +52,8 @@ def descend(
             push[signals + i] = np.exp(push[signals + i])
         for i in range(n):
             push[signals + i] = observed[run, i] * rate[run, i] / (one + push[signals + i])
+        # A signal patch is pushed by all the samples that share it. Patches beyond S + n are zero padding: nobody reads
+        # their outputs, and their push stays 0.
         push[:signals] = zero
         for i in range(n):
             push[signal_index[run, i]] += push[signals + i]
@@ -56,6 +62,7 @@ def descend(
             b = bias[run, p] if biased else zero
             total = zero
             for k in range(patches):
+                # The slope of sigma at 0 is 0, as in network.slope.
                 step = j * push[k] if products[run, p, k] + b > 0 else zero
                 span[run, p, k] += step
                 total += step

@@ -1,4 +1,4 @@
-"""The two-layer CNN and how its initial filters are drawn. The second layer is fixed: m filters count +1, m count -1."""
+"""The two-layer CNN and how its initial filters are drawn. The second layer is fixed: m filters with +1, m with -1."""
 
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ def activation(z: Tensor, power: float, out: Tensor | None = None) -> Tensor:
 def slope(z: Tensor, power: float, out: Tensor) -> Tensor:
     """sigma'(z) = q max(0, z)^(q - 1), with sigma'(0) = 0 for q = 1 as well; written to `out`."""
     if power == 1:
+        # With `out` of floats the comparison gives 0.0 and 1.0 directly.
         return torch.gt(z, 0, out=out)
     return torch.clamp_min(z, 0, out=out).pow_(power - 1).mul_(power)
 
@@ -67,7 +68,9 @@ class TwoLayerCNN(Model):
 
     def sample_filters(self, seed: int, dim: int, taken: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
         """w(0) / s0 [P, width] and b(0) / s0 [P]: in the coordinates adapted to `taken` data vectors, or explicitly."""
+        # dim is in the key, since in reduced coordinates the law of the filters depends on it.
         rng = generator("init", seed, dim)
+        # Drawn first, and also without biases: model.bias then does not change the filters.
         bias = rng.standard_normal(2 * self.width)
         if reduced:
             return adapted_rows(rng, dim, taken, 2 * self.width, width), bias
@@ -83,9 +86,11 @@ class TwoLayerNet(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias.clone())  # [P]
         self.power = power
         self.second_layer: Tensor
+        # A buffer, not a parameter: it moves with the module, but no optimizer trains it.
         self.register_buffer("second_layer", second_layer(len(filters), filters))
 
     def forward(self, patches: Tensor) -> Tensor:
         """f(x) [batch] for patches [batch, 2, D]."""
         z = nn.functional.linear(patches, self.filters, self.bias)
+        # [batch, 2, P]: both patches pass through the same filters, and their activations add up.
         return activation(z, self.power).sum(1) @ self.second_layer

@@ -26,7 +26,7 @@ class SampledProblem:
     observed: ObservedLabels
     filters: Tensor  # [R, P, D]: w(0)
     bias: Tensor | None  # [R, P]: b(0)
-    test_patches: Tensor  # [U, N, D]: N(0, I)
+    test_patches: Tensor  # [U, N, D]: N(0, I), for each of the U distinct test seeds
     test_signals: Tensor  # [U, N, S] one-hot: the signal patch of each test sample
     test_index: np.ndarray  # [R]: the row of both for each run
     test_labels: Tensor  # [R, N] true test labels
@@ -43,6 +43,7 @@ class SampledProblem:
     @property
     def basis(self) -> Tensor:
         """Rows that span the data, [R, V + n, D]: the signal directions (mu, or u and v), xi_1 .. xi_n."""
+        # Signal patches come in pairs (mu, -mu): every second one is a direction.
         return torch.cat([self.patches[:, : self.signals : 2], self.patches[:, self.signals :]], 1)
 
     def test_filters(self, filters: Tensor) -> Tensor:
@@ -50,6 +51,7 @@ class SampledProblem:
 
         The scale s goes to the filter, and so does the projection. Coordinates beyond d need no cut: filters are 0 there.
         """
+        # The small filters [R, P, D] are scaled instead of the patches [U, N, D]: runs of different s share these.
         filters = filters * self.noise_std[:, None, None]
         if self.orthogonal_noise:
             filters[..., : self.axes] = 0
@@ -72,6 +74,7 @@ def sample_problem(
     """
 
     def per_run(value: object) -> np.ndarray:
+        # A copy, as a broadcast array is read-only, and torch warns of tensors over such memory.
         return np.broadcast_to(np.asarray(value), (runs,)).copy()
 
     def tensor(array: np.ndarray) -> Tensor:
@@ -83,8 +86,10 @@ def sample_problem(
     assert reduced or (dim == width).all(), "explicit problems of different dimensions do not fit in one tensor"
 
     def keys(seed: object) -> np.ndarray:
+        # [R, 2]: runs that share seed and dimension share a draw.
         return np.stack([per_run(seed), dim], 1)
 
+    # Scales (s, s0, |mu|) are applied below, after the draws: runs that differ in them only share one draw.
     (kinds, patches), drawn = sample_per_run(
         keys(seeds.data), lambda seed, d: data.sample_training_set(seed, d, width, reduced)
     )
@@ -97,13 +102,17 @@ def sample_problem(
     label_of = np.array(data.signal_labels, np.int8)
 
     std = tensor(per_run(data.noise_std))
+    # kinds [R, n], signal [R, S, D]
     kinds, signal = kinds[drawn], np.zeros((runs, len(label_of), width))
+    # Only the first V axes: the basis is adapted to the signal.
     signal[..., : data.axes] = per_run(data.norm())[:, None, None] * data.signals()
     init_std = tensor(per_run(model.initial_std(dim)))
     true, test_labels = label_of[kinds], label_of[test_kinds]
     noise_seeds = per_run(seeds.noise)
+    # With uniforms of the stream `test`: the noise seed decides on training labels only.
     test_observed = noise.observe(Samples(as_class(test_labels)[test_index]), uniforms[test_index])
     return SampledProblem(
+        # Converted first [U, ..], indexed then [R, ..]: the distinct draws alone are copied to the device.
         patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
         signal_index=torch.as_tensor(kinds, dtype=torch.int64, device=like.device),
         labels=tensor(true),

@@ -24,7 +24,8 @@ from lnt.two_layer.sampled_problem import SampledProblem
 
 ALIGNED = 8  # K is filled up with zero patches to a multiple of this: short ragged rows defeat vector instructions
 LOGISTIC = Logistic()
-TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}  # products that are used while they are in the cache of a core
+# Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
+TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
 
 
 class SpanEngine:
@@ -49,6 +50,7 @@ class SpanEngine:
         self.problem, self.power, self.batches, self.factor, self.step = problem, power, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n = problem.labels.shape[1]
+        # Zero patches change nothing: no sample reads their outputs, and they push no filter.
         self.patches = pad(problem.patches, (0, 0, 0, -problem.patches.shape[1] % ALIGNED))  # X [R, K, D]
         self.gram = self.patches @ self.patches.mT  # G [R, K, K]
         self.initial = problem.filters @ self.patches.mT  # H(0) [R, P, K]
@@ -59,19 +61,25 @@ class SpanEngine:
         self.weights = torch.ones_like(problem.labels)  # [R, n] of the samples in the loss; their mean is 1
         self._fused = power == 1 and loss.has_kernel and problem.patches.device.type == "cpu"
         self._no_bias = problem.patches.new_empty(0, 0)
+        # Allocated once: every step writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
         moving = self._has_decay or self._has_momentum
+        # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
         self._velocities = [torch.zeros_like(state) for state in self._states()] if moving else []
         self._factor_before = factor(0)
+        # The gradient has no part along W(0), so a (the middle one) moves by weight decay alone.
         span, _, *bias = self._velocities or self._states()
         self._moved = (span, bias[0] if bias else None)  # what a gradient is added to
         if self._fused:
+            # numpy views for the kernel, made once. All state must therefore change in place: a new tensor would leave the
+            # kernel with the old memory.
             arrays = (self._products, span, self.bias, self._moved[1], problem.signal_index)
             self._views = [(self._no_bias if array is None else array).numpy() for array in arrays]
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
+        # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
         for _ in range(steps):
             factor = self.factor(self.step)
@@ -92,12 +100,14 @@ class SpanEngine:
         With eta' the step size before, that is PyTorch's v <- momentum v + grad + weight_decay w;  w <- w - eta v, V = -eta v.
         """
         states, velocities = self._states(), self._velocities
+        # V holds the step size of the step before, so it is rescaled where the schedule has changed it.
         momentum = self.momentum * (factor / self._factor_before)
         self._factor_before = factor
         for state, velocity in zip(states, velocities, strict=True):
             shape = (-1, *[1] * (state.ndim - 1))
             velocity *= momentum.view(shape)
             velocity -= (factor * self.step_size * self.weight_decay).view(shape) * state
+        # The states have not moved yet: the gradient is taken at w(t), not at a point ahead.
         self._descend(rate)
         for state, velocity in zip(states, velocities, strict=True):
             state += velocity
@@ -106,6 +116,8 @@ class SpanEngine:
         """Add -eta times the gradient of the loss to what moves; `rate` [R, n] is eta / n times the samples' weights."""
         observed, (span, bias) = self.problem.observed.at(self.step), self._moved
         if self.batches is not None:
+            # All other samples get weight 0. A step costs as much as with all samples, but runs with different batches keep one
+            # shape.
             rate = rate * self._batch_weights()
         if self._fused:
             self._products_now()
@@ -113,13 +125,16 @@ class SpanEngine:
             kernels.descend(self.problem.signals, *arrays)
             return
         z = self._pre_activations()
+        # The scratch memory holds activations here and slopes below; activations are no longer needed then.
         outputs = self._training_outputs(activation(z, self.power, out=self._scratch))
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
         push = self.loss.minus_slope(observed * outputs) * observed * rate
         by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, self.problem.signal_index, push)
+        # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
         by_patch = torch.cat([by_signal, push], 1)
         by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, K]
         slopes, m = slope(z, self.power, out=self._scratch), len(self.second_layer) // 2
+        # In halves, with j/m as a number: a product with the second layer [P] would be another tensor of this size.
         span[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
         span[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
         if bias is not None:
@@ -127,6 +142,7 @@ class SpanEngine:
 
     def _products_now(self) -> Tensor:
         """H = W X^T [R, P, K]; overwritten by the next call."""
+        # Without weight decay a stays 1, and the product would cost a pass over memory for nothing.
         initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
         return torch.baddbmm(initial, self.span, self.gram, out=self._products)
 
@@ -148,6 +164,7 @@ class SpanEngine:
 
     def restart(self, runs: Tensor) -> None:
         """Put the filters and biases of the runs [R] (bool) back to where they started."""
+        # In place (see _views); the weights stay, as a strategy has just set them.
         self.span[runs], self.decay[runs] = 0, 1
         if self.bias is not None and self.problem.bias is not None:
             self.bias[runs] = self.problem.bias[runs]
@@ -155,14 +172,15 @@ class SpanEngine:
             velocity[runs] = 0
 
     def state(self) -> dict[str, Any]:
-        """All that training goes on from."""
+        """Everything needed to resume training."""
         tensors = [*self._states(), *self._velocities, self.weights]
         return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Resume from a state."""
         self.step, self._factor_before = state["step"], state["factor_before"]
         for tensor, saved in zip([*self._states(), *self._velocities, self.weights], state["tensors"], strict=True):
+            # In place (see _views), and to whatever device this run trains on.
             tensor.copy_(saved)
 
     def losses(self) -> Tensor:
@@ -219,9 +237,11 @@ class SpanEngine:
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:
         """gamma and rho from C; the residual compares the filters' own pre-activations with those trained on."""
         products = z if self.bias is None else z - self.bias[..., None]
+        # C is trained, not fitted afterwards, so rounding errors are all that can part the two.
         mismatch = torch.linalg.matrix_norm(filters @ self.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
         signals = self.problem.signals
+        # X has mu and -mu as rows of their own: the coefficient of mu is the difference of theirs.
         directions = self.span[..., 0:signals:2] - self.span[..., 1:signals:2]  # mu, or u and v
         span = torch.cat([directions, self.span[..., signals : signals + self.n]], -1)
         square_norms = torch.linalg.vecdot(self.problem.basis, self.problem.basis)

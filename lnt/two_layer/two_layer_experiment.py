@@ -20,6 +20,7 @@ from lnt.two_layer.sampled_problem import SampledProblem, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
 
 RECORDINGS = 60
+FEWEST_STEPS_OF_STAGE1 = 5.0  # below this predicted length its steps are too coarse to show it
 MEASURED_BYTES = 2**24  # of runs whose matrix products are timed for an estimate
 CACHE_BYTES = 6 * 2**20  # chunks with more state than this fall out of a CPU's cache and train slower
 
@@ -54,6 +55,7 @@ class TwoLayerExperiment(Experiment):
         return self.data.n_train
 
     def representatives(self) -> Samples:
+        # One sample of each class: both are equally likely, and the noise here depends on the class alone.
         return Samples(np.tile([[0, 1]], (self.runs, 1)))
 
     def positions(self) -> np.ndarray:
@@ -64,10 +66,21 @@ class TwoLayerExperiment(Experiment):
             return np.full(self.runs, np.nan)  # the step size of Adam, say, is another quantity
         return stage1_scale(self.n, self.model.width, self.step_size(), self.data.noise_std, self.data.dim)
 
+    def warnings(self) -> list[str]:
+        """A step so large that Stage I is over before it can be seen, where several steps are recorded at all."""
+        t1 = self.predicted_t1()
+        hurried = t1 < FEWEST_STEPS_OF_STAGE1
+        if self.settings.recordings == 1 or not hurried.any():
+            return []
+        runs = f"{hurried.sum()} of {self.runs} runs" if self.runs > 1 else "this run"
+        step = f"{t1.min():.2g} {'step' if t1.min() == 1 else 'steps'}"
+        return [f"Stage I is predicted to last {step} in {runs}, too few to see it: optimizer.t1_steps=40 gives it 40"]
+
     def step_size(self) -> np.ndarray:
         optimizer, data = self.optimizer, self.data
         if optimizer.t1_steps is None:
             return self.per_run(optimizer.lr).astype(float)
+        # stage1_scale is its own inverse in the step size.
         return self.per_run(stage1_scale(data.n_train, self.model.width, optimizer.t1_steps, data.noise_std, data.dim))
 
     def recorded_steps(self) -> np.ndarray:
@@ -83,6 +96,7 @@ class TwoLayerExperiment(Experiment):
     def start(self, problem: SampledProblem) -> SpanEngine | AutogradEngine:
         optimizer, batches = self.optimizer, self.batches()
         if self.settings.engine == "autograd":
+            # runs_at_once gives this engine one run at a time.
             return AutogradEngine(problem, self.model.power, optimizer, float(self.step_size()[0]), batches, self.loss)
         rates = (self.step_size(), optimizer.momentum, optimizer.weight_decay)
         eta, momentum, weight_decay = (torch.tensor(self.per_run(rate)).to(problem.patches) for rate in rates)
@@ -113,6 +127,7 @@ class TwoLayerExperiment(Experiment):
         state, total = self.bytes_per_run()
         fit = free_bytes(self.empty_tensor().device) // 2 // total // workers
         cached = CACHE_BYTES // state if self.empty_tensor().device.type == "cpu" else fit
+        # No chunk is larger than an even share of the runs, or some workers would have nothing to do.
         return max(1, min(fit, cached, -(-self.runs // workers)))
 
     def bytes_per_run(self) -> tuple[int, int]:
@@ -130,13 +145,16 @@ class TwoLayerExperiment(Experiment):
         rows, filters, count = 2 + self.data.n_train, 2 * self.model.width, max(1, MEASURED_BYTES // self.bytes_per_run()[0])
         left, right = (torch.randn(count, size, rows, device=self.empty_tensor().device) for size in (filters, rows))
         times = []
+        # One core, since a worker trains on one.
         with threads(1):
             for _ in range(5):
                 start = time.perf_counter()
                 float((left @ right).sum())  # waits for the device
                 times.append(time.perf_counter() - start)
+        # The fastest of five: the first ones include warming up.
         per_step = min(times) / count / min(self.workers(), self.runs)
         if self.settings.engine == "autograd":
+            # The products have d columns instead of K, once forward and once backward.
             per_step *= 2 * float(np.mean(self.data.dim)) / rows
         return 2 * per_step * self.total_steps() * self.runs * self.strategy.networks
 

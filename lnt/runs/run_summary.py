@@ -1,11 +1,11 @@
-"""How a single run ended, in words."""
+"""A run in three lines: what its user wants to know first."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def in_words(run: Mapping[str, Any]) -> Iterator[str]:
-    """What a reader wants to know first of a row of runs.parquet, a line each."""
+def run_summary(run: Mapping[str, Any]) -> Iterator[str]:
+    """How a run ended, from its row of runs.parquet, line by line."""
     if run["status"] == "failed":
         yield f"the run failed: {run['error']}"
         return
