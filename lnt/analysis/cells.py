@@ -23,7 +23,7 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
         # Axes that no key of the cells belongs to (seeds, say) only multiply the number of runs in each cell.
         inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
         outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
-        # With no such axis the product is empty: one run. dtype=int, as an empty product is a float otherwise.
+        # With no such axis the product is empty: one run.
         runs = int(np.prod([len(axis["points"]) for axis in inner], dtype=int))
         # An axis may have several keys that advance together, so a point is a tuple of values.
         names = [key for axis in outer for key in axis["keys"]]
@@ -53,7 +53,7 @@ def outcome_columns(runs: pd.DataFrame) -> list[str]:
 
 
 def check_column(runs: pd.DataFrame, key: str, column: str, allowed: list[str]) -> None:
-    """Raise ConfigError, with the columns that there are, if `column` is none of them."""
+    """Raise ConfigError, listing the allowed columns, if `column` is not one of them."""
     if column not in allowed:
         raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}")
 
@@ -83,13 +83,13 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.
     grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
     mean, sd = grouped[values].mean(), grouped[values].std()
-    # Of an empty cell the sd is NaN already; the clip keeps a division by 0 from warning.
+    # One run has no sd, so its interval is NaN: unknown, not of length 0.
     half = 1.96 * sd / np.sqrt(grouped[values].count().clip(lower=1))
     kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
     counts = {"n": grouped.size()}
     counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
     if results.plans:
-        # A plan has Python values: without the types of the table, 100 and 100.0 would be two cells.
+        # A plan holds plain Python values. They get the types of the table, so that the cells of both align.
         types = {key: results.runs[key].dtype for key in keys}
         counts["planned"] = planned_cells(results.plans, keys).astype(types).groupby(keys, dropna=False)["planned"].sum()
     table = pd.DataFrame(counts).fillna(0).astype(int)

@@ -1,4 +1,4 @@
-"""Figures of runs on images: losses sample by sample, and what networks look at."""
+"""Figures of runs on images: losses sample by sample, and attributions."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, STYLE
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, STYLE, NotebookFigure
 from lnt.column_names import KINDS, STATES
 from lnt.losses import LOG2
 
@@ -28,7 +28,7 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
     """
     rows = []
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3 * len(groups) + 0.5, 3.6), layout="constrained")
+        figure = NotebookFigure(figsize=(3 * len(groups) + 0.5, 3.6), layout="constrained")
         axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
         for column, (title, samples) in enumerate(groups.items()):
             wrong = samples["true"] != samples["observed"]
@@ -61,7 +61,7 @@ def figure_attributions(explained: "Explained") -> Figure:
     """
     chosen = np.concatenate([np.flatnonzero(explained.samples["kind"] == kind)[:SHOWN] for kind in KINDS])
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.95 * len(chosen) + 1.5, 3.6), layout="constrained")
+        figure = NotebookFigure(figsize=(0.95 * len(chosen) + 1.5, 3.6), layout="constrained")
         axes = figure.subplots(3, len(chosen), squeeze=False)
         for column, i in enumerate(chosen):
             sample, maps = explained.samples.iloc[i], [explained.values[state][i].sum(0) for state in STATES]

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, label
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
 
 
 def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
     """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(SINGLE, 2.4), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE, 2.4), layout="constrained")
         ax = figure.subplots()
         for value, colour in zip(values, (PLAIN, SIGNAL, NOISY, CLEAN), strict=False):
             ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
@@ -49,7 +49,7 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
     selects = not all(name.startswith("early_stopping") for name in names)
     panels = [value for value, name in STRATEGY_PANELS.items() if name and (selects or value == "strategy_test_error")]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 1.1), layout="constrained")
+        figure = NotebookFigure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 1.1), layout="constrained")
         axes = figure.subplots(len(panels), len(kinds), sharex="col", sharey="row", squeeze=False)
         for column, kind in enumerate(kinds):
             for name, part in table[table["noise"] == kind].groupby("name"):

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, label
+from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
 from lnt.analysis.phase_diagram import Boundary, Facet, PowerLaw
 from lnt.column_names import ERRORS
 from lnt.theory.laws import coordinate, value_at
 
-SYMBOLS = {  # of theory.coordinate
+SYMBOLS = {  # of theory.laws.coordinate
     "data.dim": "d",
     "data.n_train": "n",
     "data.signal_norm": r"|\mu|",
@@ -25,7 +25,7 @@ SYMBOLS = {  # of theory.coordinate
 
 
 def is_log(values: np.ndarray) -> bool:
-    """Whether an axis wants a logarithmic scale: positive, wide, and spaced more evenly in factors than in steps."""
+    """Whether an axis needs a logarithmic scale: positive, wide, and spaced more evenly in factors than in steps."""
     if len(values) < 3 or values[0] <= 0 or values[-1] < 10 * values[0]:
         return False
     steps, factors = np.diff(values), np.diff(np.log(values))
@@ -66,7 +66,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
         columns = min(3, len(facets))
         rows = -(-len(facets) // columns)
         panel = width / columns
-        figure = Figure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
+        figure = NotebookFigure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         # One range for all panels, as they share a colour bar.
         low, high = _colour_range(value, [facet.data.mean for facet in facets.values()])
@@ -119,7 +119,7 @@ def figure_collapse(
 ) -> Figure:
     """Cell means of a value against the theory's combination of parameters; `names` of combination, value and colour."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(SINGLE, 2.6), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE, 2.6), layout="constrained")
         ax = figure.subplots()
         norm = mpl.colors.LogNorm() if is_log(np.unique(colour)) else None
         points = ax.scatter(combination, value, c=colour, s=3, cmap="viridis", norm=norm, linewidth=0, rasterized=True)

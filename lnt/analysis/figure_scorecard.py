@@ -23,7 +23,7 @@ BY_N_SNR2: Any = {"cmap": "viridis", "norm": LogNorm(0.3, 30), "s": 10, "linewid
 def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
     """(a) exponents, (b) collapse of Stage I, (c) what is true in it, (d) final, (e) noiseless, (f) early test error."""
     with mpl.rc_context(style.STYLE):
-        figure = Figure(figsize=(style.DOUBLE, 4.6), layout="constrained")
+        figure = style.NotebookFigure(figsize=(style.DOUBLE, 4.6), layout="constrained")
         axes = figure.subplots(2, 3)
         _exponents(axes[0, 0], rows)
         points = _lengths(axes[0, 1], evidence)

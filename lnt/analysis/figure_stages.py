@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
 from lnt.theory.laws import stage1_scale
 
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
@@ -38,7 +38,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
     of which nothing was measured are left out.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
+        figure = NotebookFigure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
         measured = [curves for _, curves in groups.values()]
         panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
         # The height can be set only once it is known which panels have values (images have no coefficients).

@@ -1,5 +1,6 @@
 """The look of all figures: colours, fonts, widths, the names of axes; and how a figure is saved."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,13 @@ def save_figure(figure: Figure, path: Path) -> None:
     with mpl.rc_context(STYLE):
         for suffix in (".pdf", ".png"):
             figure.savefig(path.with_name(path.name + suffix))
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself: pyplot, which would, keeps every figure alive and needs a backend."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        with mpl.rc_context(STYLE):
+            self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()

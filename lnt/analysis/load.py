@@ -55,7 +55,7 @@ def read(path: Path) -> RunTables:
     sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
     parts = [part for source in sources for part in read_parts(source)]
     require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
-    # Each job of a sweep may hold the same plan: equal files count once.
+    # Two copies of a sweep below `path` hold one plan, which counts once.
     files = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
     plans = [yaml.safe_load(file.read_text()) for file in files]
     studies = {study_of(plan) for plan in plans}
@@ -97,7 +97,7 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
 
 
 def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
-    """The rows of these tables, those that are there; a row that two of them hold counts once."""
+    """The rows of those tables that exist; a row that two of them hold counts once."""
     parts = [part.to_pandas() for table in tables if table.exists() for part in read_parts(table)]
     if not parts:
         return pd.DataFrame({"run_id": []})
@@ -106,7 +106,7 @@ def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
 
 
 def study_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
-    """What makes sweeps one study: the same configuration keys (values may differ) and the same swept axes."""
+    """A key that sweeps of one study share: their configuration keys (values may differ) and their swept axes."""
     groups = plan["groups"]
     keys = {
         f"{name}.{key}"

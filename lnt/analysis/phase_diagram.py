@@ -22,7 +22,7 @@ class Grid:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """Mean over the seeds that there are, [Y, X], NaN in empty cells."""
+        """Mean over the seeds present, [Y, X], NaN in empty cells."""
         return _mean(self.values)
 
 
@@ -67,8 +67,8 @@ def boundary(data: Grid, level: float) -> Boundary:
     )
     # A column that rarely crosses has no band; quantiles of the few crossings would look sure of themselves.
     enough = np.isfinite(samples).mean(0) > 0.5
+    # Zeros stand in for the columns left out: nanquantile warns of columns that are all NaN.
     low, high = (
-        # Zeros stand in for the columns left out: nanquantile warns of columns that are all NaN.
         np.where(enough, np.nanquantile(np.where(enough, samples, 0), quantile, axis=0), np.nan) for quantile in (0.025, 0.975)
     )
     return Boundary(level, crossing(data.y, data.mean, level), low, high, samples)
@@ -88,7 +88,7 @@ def crossing(y: np.ndarray, mean: np.ndarray, level: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """v(y) = constant * u(x)^exponent along a boundary, with 95 % bootstrap intervals (u, v: theory.coordinate)."""
+    """v(y) = constant * u(x)^exponent along a boundary, with 95 % bootstrap intervals (u, v: theory.laws.coordinate)."""
 
     exponent: tuple[float, float, float]  # measured: value, low, high
     constant: tuple[float, float, float]  # at the predicted exponent
@@ -98,7 +98,7 @@ class PowerLaw:
 def power_law(x: np.ndarray, edge: Boundary, keys: tuple[str, str], predicted: float, n: int) -> PowerLaw | None:
     """The log-log slope of a boundary beside the predicted one, and the constant at the predicted one; None if too short.
 
-    Only points where the law speaks of expectations are fitted: those with v(y) above theory.least_coordinate.
+    Laws are about expectations, so only points with v(y) above theory.laws.least_coordinate are fitted.
     """
     u, least = coordinate(keys[0], x), least_coordinate(keys[1], n)
 
@@ -122,7 +122,7 @@ def power_law(x: np.ndarray, edge: Boundary, keys: tuple[str, str], predicted: f
 
 
 def collapse(combination: np.ndarray, value: np.ndarray, bins: int = 40) -> float:
-    """How much of the variance of cell means a function of the combination alone explains, 1 for a perfect collapse.
+    """The share of the variance of cell means that a function of the combination alone explains, 1 for a perfect collapse.
 
     R^2 of the means over `bins` quantile bins of the combination.
     """

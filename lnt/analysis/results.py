@@ -19,15 +19,15 @@ from lnt.theory.conditions import law_of
 
 @dataclass(frozen=True)
 class Results(RunTables):
-    """What `lnt.simulate` returns and `lnt.load` reads.
+    """Results, as `lnt.simulate` returns and `lnt.load` reads them.
 
-    `runs` (completed runs, a row each), `diverged`, `failed`, `curves` and `samples` are pandas tables; docs/results.md has the
-    meaning of every column.
+    `runs` (completed runs, a row each), `diverged`, `failed`, `curves` and `samples` are pandas tables; docs/results.md
+    explains every column.
     """
 
     @property
     def axes(self) -> dict[str, list[Any]]:
-        """What was swept: for each key its planned values, in order, also of runs that are missing."""
+        """The swept keys with their planned values, in order; values of missing runs are included."""
         found: dict[str, list[Any]] = {}
         groups = [group for plan in self.plans for group in plan["groups"]]
         # Options (noise=symmetric,pair) are no axis of a group: each of them has a group of its own.
@@ -41,7 +41,7 @@ class Results(RunTables):
             for key, values in zip(axis["keys"], zip(*axis["points"], strict=True), strict=True):
                 # dict.fromkeys drops repeats and keeps the order of the plan.
                 found[key] = list(dict.fromkeys([*found.get(key, []), *(_hashable(value) for value in values)]))
-        # Without a plan (a single run, or one that was copied) only what is in the table is known.
+        # Without a plan, only the values in the table are known.
         if not groups:
             found = {key: sorted(self.runs[key].unique()) for key in cells.swept(self.runs)}
         return found

@@ -89,7 +89,7 @@ def exponent(runs: pd.DataFrame, key: str) -> float:
     """
     used = runs.groupby("cell")[["memorising_step", *EXPONENTS]].median()
     logs = {name: np.log(used[name].astype(float)) for name in EXPONENTS}
-    # Rounding leaves the log of a constant with a spread of its own.
+    # A tolerance: a computed value (step_size, say) may differ by rounding where it is meant to be constant.
     columns = [name for name, values in logs.items() if np.ptp(values) > 1e-9] if len(used) else []
     if key not in columns:
         return np.nan
@@ -181,7 +181,7 @@ def threshold(axis: np.ndarray, true: np.ndarray) -> float:
 
 
 def stage1_rows(evidence: Evidence) -> list[Row]:
-    """What is true at the end of Stage I."""
+    """Statements about the end of Stage I."""
     runs, when = evidence.noisy[evidence.noisy["signal_coef_early"].notna()], f"after {EARLY_T1} T1"
     noise = runs[["noise_coef_clean_early", "noise_coef_noisy_early"]].max(axis=1)
     separated = (runs["selection_precision_early"] >= FITTED) & (runs["selection_recall_early"] >= FITTED)
@@ -201,7 +201,7 @@ def above_floor(runs: pd.DataFrame) -> float:
 
 
 def final_rows(evidence: Evidence) -> list[Row]:
-    """What is true at convergence, with and without label noise."""
+    """Statements about convergence, with and without label noise."""
     runs, clean = evidence.converged, evidence.noiseless
     overtaken = judge(
         evidence,

@@ -42,7 +42,7 @@ class Evidence:
         self.runs = columns.join(self._at_stage1(columns["t1"])).join(self._memorising_step()).join(lowest)
 
     def _at_stage1(self, t1: pd.Series) -> pd.DataFrame:
-        """What was measured at the recorded step nearest to EARLY_T1 T1, within a factor of 1.5, as metric's name + _early."""
+        """Metrics at the recorded step nearest to EARLY_T1 T1, within a factor of 1.5; columns are named metric + _early."""
         columns = ["clean_accuracy", "noisy_accuracy", "signal_coef", "noise_coef_clean", "noise_coef_noisy"]
         columns += ["selection_precision", "selection_recall", "test_error"]
         # Distances are in log(step), which step 0 does not have.
@@ -72,7 +72,7 @@ class Evidence:
 
     @cached_property
     def converged(self) -> pd.DataFrame:
-        """Those of them whose labels are all fitted in the end, right and wrong ones."""
+        """Noisy runs whose labels, right and wrong ones, are all fitted in the end."""
         return self.noisy[(self.noisy["clean_accuracy"] >= FITTED) & (self.noisy["noisy_accuracy"] >= FITTED)]
 
     @cached_property

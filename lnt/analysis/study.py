@@ -34,7 +34,7 @@ def write(
 ) -> Report:
     """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
 
-    `folders` are those of conf/ and the user's own: attributions look up there which class stands behind an option.
+    `folders` are those of conf/ and the user's own: attributions find the class of an option there.
     """
     results = read(path)
     runs, keys = results.runs, cells.swept(results.runs)
@@ -58,7 +58,6 @@ def write(
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
     axes = cells.numeric_axes(runs)
-    # The first swept key that the other axis does not take.
     x = x or next((key for key in axes if key != y), None)
     y = y or next((key for key in axes if key != x), None)
     absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
@@ -67,7 +66,7 @@ def write(
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
-    # A study of strategies has its figure already; a grid over their settings would mean nothing.
+    # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if _add_strategies(report) and not asked:
         pass
     elif x and y and not asked and not _is_product(runs, keys):
@@ -102,7 +101,6 @@ def _is_product(runs: pd.DataFrame, keys: list[str]) -> bool:
     """Whether most combinations of the swept values were run, as opposed to several grids side by side."""
     keys = [key for key in keys if runs[key].notna().all()]  # others belong to some of the options only
     combinations = np.prod([runs[key].nunique() for key in keys], dtype=float)
-    # A quarter, since a sweep may be partial; several grids side by side fill far less of the product.
     return bool(len(runs[keys].drop_duplicates()) > combinations / 4)
 
 
@@ -127,18 +125,18 @@ def _add_scorecard(report: Report) -> None:
 
 
 def _add_strategies(report: Report) -> bool:
-    """What several strategies recover, by noise rate; whether there were several."""
+    """The figure of what several strategies recover, by noise rate. Returns whether there were several."""
     runs, rates = report.results.runs, noise_rate(report.results.runs)
     if "strategy" not in runs or runs["strategy"].nunique() < 2 or rates.nunique() < 3:
         return False
     options = [str(key) for key in runs if str(key).startswith("strategy.")]
-    # Settings of one strategy only differ from the others by being null; those do not belong in its name.
+    # Varied within one strategy. A setting that other strategies merely lack (null there) does not belong in the name.
     varied = [key for key in options if runs.groupby("strategy")[key].nunique().max() > 1]
     names = [_strategy_name(setting) for setting in runs[["strategy", *varied]].astype(object).to_dict("records")]
     for key in cells.swept(runs):
         if key.partition(".")[0] not in ("strategy", "noise"):
             report.note(f"{key} takes several values and is averaged over in the figure of strategies")
-    # Rates such as 0.1 + 0.2 / 2 must fall into one group.
+    # Rates that are equal but for rounding (means of two rates) must fall into one group.
     table = runs.assign(name=names, rate=rates.round(6))
     grouped = table.groupby(["noise", "name", "rate"])[list(STRATEGY_PANELS)]
     data = grouped.mean().add_suffix("_mean").join(grouped.sem().add_suffix("_sem")).reset_index()

@@ -19,7 +19,7 @@ RUNS_EXPLAINED = 5  # of each condition, those of the first seeds
 
 
 def add_images(report: Report, count: int, folders: Sequence[Path]) -> None:
-    """Everything that runs on images have beyond other runs; up to `count` samples of each kind are explained in each run."""
+    """Tables and figures that only runs on images have; up to `count` samples of each kind are explained in each run."""
     runs = report.results.runs
     # Only runs on images have it; a study may hold others beside them.
     if "realised_transition" not in runs or runs["realised_transition"].isna().all():
@@ -59,7 +59,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
     for number, (title, group) in enumerate(groups.items(), 1):
         first = None
         for _, run in group.sort_values(["seed", "run_id"]).head(RUNS_EXPLAINED).iterrows():
-            # Weights may not have been kept (keep_networks), or were removed to save space.
+            # None where weights were not kept (keep_networks=false).
             weights = report.results.networks(run["run_id"])
             if weights is None:
                 continue

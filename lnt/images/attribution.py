@@ -66,7 +66,7 @@ def explain_run(
     observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
     try:
         values, method = {state: deep(network, states[state], background, images) for state in STATES}, "deep"
-    except Exception as error:  # shap raises what its hooks happen to run into, or that its additivity check fails
+    except Exception as error:  # any type: an error inside the hooks of shap, or its failed additivity check
         log.info("DeepExplainer does not apply (%s): expected gradients instead", str(error).partition("\n")[0])
         values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
     # The original pixels, for figures; the network has seen them standardised.
@@ -151,7 +151,7 @@ def gradients(network: nn.Module, state: Mapping[str, Tensor], background: Tenso
 
 
 def margin(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """From values of all outputs [n, C, H, W, K] to those of the observed class minus the mean of the others."""
+    """Values of the observed class minus the mean of the others, from those of all outputs [n, C, H, W, K]."""
     # A difference of outputs: a constant added to all logits changes no prediction, and must not show up as attribution.
     own = np.take_along_axis(values, observed[:, None, None, None, None], -1)[..., 0]
     others = (values.sum(-1) - own) / (values.shape[-1] - 1)

@@ -30,7 +30,7 @@ class Batches:
         return torch.from_numpy(out)
 
     def augmented(self, positions: Tensor, augment: str, seeds: np.ndarray, step: int) -> Tensor:
-        """The same, shifted (and mirrored) at random, anew at each step; `seeds` [R] of the stream order."""
+        """The same images, shifted (and mirrored) at random at each step; `seeds` [R] of the stream order."""
         if augment == "none":
             return self.at(positions)
         frame = self.images.shape[-1] // 8
@@ -49,7 +49,7 @@ class Batches:
         return torch.from_numpy(out)
 
     def _empty(self, positions: Tensor) -> np.ndarray:
-        """Room for a batch: numpy's, which uses memory again where PyTorch's asks the system for new pages each time."""
+        """Memory for a batch, from numpy: it reuses memory, while PyTorch asks the system for new pages each time."""
         return np.empty((*positions.shape, *self.images.shape[1:]), self.scale.numpy().dtype)
 
     def _standardised(self, pixels: Tensor) -> Tensor:

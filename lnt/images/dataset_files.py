@@ -110,7 +110,7 @@ def read_raw(dataset: Any, root: Path) -> Arrays:
 
 
 def fault(arrays: Arrays) -> str | None:
-    """What is wrong with the arrays of a data set, None if nothing is."""
+    """A description of what is wrong with the arrays of a data set, None if nothing is."""
     if set(arrays) != set(MEMBERS):
         return f"holds {', '.join(sorted(arrays))}, not {', '.join(MEMBERS)}"
     for split in ("train", "test"):

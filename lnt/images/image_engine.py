@@ -40,9 +40,9 @@ class ImageProblem:
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
-    Everything random is a function of seed and step (MiniBatches, Batches.augmented), so the step number is all there is to
-    save of it. R > 1 wants networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16. Samples of
-    weight 0 pass through the network all the same, so with batch normalisation they count in its statistics.
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented), so a checkpoint needs only the
+    step number. R > 1 requires networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16. Samples
+    of weight 0 still pass through the network, so with batch normalisation they count in its statistics.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ImageEngine:
         )
 
     def _stacked(self) -> dict[str, Tensor]:
-        """All that defines the networks, [R, ..] each."""
+        """Everything that defines the networks, [R, ..] each."""
         if len(self.weights) > 1:
             return {name: value.detach() for name, value in self.parameters.items()}
         # state_dict rather than parameters: batch statistics belong to the network too.

@@ -173,7 +173,7 @@ class ImageExperiment(Experiment):
         return self.strategy.networks * (24 * weights + self.activation_bytes())
 
     def activation_bytes(self) -> int:
-        """About what a forward pass of the largest batch leaves behind: 64 numbers for each of its pixels."""
+        """Rough size of the activations in a forward pass of the largest batch: 64 numbers for each of its pixels."""
         pixels = int(np.prod(self.data.arrays()["train"].shape[1:]))
         batch = max(self.optimizer.batch_size or self.n, min(self.n, EVALUATED_AT_ONCE))
         return 4 * 64 * min(batch, self.n) * pixels
@@ -189,7 +189,7 @@ class ImageExperiment(Experiment):
         return images + min(self.runs, self.workers() * self.runs_at_once()) * self.bytes_per_run()
 
     def estimated_seconds(self) -> float:
-        """From a few steps of one run, done now, and twice as long for what is measured at the end of each epoch."""
+        """Twice the time of training, timed now on a few steps of one run: measuring after each epoch takes time too."""
         one = self.take(np.arange(1))
         engine = one.start(one.sample())
         # The first step is not timed: kernels are compiled and memory is allocated in it.

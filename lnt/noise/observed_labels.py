@@ -42,7 +42,7 @@ def no_features(run: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Samples:
-    """What label noise may depend on: the samples of R runs."""
+    """The samples of R runs: everything that label noise may depend on."""
 
     labels: np.ndarray  # [R, n] true classes
     classes: Classes = Classes()
@@ -52,7 +52,7 @@ class Samples:
 
     @property
     def positions(self) -> np.ndarray:
-        """Where the samples lie in the files of their data set, [R, n]. Raises ConfigError where there are no files."""
+        """Positions of the samples in the files of their data set, [R, n]. Raises ConfigError where there are no files."""
         if self.index is None:
             raise ConfigError(
                 "noise", "of this kind", "asks where samples lie in files; it must declare needs_positions = True"
@@ -61,7 +61,7 @@ class Samples:
 
 
 class LabelNoise(Component, ABC):
-    """How true classes turn into observed ones. Numbers may be arrays [R]."""
+    """A rule that turns true classes into observed ones. Numbers may be arrays [R]."""
 
     needs_images: ClassVar[bool] = False  # whether it looks at the pixels of samples
     needs_positions: ClassVar[bool] = False  # whether it looks at where samples lie in the files of their data set

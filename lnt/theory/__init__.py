@@ -1,1 +1,1 @@
-"""What the theory predicts, and under which conditions. NumPy, SciPy and tables only: nothing here trains."""
+"""The predictions of the theory, and their conditions. NumPy, SciPy and tables only: nothing here trains."""

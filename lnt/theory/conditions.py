@@ -16,7 +16,7 @@ PARAMETERS = (  # runs that agree in these differ by seed alone
 def law_of(value: str, runs: pd.DataFrame) -> Law | None:
     """The law that the theory has for a test error of these runs, None if it has none."""
     if "model.power" not in runs:
-        return None  # the theory speaks of the two-layer network only
+        return None  # the theory is about the two-layer network only
     powers, data = runs["model.power"].unique(), set(runs["data"])
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
     if len(powers) != 1 or not (xor or data == {"signal_noise"}) or (runs["optimizer"] == "adam").any():

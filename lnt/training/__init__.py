@@ -1,1 +1,1 @@
-"""What all training shares, whatever the network and the data: experiments, the loop, metrics, strategies, optimizers."""
+"""The parts of training that do not depend on network or data: experiments, the loop, metrics, strategies, optimizers."""

@@ -26,7 +26,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def path(self, chunk: Experiment) -> Path:
-        """Where the state of these runs lies."""
+        """The file that holds the state of these runs."""
         ids = chunk.run_ids()
         # All ids of a large chunk do not fit in a file name.
         name = ids[0] if len(ids) == 1 else hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
@@ -64,14 +64,14 @@ class Checkpoint:
             yield from experiment.take(np.flatnonzero(free)).chunks(workers)
 
     def _interrupted(self) -> Iterator[list[str]]:
-        """The runs of each state that can be read; the tensors are left on the disk."""
+        """The runs of each readable state; the tensors stay on the disk."""
         # Names with a leading dot are files that are still being written (lnt/files.py).
         for path in sorted(self.folder.glob("[!.]*.pt")):
             with suppress(Exception):  # `load` says what is wrong with it
                 yield torch.load(path, map_location="cpu", weights_only=True, mmap=True)["run_ids"]
 
     def save(self, chunk: Experiment, state: Callable[[], Mapping[str, Any]]) -> None:
-        """Write the state if `checkpoint_seconds` have passed since it was written, or the runs began, or if it is the last."""
+        """Write the state if `checkpoint_seconds` have passed since the last write or the start, or if a stop was asked for."""
         due = time.monotonic() - self._written >= chunk.settings.checkpoint_seconds
         # `state` is a function: the tensors are collected only when something is written.
         if not due and not signals.asked():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lnt import hardware
-from lnt.column_names import COMPONENTS, EXECUTION_SETTINGS, METRICS
+from lnt.column_names import COMPONENTS, EXECUTION_SETTINGS
 from lnt.errors import keys_under, require
 from lnt.losses import Loss
 from lnt.noise.observed_labels import Classes, LabelNoise, Samples
@@ -37,13 +37,13 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 class Data(Component):
-    """Where samples come from. `kind` says which experiment trains on them, and which models take them."""
+    """The source of samples. `kind` says which experiment trains on them, and which models take them."""
 
     kind: ClassVar[str]  # vectors (lnt/two_layer) or images (lnt/images)
 
 
 class Model(Component):
-    """What is trained. `takes` is the kind of data that it takes."""
+    """The network that is trained. `takes` is the kind of data that it takes."""
 
     takes: ClassVar[str]
 
@@ -94,7 +94,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def completed(self) -> "Experiment":
-        """The same with every `auto` and null setting filled in. Raises ConfigError if its components do not fit each other."""
+        """A copy with every `auto` and null setting filled in. Raises ConfigError if its components do not fit each other."""
 
     @abstractmethod
     def classes(self) -> Classes:
@@ -139,10 +139,10 @@ class Experiment(ABC):
 
     @abstractmethod
     def workers(self) -> int:
-        """How many processes, of one core each, share the chunks of a job."""
+        """The number of processes, of one core each, that share the chunks of a job."""
 
     def cores(self) -> int:
-        """How many cores a chunk computes on."""
+        """The number of cores that a chunk computes on."""
         return hardware.cores()
 
     @abstractmethod
@@ -151,7 +151,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def estimated_seconds(self) -> float:
-        """About how long all runs take, measured now."""
+        """Rough time that all runs take, measured now."""
 
     @abstractmethod
     def shape(self) -> str:
@@ -193,7 +193,7 @@ class Experiment(ABC):
         return self._run_ids
 
     def identity(self) -> tuple[str, dict[str, np.ndarray]]:
-        """What the hashes are made of: a template of what the runs share, and the values [R] that fill it."""
+        """The input of the hashes: a template with everything that the runs share, and the values [R] that fill it."""
         return identity(self.columns(), self.noise.fingerprint())
 
     # Hashing a large sweep takes a while, and checkpoints ask at every save.
@@ -204,10 +204,6 @@ class Experiment(ABC):
     def own_metrics(self) -> dict[str, OwnMetric]:
         """The user's metrics under the names of their columns."""
         return own_metrics(self.settings.metrics)
-
-    def metric_names(self) -> tuple[str, ...]:
-        """The columns of curves.parquet after run_id and step, M of them."""
-        return (*METRICS, *self.own_metrics())
 
     def take(self, runs: np.ndarray) -> "Experiment":
         """The experiment of the given runs only."""
@@ -220,7 +216,7 @@ class Experiment(ABC):
         return replace(self, **parts, runs=len(runs))
 
     def by_test_set(self) -> "Experiment":
-        """The same runs, those that share a test set side by side: it is then drawn less often."""
+        """The same runs, reordered: those that share a test set are neighbours, so that it is drawn less often."""
         # Stable: with one test seed for all, the runs stay in the order in which they were planned.
         return self.take(np.argsort(np.broadcast_to(self.seeds.test, (self.runs,)), kind="stable"))
 
@@ -243,14 +239,14 @@ class Experiment(ABC):
         return np.broadcast_to(np.asarray(value), (self.runs,))
 
     def prior_knowledge(self) -> PriorKnowledge:
-        """What a strategy may know."""
+        """The knowledge that strategies may use."""
         # The rate that the noise has on average, not the one realised in a run's own labels, which nobody knows in practice.
         flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
         seeds = self.per_run(self.seeds.order)
         return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)
 
     def batches(self) -> MiniBatches | None:
-        """Which samples each step sees; None for full-batch descent."""
+        """The samples that each step sees; None for full-batch descent."""
         size = self.optimizer.batch_size
         return None if size is None else MiniBatches(self.n, size, self.per_run(self.seeds.order))
 

@@ -71,7 +71,7 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
 
 
 def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
-    """Train runs that fit into memory together, under their strategy; go on from their checkpoint if there is one."""
+    """Train runs that fit into memory together, under their strategy; resume from their checkpoint if there is one."""
     start = time.perf_counter()
     with threads(chunk.cores()):
         # A resumed run is sampled again from its seeds: a checkpoint holds only what training has changed.
@@ -159,7 +159,7 @@ class Training:
                 save(self.state)
 
     def _record(self) -> None:
-        """Look and measure."""
+        """Take a snapshot and measure it."""
         # A strategy may train further networks; only the first one is measured.
         now = self.last = self.engines[0].snapshot()
         measured = measure(now, self.problem, tuple(self.own_metrics.values())).cpu().numpy()
@@ -205,7 +205,7 @@ class Training:
             )
 
     def curves(self, seconds: float) -> Curves:
-        """What was measured, once training has ended."""
+        """The measurements, once training has ended."""
         chosen, last = self.strategy.choose(self.values[:, CRITERION]), self.last
         each = np.full(self.runs, seconds / self.runs)
         kept = None

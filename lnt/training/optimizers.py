@@ -36,7 +36,7 @@ def schedule_factor(schedule: str, step: int, total: int) -> float:
 
 
 class Optimizer(Component, ABC):
-    """How weights follow gradients. An optimizer says how many steps it takes and makes a torch.optim.Optimizer.
+    """A rule by which weights follow gradients. An optimizer says how many steps it takes and makes a torch.optim.Optimizer.
 
     `stays_in_span` promises that every update is v <- momentum v + grad + weight_decay w; w <- w - eta v, with eta the step
     size times the schedule's factor: then the exact reduction may train it. A subclass that does not repeat the promise does

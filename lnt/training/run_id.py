@@ -1,4 +1,4 @@
-"""What makes two runs the same run: equal values of everything that can change a result.
+"""Two runs are the same run if everything that can change a result has the same value.
 
 A run_id is a hash of these values, so a run has the same id alone, in any batch, in a sweep and from Python. Settings that
 say how to run are left out (they are not columns at all), and so are those that cannot change a result (NOT_IN_RUN_ID).

@@ -22,7 +22,7 @@ from lnt.training.engine import Engine, Snapshot
 
 @dataclass(frozen=True)
 class PriorKnowledge:
-    """What strategies may know about R runs besides their training: each [R]."""
+    """Knowledge that strategies may have about R runs besides their training: each [R]."""
 
     t1: np.ndarray  # predicted length of Stage I in steps
     clean_share: np.ndarray  # 1 - P(observed != true)
@@ -38,7 +38,7 @@ class Strategy(Component):
 
     @property
     def restarts(self) -> bool:
-        """Whether training starts again from the initial weights on the way."""
+        """Whether training restarts from the initial weights on the way."""
         return False
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
@@ -55,11 +55,11 @@ class Strategy(Component):
         """Set weights, given the losses."""
 
     def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
-        """What early stopping looks at, [R], at a recorded step; `before` are the predictions at the recorded step before."""
+        """The value that early stopping watches, [R], at a recorded step; `before` are the predictions at the previous one."""
         return None
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
-        """Which recorded step's network is returned, [R], given the criterion [T, R]; NaN after a run has diverged."""
+        """The recorded step whose network is returned, [R], given the criterion [T, R]; NaN after a run has diverged."""
         return np.full(criterion.shape[1], len(criterion) - 1)
 
 
@@ -117,7 +117,7 @@ class EarlyStopping(Strategy):
         return changed.mean(1)
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
-        """The first minimum that stands for `patience` recorded steps."""
+        """The first minimum that is not undercut for `patience` recorded steps."""
         values = np.where(np.isfinite(criterion), criterion, np.inf)
         if self.rule == "prediction_changes":
             # The first value fills the window, so that the average has a value at every recorded step.

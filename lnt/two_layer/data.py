@@ -78,7 +78,7 @@ class SignalNoise(Data):
         return np.array([[1.0], [-1.0]])
 
     def sample_signals(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Which signal patch each of `count` samples has, uniformly, [count]."""
+        """The signal patch of each of `count` samples, drawn uniformly, [count]."""
         kinds = len(self.signal_labels)
         # Counted down, so that the draw 0 is the last signal patch (label -1). Turned around, every data set would change.
         return (kinds - 1 - rng.integers(kinds, size=count)).astype(np.int8)

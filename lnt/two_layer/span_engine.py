@@ -91,7 +91,7 @@ class SpanEngine:
             self.step += 1
 
     def _states(self) -> list[Tensor]:
-        """All that descent changes: C, a and the biases."""
+        """Everything that descent changes: C, a and the biases."""
         return [self.span, self.decay] + ([] if self.bias is None else [self.bias])
 
     def _step_with_memory(self, rate: Tensor, factor: float) -> None:

@@ -121,7 +121,7 @@ class TwoLayerExperiment(Experiment):
         return min(self.runs, self.workers() * self.runs_at_once(self.workers())) * self.bytes_per_run()[1]
 
     def runs_at_once(self, workers: int = 1) -> int:
-        """How many runs train side by side, if so many workers share the memory that is free, and the runs."""
+        """The number of runs that train side by side, when `workers` processes share the free memory and the runs."""
         if self.settings.engine == "autograd":
             return 1
         state, total = self.bytes_per_run()
@@ -131,7 +131,7 @@ class TwoLayerExperiment(Experiment):
         return max(1, min(fit, cached, -(-self.runs // workers)))
 
     def bytes_per_run(self) -> tuple[int, int]:
-        """Memory of one run: what every step touches, and all of it with the test set and what drawing it takes."""
+        """Bytes of one run: those that every step touches, and all of them, with the test set and the memory to draw it."""
         n, filters, size = self.data.n_train, 2 * self.model.width, self.empty_tensor().element_size()
         rows = self.data.axes + n
         width = int(np.max(self.data.dim)) if self.settings.engine == "autograd" else rows + filters
@@ -141,7 +141,7 @@ class TwoLayerExperiment(Experiment):
         return state, state + (size + 16) * vectors  # numpy draws in float64 and stacks the draws once more
 
     def estimated_seconds(self) -> float:
-        """The matrix products at a speed measured now on one core, and as long again."""
+        """Twice the time of the matrix products, at a speed measured now on one core."""
         rows, filters, count = 2 + self.data.n_train, 2 * self.model.width, max(1, MEASURED_BYTES // self.bytes_per_run()[0])
         left, right = (torch.randn(count, size, rows, device=self.empty_tensor().device) for size in (filters, rows))
         times = []
