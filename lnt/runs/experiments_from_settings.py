@@ -4,6 +4,7 @@ import copy
 import itertools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -79,10 +80,11 @@ def is_per_run(config: Mapping[str, Any], key: str) -> bool:
         owner = class_of(config[group])
     elif group == "seeds":
         owner = Seeds
-    hints = type_hints(owner)
-    if name not in getattr(owner, "__dataclass_fields__", {}):
-        known = ", ".join(f"{group}.{field}".lstrip(".") for field in owner.__dataclass_fields__)
-        raise ConfigError(key, "...", f"the axis names no key; known are {known}")
+    hints, known = type_hints(owner), [field.name for field in fields(owner)]
+    if name not in known:
+        raise ConfigError(
+            key, "...", f"the axis names no key; known are {', '.join(f'{group}.{k}'.lstrip('.') for k in known)}"
+        )
     options = (hints[name], *typing.get_args(hints[name]))
     return any(PER_RUN in getattr(option, "__metadata__", ()) for option in options)
 

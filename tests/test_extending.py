@@ -1,0 +1,369 @@
+"""docs/extending.md: its files, written to a folder of their own, work with its commands, as users would run them."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from scipy.stats import f, kstest
+from test_components import as_yaml, field_comments
+
+import lnt
+from lnt.column_names import COMPONENTS
+from lnt.errors import ConfigError
+from lnt.help import comments
+from lnt.noise.by_class import Symmetric
+from lnt.noise.observed_labels import Classes, LabelNoise, Samples
+from lnt.options import CONF
+from lnt.runs.experiments_from_settings import experiment_from
+from lnt.runs.simulate import configuration
+from lnt.settings import snake_case
+from lnt.training import loop
+from lnt.training.metrics import own_metrics
+from lnt.training.optimizers import Optimizer
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+BLOCKS = re.findall(r"^```(\w+) ?(.*)\n((?:.*\n)*?)```$", PAGE, re.MULTILINE)  # language, file name, text
+FILES = sorted({info for language, info, _ in BLOCKS if language in ("python", "yaml") and info})
+OPTIONS = [Path(file) for file in FILES if file.endswith(".yaml")]
+SCRIPT = "\n".join(text for language, info, text in BLOCKS if (language, info) == ("python", ""))
+TRAIN = "$ python train.py "
+
+
+def lines_of(kind: str) -> list[str]:
+    """The lines of all console blocks of a kind."""
+    return [line for language, info, text in BLOCKS if (language, info) == ("console", kind) for line in text.splitlines()]
+
+
+COMMANDS = [line.removeprefix(TRAIN) for line in lines_of("") if line.startswith(TRAIN)]
+REFUSED = [line.removeprefix(TRAIN) for line in lines_of("refused")]
+REFUSED = list(zip(REFUSED[::2], REFUSED[1::2], strict=True))  # (command, what it says)
+
+
+def small(words: list[str]) -> list[str]:
+    """Overrides that make the run of a command short, whatever sizes the command gives."""
+    if "data=stripes" in words:
+        return ["data.n_train=40", "data.n_test=40", "optimizer.epochs=2"]
+    return ["data.n_train=20", "data.n_test=50", "data.dim=100", "optimizer.steps=20"]
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory):
+    """A folder with the files of the page; the blocks of one file follow each other."""
+    folder = tmp_path_factory.mktemp("own")
+    for _, info, text in BLOCKS:
+        if info in FILES:
+            (folder / info).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / info).open("a") as file:
+                file.write(text + ("\n\n" if info.endswith(".py") else ""))
+    return folder
+
+
+def python(own: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own, in the folder `cwd`, that finds the user's module and this package."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", str(own), str(ROOT)])}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def train(own: Path, cwd: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """train.py with the user's options, from an empty directory."""
+    words = [str(own / word) if word == "my_conf" else word for word in words]
+    return python(own, cwd, str(ROOT / "train.py"), *words)
+
+
+@pytest.fixture(scope="session")
+def module(own):
+    """The user's module, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(own))
+        yield importlib.import_module("my_components")
+
+
+@pytest.fixture(scope="session")
+def compose(own, module, experiment):
+    """compose(*overrides): an experiment from conf/ and the user's options."""
+    return lambda *overrides, **arrays: experiment(f"hydra.searchpath=[file://{own / 'my_conf'}]", *overrides, **arrays)
+
+
+def test_the_page_has_an_example_of_each_kind():
+    assert {file.parts[1] for file in OPTIONS} == set(COMPONENTS)
+    assert "$ export PYTHONPATH=." in lines_of("")
+    assert {language for language, _, _ in BLOCKS} == {"python", "yaml", "console"}
+    assert PAGE.count("```") == 2 * len(BLOCKS)
+    used = " ".join(COMMANDS)
+    for file in OPTIONS:
+        assert re.search(rf"{file.parts[1]}={file.stem}\b", used), f"no command uses {file}"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c])
+def test_a_command_of_the_page_trains(own, tmp_path, command):
+    words, swept = shlex.split(command), "-m" in shlex.split(command)
+    done = train(own, tmp_path, [*words, *small(words), f"hydra.{'sweep' if swept else 'run'}.dir=out"])
+    assert done.returncode == 0, done.stderr
+    runs, curves = (
+        pd.concat([pd.read_parquet(file) for file in (tmp_path / "out").rglob(f"{name}.parquet")])
+        for name in ("runs", "curves")
+    )
+    assert (runs["status"] == "completed").all()
+    points = 1
+    for key, _, value in (word.partition("=") for word in words if "=" in word):
+        if key == "metrics":
+            for name in value.strip("[]").split(","):
+                column = name.rpartition(".")[2]
+                assert np.isfinite(runs[column]).all()
+                assert np.isfinite(curves[column]).all()
+        else:
+            values = value.split(",")
+            points *= len(values)
+            assert set(runs[key].astype(type(runs[key].iloc[0])).map(str)) == {
+                str(type(runs[key].iloc[0])(number)) for number in values
+            }
+    assert len(runs) == runs["run_id"].nunique() == points
+
+
+def test_help_shows_an_option_of_ones_own(own, tmp_path):
+    (command,) = [c for c in COMMANDS if "--help" in c]
+    done = train(own, tmp_path, shlex.split(command))
+    assert done.returncode == 0, done.stderr
+    assert "Classes swap places" in done.stdout
+    assert re.search(r"noise\.rate=0\.2 +P\(observed = K - 1 - k", done.stdout)
+
+
+def test_python_of_the_page_runs(own, tmp_path):
+    assert SCRIPT.count("lnt.simulate(") == 3
+    done = python(own, tmp_path, "-c", SCRIPT)
+    assert done.returncode == 0, done.stderr
+    assert "label_swap" in done.stdout
+    assert "smallest_loss" in done.stdout
+
+
+@pytest.mark.parametrize(("command", "said"), REFUSED)
+def test_what_is_refused_says_so_in_one_line_and_leaves_nothing(own, tmp_path, command, said):
+    done = train(own, tmp_path, shlex.split(command))
+    assert (done.returncode, done.stderr.strip()) == (1, said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", OPTIONS, ids=str)
+def test_yaml_of_the_page_agrees_with_its_class(own, module, file):
+    values = yaml.safe_load((own / file).read_text())
+    component = getattr(module, values.pop("_target_").removeprefix("my_components."))
+    assert component.option == snake_case(component.__name__) == file.stem
+    inherited = [entry for entry in values.pop("defaults", []) if isinstance(entry, str)]
+    known = {field.name: field for field in fields(component)}
+    for key, value in values.items():
+        assert value == as_yaml(known[key].default), key
+        assert comments(own / file)[key] == field_comments(component)[key] != ""
+    for base in inherited:
+        values |= yaml.safe_load((CONF / file.parts[1] / f"{base}.yaml").read_text())
+    assert set(known) == set(values) - {"_target_"}
+
+
+@pytest.mark.parametrize("file", OPTIONS, ids=str)
+def test_a_run_from_python_has_the_same_id(module, compose, file):
+    """So what one knows of a run from the command line holds for the one from Python."""
+    group, option = file.parts[1], file.stem
+    images = option in ("dark_images", "one_hidden", "stripes")
+    one = compose(*["data=stripes"] * images, f"{group}={option}")
+    components = {"data": module.Stripes()} if images else {}
+    same = experiment_from(configuration({**components, group: type(getattr(one, group))()}, {"seed": 0}, {}))
+    assert same.run_ids() == one.run_ids()
+
+
+# What the examples compute.
+
+
+@pytest.mark.parametrize("reduced", [True, False])
+def test_heavy_tails_have_the_law_that_their_docstring_names(module, reduced):
+    """|xi|^2 / d of a multivariate t distribution has the law F(d, freedom): in both coordinates, and for test samples."""
+    dim, data = 30, module.HeavyTails(n_train=40, n_test=40, freedom=4)
+    width = data.axes + data.n_train if reduced else dim
+    drawn = [data.sample_training_set(seed, dim, width, reduced)[1] for seed in range(50)]
+    tested = [data.sample_test_set(seed, width)[2][:, :dim] for seed in range(50)]
+    for patches in (drawn, tested):
+        assert kstest((np.concatenate(patches) ** 2).sum(1) / dim, f(dim, 4).cdf).pvalue > 1e-3
+
+
+def test_dark_images_are_mislabelled_more_often(module):
+    count, classes = 4000, Classes((0, 1, 2))
+    pixels = np.random.default_rng(0).normal(size=(count, 16))
+    labels = np.random.default_rng(1).integers(3, size=(1, count))
+    noise = module.DarkImages(rate=0.3)
+    samples = Samples(labels, classes, features=lambda run: pixels)
+    np.testing.assert_allclose(noise.probabilities(samples).sum(-1), 1)
+    wrong = (noise.observe(samples, np.random.default_rng(2).random((1, count))) != labels)[0]
+    dark = pixels.mean(1) < np.median(pixels.mean(1))
+    assert wrong.mean() == pytest.approx(0.3, abs=0.03)
+    assert wrong[dark].mean() == pytest.approx(0.45, abs=0.04)
+    assert wrong[~dark].mean() == pytest.approx(0.15, abs=0.04)
+
+
+def test_trimmed_trains_on_the_small_losses(compose):
+    batch = compose("strategy=trimmed", *small([]), "noise.rate=0.3", "noise.exact=true")
+    curves = loop.train(batch)
+    kept = curves.values[:, curves.metrics.index("kept_share"), 0]
+    assert set(kept[curves.steps <= 10]) == {1}
+    np.testing.assert_allclose(kept[curves.steps > 10], 0.7, rtol=1e-6)
+
+
+def test_fitted_enough_returns_the_first_network_that_fits(compose):
+    batch = compose("strategy=fitted_enough", *small([]), runs=2, strategy__share=np.array([0.7, 1.0]))
+    curves = loop.train(batch)
+    fitted = curves.values[:, curves.metrics.index("stopping_criterion")]
+    for run, share in enumerate((0.7, 1.0)):
+        assert fitted[curves.chosen[run], run] >= share or curves.chosen[run] == len(fitted) - 1
+        assert (fitted[: curves.chosen[run], run] < share).all()
+
+
+# Faults of one's own.
+
+
+def test_a_fault_in_ones_own_code_ends_in_its_traceback(own, tmp_path):
+    (tmp_path / "faulty.py").write_text("def metric(snapshot, truth):\n    return snapshot.nothing\n")
+    done = train(own, tmp_path, ["metrics=[faulty.metric]", *small([]), "hydra.run.dir=out"])
+    assert done.returncode == 1
+    for text in (done.stderr + done.stdout, (tmp_path / "out" / "train.log").read_text()):
+        assert "faulty.py" in text
+        assert "AttributeError: 'Snapshot' object has no attribute 'nothing'" in text
+    (run,) = pd.read_parquet(tmp_path / "out" / "runs.parquet").to_dict("records")
+    assert (run["status"], "no attribute 'nothing'" in run["error"]) == ("failed", True)
+
+
+@dataclass(frozen=True)
+class Faulty(Symmetric):
+    """Its check raises what no user input explains."""
+
+    def check(self, classes):
+        raise AttributeError("my own fault")
+
+
+def test_a_fault_before_training_is_no_configerror(experiment):
+    with pytest.raises(AttributeError, match="my own fault"):
+        experiment("++noise._target_=test_extending.Faulty")
+
+
+# Faults of the package: each of these should be said in one line.
+
+
+class Bare(LabelNoise):
+    """Not a dataclass."""
+
+    def probabilities(self, samples):
+        return np.eye(2)[samples.labels]
+
+
+@dataclass(frozen=True)
+class Listed(Symmetric):
+    """A field of a type that settings cannot have."""
+
+    rates: list | None = None
+
+
+@dataclass(frozen=True)
+class WithoutRate(Optimizer):
+    """An optimizer that has no field lr."""
+
+    steps: int = 20
+
+    def total_steps(self, n):
+        return self.steps
+
+    def make(self, parameters, lr):
+        return torch.optim.Adadelta(parameters)
+
+
+@dataclass(frozen=True)
+class Pixels(LabelNoise):
+    """Declares what it looks at, and leaves flip_rate as it is."""
+
+    rate: float = 0.2
+
+    needs_images = True
+
+    def probabilities(self, samples):
+        bright = samples.features(0).mean(1) > 0
+        return np.where(bright[:, None], np.eye(2)[samples.labels], 1 / 2)
+
+
+@dataclass(frozen=True)
+class TrainingOnly(Symmetric):
+    """Test samples have no observed labels."""
+
+    for_test = False
+
+
+WITHOUT = ("noise=symmetric", "~noise.exact", "~noise.resample")
+BUG = pytest.mark.xfail(strict=True, reason="a bug in the package, reported")
+
+
+@BUG
+@pytest.mark.parametrize(
+    "target", ["no_such_module.Noise", "test_extending.NoSuchClass", "test_extending.small", "test_extending.Bare"]
+)
+def test_a_class_that_cannot_be_used_is_refused_in_one_line(experiment, target):
+    with pytest.raises(ConfigError, match=f"noise={target}: "):
+        experiment(*WITHOUT, "~noise.rate", f"++noise._target_={target}")
+
+
+@BUG
+def test_an_option_without_a_class_is_refused_in_one_line(experiment):
+    with pytest.raises(ConfigError, match="_target_"):
+        experiment("~noise._target_")
+
+
+@BUG
+def test_a_field_of_another_type_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match="rates"):
+        Listed(rates=[0.1])
+
+
+@BUG
+def test_an_optimizer_without_a_step_size_is_refused(experiment):
+    """It trains with eta = NaN, and every run diverges at the first step."""
+    with pytest.raises(ConfigError, match="lr"):
+        lnt.simulate(lnt.SignalNoise(n_train=20, n_test=50, dim=50), optimizer=WithoutRate(), progress=False)
+
+
+@BUG
+def test_noise_on_pixels_without_a_rate_is_told_what_it_lacks():
+    with pytest.raises(ConfigError, match="flip_rate"):
+        lnt.simulate("digits", Pixels(), optimizer=lnt.StochasticGradientDescent(epochs=1), progress=False)
+
+
+@BUG
+def test_noise_that_is_not_for_test_samples_leaves_them_alone_on_vectors(experiment):
+    assert experiment("++noise._target_=test_extending.TrainingOnly", *small([])).sample().test_observed is None
+
+
+def loss(snapshot, truth):
+    """A metric with the name of another column."""
+    return snapshot.losses.mean(1)
+
+
+step = run_id = noise = seed = loss
+
+
+@BUG
+@pytest.mark.parametrize("name", ["loss", "step", "run_id", "noise", "seed"])
+def test_a_metric_does_not_take_the_name_of_another_column(name):
+    with pytest.raises(ConfigError, match=f"there is a column {name} already"):
+        own_metrics([f"test_extending.{name}"])
+
+
+@BUG
+def test_a_fault_in_the_module_of_a_metric_keeps_its_traceback(tmp_path, monkeypatch):
+    (tmp_path / "faulty_module.py").write_text("None.nothing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'nothing'"):
+        own_metrics(["faulty_module.metric"])

@@ -1,0 +1,61 @@
+"""Losses: one definition each, and both engines train with any of them alike."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from lnt.column_names import METRICS
+from lnt.errors import ConfigError
+from lnt.losses import Logistic, Loss
+from lnt.training.loop import train
+
+SMALL = ("data.n_train=24", "data.n_test=50", "data.dim=80", "model.width=4", "optimizer.steps=120", "precision=float64")
+
+
+@dataclass(frozen=True)
+class Exponential(Loss):
+    """l(z) = exp(-rate z), by its value alone."""
+
+    rate: float = 0.5  # how fast it falls
+
+    def value(self, margins):
+        return torch.exp(-self.rate * margins)
+
+
+def test_the_logistic_loss_by_hand():
+    margins = torch.tensor([-2.0, 0.0, 3.0], dtype=torch.float64)
+    wanted = [math.log(1 + math.exp(-z)) for z in margins.tolist()]
+    torch.testing.assert_close(Logistic().value(margins), torch.tensor(wanted, dtype=torch.float64))
+    slopes = [1 / (1 + math.exp(z)) for z in margins.tolist()]
+    torch.testing.assert_close(Logistic().minus_slope(margins), torch.tensor(slopes, dtype=torch.float64))
+    assert Logistic().at_zero == math.log(2)
+
+
+def test_the_slope_of_a_loss_follows_from_its_value():
+    margins = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    torch.testing.assert_close(Exponential(0.7).minus_slope(margins), 0.7 * torch.exp(-0.7 * margins))
+    torch.testing.assert_close(Loss.minus_slope(Logistic(), margins), Logistic().minus_slope(margins))
+    assert Exponential().at_zero == 1
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_both_engines_train_alike_with_a_loss_of_ones_own(experiment, power):
+    settings = (
+        *SMALL,
+        f"++loss._target_={__name__}.Exponential",
+        "++loss.rate=0.5",
+        f"model.power={power}",
+        "model.init_std=0.05",
+    )
+    span, autograd = (train(experiment(*settings, f"engine={engine}")) for engine in ("span", "autograd"))
+    np.testing.assert_allclose(span.values, autograd.values, rtol=1e-8, atol=1e-9)
+    plain = train(experiment(*SMALL, f"model.power={power}", "model.init_std=0.05"))
+    assert np.abs(span.values[-1] - plain.values[-1])[METRICS.index("signal_coef")] > 1e-3, "another loss is another training"
+
+
+def test_a_loss_of_margins_only_is_refused_on_images(experiment):
+    with pytest.raises(ConfigError, match="it has no form for K classes"):
+        experiment("data=digits", "data.n_train=8", f"++loss._target_={__name__}.Exponential")
