@@ -96,21 +96,18 @@ def draw(table: Tensor, path: str) -> None:
     figure, axes = plt.subplots(3, sharex=True, figsize=(5, 6.5), layout="constrained")
     axes[0].plot(at, fit, color=green, label="clean samples")
     axes[0].plot(at, wrong_fit, color=orange, label="mislabelled samples")
-    axes[1].plot(at, noise, color=green)
+    axes[1].plot(at, noise, color=green)  # rho of the clean samples
     axes[1].plot(at, wrong_noise, color=orange)
-    axes[1].plot(at, signal, color=blue, label="signal")
+    axes[1].plot(at, signal, color=blue, label=r"signal, $\gamma$")
     axes[2].plot(at, error, color="black")
-    names = (
-        "accuracy\n(observed labels)",
-        "largest coefficient\n" + r"($\gamma$ signal, $\rho$ noise)",
-        "test error\n(true labels)",
-    )
+    names = ("accuracy\n(observed labels)", r"largest $\gamma$ or $\rho$", "test error\n(true labels)")
     for ax, name in zip(axes, names, strict=True):
         ax.axvline(first_step(fit == 1, at), color=green, linestyle=":", linewidth=1)
         ax.axvline(first_step(wrong_fit == 1, at), color=orange, linestyle=":", linewidth=1)
         ax.set_ylabel(name)
-    axes[1].set(yscale="log", ylim=(1e-3, 10))  # all coefficients start at 0
-    axes[2].set(xscale="log", xlim=(1, at[-1]), xlabel="gradient step (dotted: all clean fitted, all mislabelled memorised)")
+    axes[0].set_title("dotted: all clean samples fitted, all mislabelled samples memorised", fontsize="small")
+    axes[1].set_yscale("log")
+    axes[2].set(xscale="log", xlim=(1, at[-1]), xlabel="gradient step")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path, dpi=150)
 
@@ -119,7 +116,7 @@ def main() -> None:
     """Train one network, print when each stage ends, and draw `two_stages.png` in the current directory."""
     torch.set_num_threads(1)  # the matrices are small: more threads gain little, and slow down a busy machine
     generator = torch.Generator().manual_seed(0)
-    dim, m, norm, steps = 1500, 10, 17.5, 2000  # n SNR^2 (1 - 2 flip_rate) = 4.1: at first, the signal leads
+    dim, m, norm, steps = 1500, 10, 18.0, 1500  # n SNR^2 (1 - 2 flip_rate) = 4.3 allows for a complete Stage I
     mu, xi, labels, observed = sample(100, dim, norm, 1.0, 0.4, generator)
     _, test_xi, test_labels, _ = sample(2000, dim, norm, 1.0, 0.0, generator)  # the same mu, fresh noise
     initial = 0.001 * torch.randn(2 * m, dim, generator=generator, dtype=torch.float64)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from image_sets import write_all
 
 import train
 from lnt.column_names import COMPONENTS, METRICS
+from lnt.noise.by_class import Symmetric
 from lnt.runs import directory as results
 from lnt.runs import train_runs
 from lnt.runs.directory import RunDirectory
@@ -244,3 +246,31 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
         settings += ["noise.matrix=[[0.8,0.2],[0.1,0.9]]"]
     values = loop.train(experiment(*settings)).values
     assert np.isfinite(values[:, METRICS.index("train_loss")]).all()
+
+
+@dataclass(frozen=True)
+class Faulty(Symmetric):
+    """A user's own noise with a fault in it."""
+
+    def check(self, classes):
+        raise RuntimeError("out of order")
+
+
+def test_a_fault_in_ones_own_component_keeps_its_traceback(call, capsys, tmp_path):
+    """Nothing else tells its place; and nothing is written."""
+    with pytest.raises(SystemExit, match="1"):
+        call(f"++noise._target_={__name__}.Faulty", *TINY)
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert 'raise RuntimeError("out of order")' in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage1_too_short_to_see_is_said(call, capsys):
+    call(*TINY, "optimizer.lr=10")
+    said = capsys.readouterr().out
+    assert "Stage I is predicted to last 0.4 steps in this run, too few to see it: optimizer.t1_steps=40" in said
+    assert "next: python analyze.py path=" in said
+    call(*TINY, "optimizer.t1_steps=5")
+    call(*TINY, "optimizer.lr=10", "recordings=1")
+    assert "Stage I" not in capsys.readouterr().out

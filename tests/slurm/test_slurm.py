@@ -110,8 +110,8 @@ def status(where):
 
 
 def training(where, job=0):
-    """Wait until a job has written a checkpoint; its status."""
-    until(lambda: list(Path(where).glob("sweep/checkpoints/*/[!.]*.pt")))
+    """Wait until a job has written a checkpoint of its own; its status."""
+    until(lambda: list(Path(where).glob(f"sweep/checkpoints/{job}/[!.]*.pt")))
     return until(lambda: states(where).get(job))
 
 
