@@ -2,9 +2,9 @@
 
 from lnt import signals
 
-signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
+if __name__ == "__main__":
+    signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
 
-# ruff: noqa: E402
 import logging
 from pathlib import Path
 

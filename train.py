@@ -2,9 +2,9 @@
 
 from lnt import signals
 
-signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
+if __name__ == "__main__":
+    signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
 
-# ruff: noqa: E402
 import logging
 import sys
 from pathlib import Path

@@ -4,6 +4,7 @@ A number annotated `PerRunInt` or `PerRunFloat` may differ between runs that tra
 everything else is shared by the batch.
 """
 
+import importlib
 import inspect
 import os
 import re
@@ -11,13 +12,12 @@ import shutil
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from hydra.utils import get_class
 
 from lnt.errors import ConfigError, keys_under, require, unknown_key
 
@@ -123,10 +123,11 @@ def build_component(group: str, values: Mapping[str, Any], base: type) -> Any:
 
     Raises ConfigError if its class is no subclass of `base`, the base class of the group, or lacks some of its methods.
     """
-    component: Any = class_of(values)
+    component: Any = class_of(values, group)
     name = f"{component.__module__}.{component.__qualname__}"
-    if not issubclass(component, base):
-        raise ConfigError(group, name, f"must be a subclass of {base.__module__}.{base.__qualname__}")
+    fits = issubclass(component, base) and is_dataclass(component)
+    if not fits:
+        raise ConfigError(group, name, f"must be a dataclass and a subclass of {base.__module__}.{base.__qualname__}")
     if inspect.isabstract(component):
         raise ConfigError(group, name, f"lacks {', '.join(sorted(component.__abstractmethods__))}")
     numbers = {key: value for key, value in values.items() if key != "_target_"}
@@ -134,10 +135,29 @@ def build_component(group: str, values: Mapping[str, Any], base: type) -> Any:
         return build(component, numbers)
 
 
-def class_of(values: Mapping[str, Any]) -> type:
-    """The class of a component: under `_target_` a dotted name, or (from Python) the class itself."""
-    target = values["_target_"]
-    return target if isinstance(target, type) else get_class(target)
+def class_of(values: Mapping[str, Any], group: str = "_target_") -> type:
+    """The class of a component: under `_target_` a dotted name, or (from Python) the class itself. Raises ConfigError."""
+    target = values.get("_target_")
+    if isinstance(target, type):
+        return target
+    if not isinstance(target, str):
+        raise ConfigError(group, target, "names no class: its option needs a line _target_: module.Class")
+    module = import_module_of(group, target)
+    found = getattr(module, target.rpartition(".")[2], None)
+    require(isinstance(found, type), group, target, "is no class")
+    return found  # type: ignore[return-value]
+
+
+def import_module_of(key: str, dotted: str) -> Any:
+    """The module of a dotted name. Raises ConfigError if there is none; a fault inside it keeps its traceback."""
+    name = dotted.rpartition(".")[0]
+    require(bool(name), key, dotted, "must be a dotted name: my_package.my_name")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(key, dotted, f"cannot be imported: {error}; is its folder in PYTHONPATH?") from error
+        raise
 
 
 def check_type(key: str, value: Any, hint: Any) -> Any:
@@ -153,7 +173,9 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
         if isinstance(value, list | tuple | np.ndarray):
             return tuple(check_type(key, item, typing.get_args(option)[0]) for item in value)
         raise ConfigError(key, value, f"must be a list{null}")
-    wanted = next(kind for kind in (bool, int, float, str) if kind in options)
+    wanted = next((kind for kind in (bool, int, float, str) if kind in options), None)
+    if wanted is None:
+        raise ConfigError(key, value, f"is declared as {hint}; a field must be bool, int, float, str or a tuple of these")
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):

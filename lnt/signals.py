@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 _received: int | None = None
+_interrupted = False
+_held = False
 
 
 class Stopped(BaseException):
@@ -36,14 +38,35 @@ def _quit(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt. In a main thread only; elsewhere nothing changes."""
+    global _interrupted
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
+        _interrupted = False
         signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    if not _held:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: Python drops, with a traceback, what is raised while it forks a process."""
+    global _held
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+    asked()
 
 
 @contextmanager
@@ -67,7 +90,9 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 
 def asked() -> int | None:
-    """The signal that has come, if one has."""
+    """The signal that has come, if one has. Raises KeyboardInterrupt after Ctrl-C."""
+    if _interrupted:
+        raise KeyboardInterrupt
     return _received
 
 
@@ -80,6 +105,7 @@ def pass_on() -> None:
 
 def become_worker() -> None:
     """In a worker: signals are noted if its parent listens; no other handler (submitit's would requeue the job) stays."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends its workers
     for number in SIGNALS:
         if signal.getsignal(number) is not _note:
             signal.signal(number, signal.SIG_DFL)

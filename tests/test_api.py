@@ -86,7 +86,7 @@ class Broken(lnt.NoNoise):
     [
         (lambda: lnt.simulate(noise="loud"), "noise=loud: is no option of conf/noise"),
         (lambda: lnt.simulate(noise=0.3), "noise=0.3: must be a component, the name of an option of conf/, or None"),
-        (lambda: lnt.simulate(data=lnt.Symmetric()), r"data=.*Symmetric: must be a subclass of .*Data"),
+        (lambda: lnt.simulate(data=lnt.Symmetric()), r"data=.*Symmetric: must be a dataclass and a subclass of .*Data"),
         (lambda: lnt.simulate(over={"data.colour": [1]}), "data.colour=...: the axis names no key; known are data.n_train"),
         (lambda: lnt.simulate(over={"seed": []}), "seed=: the axis is empty"),
         (lambda: lnt.simulate(over={"seed": [1, 1]}), "over=1: points name a run that another point names too"),

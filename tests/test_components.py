@@ -140,7 +140,10 @@ class Pixels(LabelNoise):
     ("overrides", "said"),
     [
         (["++optimizer._target_=test_components.Unfinished"], r"optimizer=test_components.Unfinished: lacks make, total_steps"),
-        (["++noise._target_=test_components.Clipped"], r"noise=test_components.Clipped: must be a subclass of .*LabelNoise"),
+        (
+            ["++noise._target_=test_components.Clipped"],
+            r"noise=test_components.Clipped: must be .* a subclass of .*LabelNoise",
+        ),
         (
             ["noise=symmetric", "~noise.exact", "~noise.resample", "++noise._target_=test_components.Pixels"],
             "asks for the pixels of samples; it must declare needs_images = True",

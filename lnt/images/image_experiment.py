@@ -23,6 +23,10 @@ SIDE_BY_SIDE = 64  # at most so many networks at once on a GPU
 TIMED_STEPS = 3
 
 
+def _no_representative(run: int) -> np.ndarray:
+    raise ConfigError("noise", "of this kind", "looks at pixels, so a few samples tell no rate: it must define flip_rate")
+
+
 @dataclass(frozen=True)
 class ImageExperiment(Experiment):
     """A network on images of some classes."""
@@ -38,6 +42,8 @@ class ImageExperiment(Experiment):
         require(self.loss.for_classes, "loss", self.choices["loss"], classes_too)
         require(self.settings.engine != "span", "engine", "span", "is for signal-noise data; use auto or autograd")
         if self.optimizer.lr is None:
+            if self.optimizer.t1_steps is None:
+                raise ConfigError("optimizer", self.choices["optimizer"], "has no step size: give it a field lr")
             raise ConfigError("optimizer.t1_steps", self.optimizer.t1_steps, "has no meaning on images; give optimizer.lr")
         with keys_under("data"):
             n, _ = self.data.size(), self.data.test_size()
@@ -62,7 +68,7 @@ class ImageExperiment(Experiment):
         if self.noise.needs_positions:  # its labels are those of samples, not of classes
             truth = self.data.as_classes(self.data.arrays()["train_labels"])[None]
             return Samples(truth, classes, index=np.arange(truth.size)[None])
-        return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes)
+        return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes, features=_no_representative)
 
     def positions(self) -> np.ndarray:
         return np.stack([self.data.sample_training_set(int(seed)) for seed in self.per_run(self.seeds.data)])

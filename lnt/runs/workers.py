@@ -95,7 +95,8 @@ def _in_pool(
     try:
         for item in items:
             try:
-                pending.append((item, pool.submit(_call, work, item)))
+                with signals.interrupt_held():
+                    pending.append((item, pool.submit(_call, work, item)))
             except BrokenProcessPool:
                 pending.append((item, Future()))
                 raise

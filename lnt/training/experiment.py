@@ -167,8 +167,9 @@ class Experiment(ABC):
         """Raise ConfigError if label noise or strategy cannot act in these runs."""
         with keys_under("noise"):
             self.noise.check(self.classes())
+        known = self.prior_knowledge()
         with keys_under("strategy"):
-            self.strategy.check(self.total_steps(), len(self.recorded_steps()), self.prior_knowledge())
+            self.strategy.check(self.total_steps(), len(self.recorded_steps()), known)
             constant = self.optimizer.schedule == "constant"
             unfit = "starts again in the middle of the schedule; use optimizer.schedule=constant"
             require(constant or not self.strategy.restarts, "restart", True, unfit)

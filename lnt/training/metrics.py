@@ -3,14 +3,14 @@
 lnt/column_names.py lists the metrics.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.column_names import METRICS, TAKEN
 from lnt.errors import ConfigError, require
+from lnt.settings import import_module_of
 from lnt.training.engine import Coefficients, Snapshot, Truth
 
 OwnMetric = Callable[[Snapshot, Truth], Tensor]  # a user's own: [R]
@@ -61,14 +61,11 @@ def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:
     """
     found: dict[str, OwnMetric] = {}
     for dotted in names:
-        module, _, name = dotted.rpartition(".")
-        require(bool(module), "metrics", dotted, "must be the dotted name of a function: my_package.my_metric")
-        try:
-            metric = getattr(importlib.import_module(module), name)
-        except (ModuleNotFoundError, AttributeError) as error:
-            raise ConfigError("metrics", dotted, f"cannot be imported: {error}") from error
-        require(callable(metric), "metrics", dotted, "must be a function of a snapshot and the truth")
-        require(name not in OUTCOME_TYPES and name not in found, "metrics", dotted, f"there is a column {name} already")
+        module, name = import_module_of("metrics", dotted), dotted.rpartition(".")[2]
+        metric = getattr(module, name, None)
+        if metric is None or not callable(metric):
+            raise ConfigError("metrics", dotted, "must be the dotted name of a function of a snapshot and the truth")
+        require(name not in TAKEN and name not in found, "metrics", dotted, f"there is a column {name} already")
         found[name] = metric
     return found
 

@@ -110,7 +110,8 @@ def sample_problem(
     true, test_labels = label_of[kinds], label_of[test_kinds]
     noise_seeds = per_run(seeds.noise)
     # With uniforms of the stream `test`: the noise seed decides on training labels only.
-    test_observed = noise.observe(Samples(as_class(test_labels)[test_index]), uniforms[test_index])
+    test_samples = Samples(as_class(test_labels)[test_index])
+    test_classes = noise.observe(test_samples, uniforms[test_index]) if noise.for_test else None
     return SampledProblem(
         # Converted first [U, ..], indexed then [R, ..]: the distinct draws alone are copied to the device.
         patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
@@ -123,7 +124,7 @@ def sample_problem(
         test_signals=tensor(np.eye(len(label_of))[test_kinds]),
         test_index=test_index,
         test_labels=tensor(test_labels)[test_index],
-        test_observed=tensor(1 - 2 * test_observed),
+        test_observed=None if test_classes is None else tensor(1 - 2 * test_classes),
         noise_std=std,
         axes=data.axes,
         orthogonal_noise=data.orthogonal_noise,

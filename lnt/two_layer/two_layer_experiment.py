@@ -34,6 +34,8 @@ class TwoLayerExperiment(Experiment):
 
     def completed(self) -> "TwoLayerExperiment":
         self.check_model("two_layer_cnn")
+        given = self.optimizer.lr is not None or self.optimizer.t1_steps is not None
+        require(given, "optimizer", self.choices["optimizer"], "has no step size: give it a field lr, or t1_steps")
         require(self.settings.precision != "bf16", "precision", "bf16", "is for images; use float32 or float64")
         settings, in_span = self.settings, self.optimizer.stays_in_span
         if settings.engine == "span" and not in_span:
