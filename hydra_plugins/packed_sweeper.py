@@ -1,6 +1,6 @@
 """The sweeper behind -m: packs many runs into few jobs and hands these to whichever launcher is configured.
 
-Hydra finds plugins in this package only; all that is worth reading is in lnt/sweeps/.
+Hydra looks for plugins in this package only; the work is done in lnt/sweeps/.
 """
 
 from pathlib import Path
@@ -28,6 +28,7 @@ class PackedSweeper(Sweeper):
 
         from lnt.sweeps.hydra_internals import frozen
 
+        # The sweeper itself composes from conf/; only jobs get the frozen loader.
         self.config, self.loader = config, hydra_context.config_loader
         context = HydraContext(frozen(self.loader), hydra_context.callbacks)
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -42,6 +43,7 @@ class PackedSweeper(Sweeper):
         from lnt.sweeps.plan import plan
         from lnt.sweeps.start import start
 
+        # Overrides of the command line come last, so that they win over those of a study.
         grids = [
             [f"{key}={'null' if value is None else value}" for key, value in grid.items()] + arguments for grid in self.grids
         ]

@@ -1,4 +1,4 @@
-"""What the two commands share: errors in one line, the check before a run, `from=DIR`, and what conf/*.yaml asks of Python.
+"""The parts that both commands need: errors in one line, the check before a run, `from=DIR`, and resolvers for conf/*.yaml.
 
 Nothing heavy is imported here: help, tab completion and a mistyped key are answered at once.
 """
@@ -35,6 +35,7 @@ def fresh_name() -> str:
     return f"{datetime.now():%Y-%m-%d/%H-%M-%S}-{token_hex(4)}"
 
 
+# use_cache: an interpolation is evaluated at each access, and all accesses must see the same name.
 OmegaConf.register_new_resolver("fresh_name", fresh_name, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("unless", lambda given, default: default if given is None else None, replace=True)
 
@@ -56,6 +57,7 @@ class CheckBeforeRun(Callback):
 
 def check(config: dict[str, Any], directory: Path, dry_run: bool) -> None:
     """Raise ConfigError if a run cannot start; with `dry_run` say what it would do, and exit."""
+    # Imported here because these modules import PyTorch, and --help, which needs this file, must answer at once.
     from lnt.runs.directory import RunDirectory
     from lnt.runs.experiments_from_settings import experiment_from
     from lnt.sweeps.plan import outlook
@@ -85,12 +87,14 @@ def sweep_directory() -> Path:
 
 def config_folders() -> list[Path]:
     """The folders that Hydra has composed from, those of --config-dir last."""
+    # Hydra lists the source that wins first; read_option wants it last.
     sources = [source.path for source in HydraConfig.get().runtime.config_sources if source.schema == "file"]
     return [Path(path) for path in reversed(sources)]
 
 
 def command_line(*more: str) -> str:
     """The command that started this process, with those overrides added that it lacks."""
+    # A user copies this line to go on: it must name the directory even where Hydra has chosen it.
     program, *arguments = TYPED or sys.argv
     added = [override for override in more if not any(a.startswith(override.split("=")[0] + "=") for a in arguments)]
     return shlex.join([*(["python", program] if program.endswith(".py") else [Path(program).name]), *arguments, *added])
@@ -127,6 +131,7 @@ def written_out(argument: str) -> list[str]:
     config = yaml.safe_load(file.read_text())
     single = isinstance(config, dict) and isinstance(config.get("choices"), dict)
     require(single, "from", file.parent, "is no single run: its config.yaml names no components")
+    # Components are repeated by their options: conf/ knows where each class lies today, the file may not.
     choices = [f"{group}={option}" for group, option in config.pop("choices").items()]
     values = [(key, value) for key, value in flatten(config) if not key.endswith("._target_")]
     return choices + [f"{key}={_quoted(value)}" for key, value in values]
@@ -139,6 +144,7 @@ def _quoted(value: Any) -> str:
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"'{escaped}'"
+    # repr keeps every digit of a float, and the run_id rests on its exact value.
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 

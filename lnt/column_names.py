@@ -1,4 +1,4 @@
-"""The names of what is measured and recorded: the columns of every table, which training writes and the analysis reads.
+"""Names of all that is measured and recorded: the columns of every table. Training writes them, the analysis reads them.
 
 docs/results.md has the meaning and the unit of each.
 """

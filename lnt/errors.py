@@ -1,4 +1,4 @@
-"""The errors that a user can mend, each said in one line: which key, its value, and what would be right."""
+"""Errors that a user can mend. Each is one line: which key, its value, and what would be right."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class ConfigError(ValueError):
         return ConfigError(", ".join(f"{prefix}.{key}" for key in self.key.split(", ")), self.value, self.allowed)
 
 
-# What ends in one line. Anything else is a fault of the program, or of a user's own component, and keeps its traceback.
+# These end in one line. Anything else is a fault of the program, or of a user's own component, and keeps its traceback.
 MENDABLE = (ConfigError, HydraException, OmegaConfBaseException)
 
 
@@ -31,6 +31,7 @@ def require(holds: object, key: str, value: object, allowed: str) -> None:
     """Raise ConfigError unless `holds` (a bool, or an array [R]) is true of every run; name the first bad value."""
     bad = ~np.atleast_1d(np.asarray(holds, dtype=bool))
     if bad.any():
+        # A list is one value of the setting, not a value for each run.
         if isinstance(value, list | tuple):
             raise ConfigError(key, list(value), allowed)
         values = np.broadcast_to(np.asarray(value, dtype=object), bad.shape)
@@ -53,6 +54,7 @@ def unknown_key(known: Iterable[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """One line for an error of composition; for an unknown key, the keys that there are."""
+    # Hydra wraps the error of OmegaConf, and only the inner one knows the node that lacks the key.
     cause = error.__cause__
     node = getattr(cause, "parent_node", None)
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(node, DictConfig):

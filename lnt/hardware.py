@@ -1,4 +1,4 @@
-"""Cores and memory: what this machine has, and what a scheduler has granted of it."""
+"""Cores and memory of this machine, and the part of them that a scheduler has granted."""
 
 import multiprocessing
 import os
@@ -23,6 +23,7 @@ def cores() -> int:
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Compute on `count` cores."""
+    # Imported in each function: the ground floor imports no PyTorch, so that help and lnt.status answer at once.
     import torch
 
     before = torch.get_num_threads()
@@ -35,6 +36,7 @@ def threads(count: int) -> Iterator[None]:
 
 def workers_for(device: "torch.device") -> int:
     """How many workers serve a job on `device`: one, the job's own process, unless it is a CPU that can fork."""
+    # Not on a GPU: CUDA cannot be used in a process that was forked after its parent has used it.
     forks = "fork" in multiprocessing.get_all_start_methods()
     return cores() if device.type == "cpu" and forks else 1
 
@@ -54,6 +56,7 @@ def free_bytes(device: "torch.device") -> int:
     """
     import torch
 
+    # SLURM gives MiB.
     granted = int(os.environ.get("SLURM_MEM_PER_NODE", 0)) << 20
     host = min(psutil.virtual_memory().available, granted or sys.maxsize)
     return min(host, torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host

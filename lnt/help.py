@@ -43,11 +43,13 @@ def help_text(config_name: str, arguments: Sequence[str]) -> str:
     known, rest = parser.parse_known_args(arguments)
     overrides = [argument for argument in rest if not argument.startswith("-")]
     sources = [CONF, *([known.config_dir.resolve()] if known.config_dir else [])]
+    # compose() has no --config-dir; a search path does the same.
     searched = [f"hydra.searchpath=[{','.join(f'file://{source}' for source in sources[1:])}]"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(config_name, overrides + searched, return_hydra_config=True)
     choices = config.hydra.runtime.choices
     groups = {key: choices[key] for key in COMPONENTS if key in config}
+    # "noise=instance --help" asks for one group only, plain --help for all of them.
     asked = [key for key in groups if any(override.startswith(f"{key}=") for override in overrides)]
     lines = [line for group in asked or groups for line in _group(group, groups[group], sources, config)]
     if not asked:
@@ -98,6 +100,7 @@ def comments(file: Path, sources: Sequence[Path] = ()) -> dict[str, str]:
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         if isinstance(entry, str) and entry != "_self_" and sources:
             found |= comments(_find(f"{file.parent.name}/{entry}.yaml", sources), sources)
+    # Line by line: yaml.safe_load drops comments.
     outer = ""
     for line in text.splitlines():
         match = LINE.match(line)
@@ -109,11 +112,12 @@ def comments(file: Path, sources: Sequence[Path] = ()) -> dict[str, str]:
             continue
         outer = outer if nested else key
         found[f"{outer}.{key}" if nested else key] = match["meaning"] or ""
+    # A key with keys below it is a heading, not a value.
     return {key: text for key, text in found.items() if not any(other.startswith(f"{key}.") for other in found)}
 
 
 def _find(name: str, sources: Sequence[Path]) -> Path:
-    """The last of the sources that has the file."""
+    """The file in the last of the sources that has it: a user's --config-dir comes before conf/."""
     return next(source / name for source in reversed(sources) if (source / name).is_file())
 
 

@@ -24,6 +24,7 @@ class Loss(Component, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # The kernel knows the slope of its own class only: a subclass that changes `value` must not inherit the promise.
         cls.reset_unless_declared("has_kernel")
 
     @abstractmethod

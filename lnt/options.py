@@ -34,5 +34,6 @@ def _read(file: Path, folders: Sequence[Path]) -> dict[str, Any]:
     for entry in found.pop("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             values |= read_option(file.parent.name, entry, folders)
+    # Only Hydra can resolve these; without them the component fills in its own default, which is the same.
     interpolated = {key for key, value in found.items() if isinstance(value, str) and value.startswith("${")}
     return values | {key: value for key, value in found.items() if key not in interpolated}

@@ -36,6 +36,7 @@ class Progress(StepCount):
         super().update(steps)
         self.bar.update(steps)
         now = time.monotonic()
+        # The bar is off where stderr is no terminal, as in the log of a job: there, lines take its place.
         if self.shown and self.bar.disable and now - self.said >= SECONDS_BETWEEN_LINES:
             self.said = now
             log.info(

@@ -38,6 +38,7 @@ def is_seed(value: object) -> np.ndarray:
 
 
 THREADS_FROM_BYTES = 2**18
+# The order of the fields is part of every seed (see `generator`): a new stream goes to the end.
 STREAMS = tuple(field.name for field in fields(Seeds))
 
 
@@ -55,10 +56,12 @@ def sample_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[
     """
     unique, index = np.unique(keys, axis=0, return_inverse=True)
     first, *rest = unique.tolist()
+    # The first draw shows how large the others are, and so whether threads are worth it.
     draws = [draw(*first)]
     if sum(part.nbytes for part in draws[0]) > THREADS_FROM_BYTES:
         with ThreadPoolExecutor(hardware.cores()) as pool:
             draws += pool.map(lambda key: draw(*key), rest)
     else:
         draws += [draw(*key) for key in rest]
+    # reshape: NumPy 2.0 returns the inverse with a further axis where `axis` is given.
     return tuple(np.stack(parts) for parts in zip(*draws, strict=True)), index.reshape(-1)

@@ -77,7 +77,7 @@ class Component:
 
     @classmethod
     def reset_unless_declared(cls, *names: str) -> None:
-        """Forget promises that a subclass has not made itself: it may have changed what they rest on."""
+        """Reset promises that a subclass does not repeat: it may have changed what they rest on."""
         for name in names:
             if name not in cls.__dict__:
                 setattr(cls, name, False)
@@ -92,6 +92,7 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+# Cached: resolving annotations takes long, and each value of each component asks for them.
 @cache
 def type_hints(component: Any) -> dict[str, Any]:
     """The annotations of a component's fields."""
@@ -107,7 +108,7 @@ def require_one_of(component: object, first: str, second: str) -> None:
 
 
 def build(component: type, values: Mapping[str, Any]) -> Any:
-    """Make the dataclass `component` from `values`. Raises ConfigError for a key that is unknown or missing."""
+    """Build the dataclass `component` from `values`. Raises ConfigError for a key that is unknown or missing."""
     known = {field.name: field for field in fields(component)}
     for key in values:
         if key not in known:
@@ -128,6 +129,7 @@ def build_component(group: str, values: Mapping[str, Any], base: type) -> Any:
     fits = issubclass(component, base) and is_dataclass(component)
     if not fits:
         raise ConfigError(group, name, f"must be a dataclass and a subclass of {base.__module__}.{base.__qualname__}")
+    # Python would raise TypeError when the object is made; here the message names the group and the methods.
     if inspect.isabstract(component):
         raise ConfigError(group, name, f"lacks {', '.join(sorted(component.__abstractmethods__))}")
     numbers = {key: value for key, value in values.items() if key != "_target_"}
@@ -155,6 +157,7 @@ def import_module_of(key: str, dotted: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        # The module itself, or a package above it, is missing. If it exists and one of its imports fails, that is its fault.
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(key, dotted, f"cannot be imported: {error}; is its folder in PYTHONPATH?") from error
         raise
@@ -163,6 +166,7 @@ def import_module_of(key: str, dotted: str) -> Any:
 def check_type(key: str, value: Any, hint: Any) -> Any:
     """Return `value` as its annotation wants it (1e3 is an int where an int is wanted); raise ConfigError if it is not."""
     per_run = PER_RUN in getattr(hint, "__metadata__", ())
+    # Annotated[int | ndarray, PER_RUN].__origin__ is int | ndarray: the array is one of the alternatives there.
     options = set(typing.get_args(hint.__origin__) if per_run else alternatives(hint))
     for option in [o for o in options if typing.get_origin(o) is Annotated]:  # Optional[PerRun...]
         per_run, options = True, (options - {option}) | set(typing.get_args(option.__origin__))
@@ -183,10 +187,12 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
             require(np.isfinite(value), key, value, "must be a finite number")
             require(wanted is float or value == np.rint(value), key, value, "must be an integer")
             return value.astype(wanted)
+    # bool is a subclass of int in Python, but `true` is no number in a setting.
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
         require(np.isfinite(value), key, value, "must be a finite number")
         return float(value)
     elif wanted is int and isinstance(value, int | float) and not isinstance(value, bool):
+        # int64 holds it, in arrays of a batch and in columns of the tables.
         require(abs(value) < 2**63 and value == int(value), key, value, "must be an integer")
         return int(value)
     elif type(value) is wanted:
@@ -211,6 +217,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def check_writable(directory: Path) -> None:
     """Raise ConfigError if results cannot be written to `directory` (which need not exist yet)."""
+    # The directory may not exist yet: the nearest parent that does exist decides.
     parent = next(path for path in [directory, *directory.resolve().parents] if path.exists())
     require(parent.is_dir(), "output directory", directory, f"{parent} is not a directory")
     require(os.access(parent, os.W_OK | os.X_OK), "output directory", directory, f"{parent} is not writable")

@@ -1,8 +1,7 @@
-"""Ending early when a scheduler asks for it: nothing is lost, and the next start goes on.
+"""End early when a scheduler asks for it: nothing is lost, and the next start goes on.
 
 SLURM sends a signal some time before a job's time is over (submitit: SIGUSR2), and SIGTERM when it is preempted or cancelled.
-Training then writes a checkpoint at the next block of steps and raises Stopped; what happens then is in
-lnt/runs/train_runs.py.
+Training then writes a checkpoint at the next block of steps and raises Stopped; lnt/runs/train_runs.py handles it.
 """
 
 import multiprocessing
@@ -16,13 +15,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+# Handlers only set these: training looks at them between blocks of steps, where its state can be saved.
 _received: int | None = None
 _interrupted = False
 _held = False
 
 
 class Stopped(BaseException):
-    """Training was asked to end, and has; not an Exception, since nothing failed."""
+    """Training was asked to end, and has ended. No Exception, so that `except Exception` does not take it for a failed run."""
 
 
 def quit_on_interrupt() -> None:
@@ -31,6 +31,7 @@ def quit_on_interrupt() -> None:
 
 
 def _quit(number: int, frame: FrameType | None) -> None:
+    # No exception and no print: the code being imported could catch the one, and the other may not run inside itself.
     os.write(2, b"interrupted\n")
     os._exit(128 + number)
 
@@ -39,6 +40,7 @@ def _quit(number: int, frame: FrameType | None) -> None:
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C raise KeyboardInterrupt. In a main thread only; elsewhere nothing changes."""
     global _interrupted
+    # Elsewhere signal.signal raises ValueError.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,6 +81,7 @@ def listening() -> Iterator[dict[int, Any]]:
     try:
         yield before
     finally:
+        # A process may train several jobs one after another: the signal was for the one that has ended.
         _received = None
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -97,8 +100,9 @@ def asked() -> int | None:
 
 
 def pass_on() -> None:
-    """Tell the worker processes of this process."""
+    """Pass the request to end on to the worker processes of this process."""
     for worker in multiprocessing.active_children():
+        # A signal may have reached this process alone, or its whole group: a worker that gets it twice is none the worse.
         if worker.pid is not None:
             os.kill(worker.pid, signal.SIGUSR2)
 
@@ -107,6 +111,7 @@ def become_worker() -> None:
     """In a worker: signals are noted if its parent listens; no other handler (submitit's would requeue the job) stays."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends its workers
     for number in SIGNALS:
+        # A fork inherits the handlers of its parent.
         if signal.getsignal(number) is not _note:
             signal.signal(number, signal.SIG_DFL)
 
@@ -118,7 +123,9 @@ def finish(before: dict[int, Any], being_preempted: Callable[[], bool]) -> NoRet
     preempted job for one that failed by itself.
     """
     number = _received or signal.SIGTERM
+    # submitit's handler for SIGTERM only logs; the one for SIGUSR2 requeues, so it serves for preemption too.
     handler = before.get(signal.SIGUSR2)
     if callable(handler) and (number == signal.SIGUSR2 or being_preempted()):
         handler(number, None)
+    # As a shell reports a process that a signal has ended.
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""How a sweep stands, from its files, and from squeue and sacct where they are: python -m lnt.status DIR [--watch]."""
+"""Show how a sweep stands, from its files and, where available, squeue and sacct: python -m lnt.status DIR [--watch]."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What SLURM says of the sweep's jobs, by its names of them."""
+    """SLURM's answers about the jobs of a sweep, by the names that SLURM gives them."""
 
     submitted: set[str]
     queued: Mapping[str, str] | None  # waiting or running; None: it does not say
@@ -47,7 +47,7 @@ class Scheduler:
 
     @classmethod
     def ask(cls, path: Path) -> "Scheduler":
-        """Without a call if nothing was submitted."""
+        """Ask squeue, and sacct for jobs that have left the queue; ask nothing if nothing was submitted."""
         ids = slurm.submitted(path)
         queued = slurm.queued(ids) if ids else {}
         return cls(ids, queued, slurm.ended(ids - set(queued or {})) if ids else {})
@@ -64,6 +64,7 @@ def jobs(path: Path) -> list[Job]:
         if status.parent.name.isdigit():
             said, beat = json.loads(status.read_text()), status.stat().st_mtime
             silent = said["state"] == "running" and time.time() - beat > SILENT_SECONDS
+            # A job says `done` in training and when preempted, `runs` at its end, and neither if it was interrupted or raised.
             done = said.get("done", said.get("runs", 0))
             since = datetime.fromisoformat(said["time"])
             who = said["host"], said["pid"], said["slurm"], said.get("error", "")
@@ -73,7 +74,7 @@ def jobs(path: Path) -> list[Job]:
 
 
 def describe(path: Path) -> tuple[str, bool]:
-    """The sweep in words, and whether nothing is left to do. Raises ConfigError if there is no sweep."""
+    """Describe the sweep in words, and say whether nothing is left to do. Raises ConfigError if there is no sweep."""
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
     plan = yaml.safe_load((path / "sweep.yaml").read_text())
     planned, counts = planned_runs(plan), Counter(outcomes_so_far(path).values())
@@ -84,11 +85,13 @@ def describe(path: Path) -> tuple[str, bool]:
         lines.append(f"{len(found)} jobs begun: {_counts(job.state for job in found)}")
     complete = not missing and not counts["failed"]
     lines += [] if complete else _not_begun(found, scheduler)
+    # A completed job needs no line: its runs are in the counts above.
     shown = [_line(job, scheduler) for job in found if job.state != "completed"]
     lines += [*shown[:LINES], f"  and {len(shown) - LINES} more"] if len(shown) > LINES else shown
     seconds = estimate(path, missing, found)
     if seconds is not None:
         lines.append(f"about {seconds:.0f} s left at the pace so far")
+    # Not while a job waits or runs: it may do the rest itself.
     if not complete and not scheduler.queued and not any(job.state == "running" for job in found):
         lines.append(f"to finish the rest: {plan['command']}")
     return "\n".join(lines), complete
@@ -99,7 +102,7 @@ def _counts(states: Iterable[str]) -> str:
 
 
 def _not_begun(found: list[Job], scheduler: Scheduler) -> list[str]:
-    """A line on the jobs that were submitted and have written nothing yet."""
+    """Count, in a line, the jobs that were submitted and have written nothing yet."""
     names = scheduler.submitted - {job.slurm for job in found if job.slurm}
     states = _counts(scheduler.state(name) or "of unknown state" for name in sorted(names))
     return [f"submitted, not begun: {states}"] if names else []
@@ -120,6 +123,7 @@ def estimate(path: Path, missing: int, found: list[Job]) -> float | None:
         for job in running
         if (path / str(job.number) / "provenance.json").exists()
     ]
+    # Only of running jobs: those of earlier starts ended long ago and say nothing about the pace now.
     done = sum(job.done for job in running)
     if not starts or not done or not missing:
         return None

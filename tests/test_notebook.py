@@ -10,6 +10,7 @@ NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_steps.ipynb"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom():
     """An error in a cell is raised here; every figure is a picture."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)

@@ -35,6 +35,7 @@ def test_the_example_and_the_engines_train_alike(experiment, engine):
         trained.advance(1)
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_shows_both_stages(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "two_stages.py")], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""A run's directory, or that of a sweep's job: whose it is, what lies in it, and how files appear there (whole, or not)."""
+"""The directory of a run or of a sweep's job: who owns it, which files it has, and how they are written (whole, or not)."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from lnt.errors import ConfigError, require
 from lnt.files import join_parts, read_parts, write_atomically
 from lnt.settings import flatten
 
-if TYPE_CHECKING:  # whoever only looks at a directory needs no PyTorch
+if TYPE_CHECKING:  # tables.py imports PyTorch, which code that only looks at a directory does not need
     from lnt.runs.tables import Tables
 
 PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
@@ -44,6 +44,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.provenance = path / "provenance.json"
         self.status = path / "status.json"
+        # The kernel frees it when its process ends, so a killed run leaves no lock behind.
         self.lock = FileLock(path / ".lock")
 
     @classmethod
@@ -53,7 +54,9 @@ class RunDirectory:
         Raises ConfigError if another process trains there, a run is complete there, or one of another configuration.
         """
         directory = cls(path)
+        # No waiting: a user who starts the same run twice is told at once.
         directory._acquire(0)
+        # After the lock is taken, so that no other process can complete or begin a run between the check and the start.
         directory.check_free(config)
         return directory
 
@@ -72,15 +75,17 @@ class RunDirectory:
             raise ConfigError("output directory", self.path, "holds a run that is in training") from None
 
     def release(self) -> None:
-        """Let go of the directory: another process may go on here, unless the run is complete."""
+        """Release the directory: another process may go on here, unless the run is complete."""
         self.lock.release()
         if self.runs.exists():
             Path(self.lock.lock_file).unlink(missing_ok=True)
 
     def check_free(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError unless a run with this configuration may start here, or go on, or try again after it failed."""
+        # sweep.yaml: the directory of a sweep has no runs.parquet of its own, and a single run must not go there.
         complete = (self.runs.exists() and not self._failed()) or (self.path / "sweep.yaml").exists()
         require(not complete, "output directory", self.path, "holds results already; choose another or leave it out")
+        # A run that was killed before it described itself may be of any configuration.
         if not self.config.exists():
             return
         before, now = (_comparable(values) for values in (yaml.safe_load(self.config.read_text()) or {}, config))
@@ -89,7 +94,7 @@ class RunDirectory:
         require(not differing, "output directory", self.path, f"holds a run of another configuration ({shown}); choose another")
 
     def _failed(self) -> bool:
-        """Whether the single run here has raised: then its row is nothing to keep."""
+        """Whether the single run here has raised; such a row may be replaced."""
         return [row["status"] for row in self.rows()] == ["failed"]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -102,13 +107,14 @@ class RunDirectory:
         write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **who, **more})))
 
     def describe(self, config: Mapping[str, Any], device: str, threads: int) -> None:
-        """Write what is trained here, and what results come from: versions, code, device and command of this process."""
+        """Write the configuration, and where results come from: versions, code, device and command of this process."""
         write_atomically(self.config, lambda file: file.write_text(yaml.safe_dump(dict(config), sort_keys=False)))
         origin = {**provenance(), "device": device, "threads": threads}
         write_atomically(self.provenance, lambda file: file.write_text(_json(origin)))
 
     def save(self, tables: "Tables") -> None:
         """Write tables, or add a part to each of them; runs last, so that a row always has its curve."""
+        # A random name: a requeued job writes to the same folder again and must not replace its earlier parts.
         name = f"{secrets.token_hex(8)}.parquet"
         for target, table in self._targets(tables):
             if self.in_parts:
@@ -116,7 +122,7 @@ class RunDirectory:
             write_atomically(target / name if self.in_parts else target, partial(pq.write_table, table))
 
     def join_parts(self) -> None:
-        """One file in the place of the parts of each table: the number of files grows with jobs, not with their time."""
+        """Join the parts of each table into one file, so that the number of files grows with jobs and not with their time."""
         for table in (self.samples, self.curves, self.runs):
             join_parts(table)
 
@@ -126,7 +132,7 @@ class RunDirectory:
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a configuration that make it the same run: where a class lies today is none of them."""
+    """The values that make a configuration the same run. The place of a class is left out, since classes move."""
     added_later = {f"choices.{group}": option for group, option in ADDED_LATER.items()}
     return {
         key: value
@@ -149,6 +155,7 @@ def provenance() -> dict[str, Any]:
 
 def slurm_job() -> str | None:
     """SLURM's name of the job that this process is, if submitit has started it: 17_0 in an array, else 18."""
+    # SLURM_JOB_ID is set in a shell of salloc too, and that is no job of the sweep.
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         return None
     array, task, alone = (os.environ.get(f"SLURM_{name}_ID") for name in ("ARRAY_JOB", "ARRAY_TASK", "JOB"))
@@ -156,7 +163,7 @@ def slurm_job() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout that this package runs from, None without one."""
+    """Ask git about the checkout that this package runs from; None without one."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

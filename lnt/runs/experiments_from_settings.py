@@ -30,6 +30,7 @@ ADDED_SETTINGS: dict[str, Any] = {"metrics": []}  # keys that came later, with w
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration that an earlier version has written, with the groups that came later."""
+    # Additions first: whatever the file has wins over them.
     return {**ADDED_SETTINGS, **{group: {} for group in ADDED_LATER}, **config, "choices": {**ADDED_LATER, **config["choices"]}}
 
 
@@ -40,7 +41,7 @@ def without_classes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_classes(config: Mapping[str, Any], classes: Mapping[tuple[str, str], Any]) -> dict[str, Any]:
-    """The opposite: each component with its class, from `classes` (group, option) or else from conf/."""
+    """The inverse of `without_classes`: add each component's class, from `classes` (group, option) or else from conf/."""
     config = current(config)
     found = {}
     for group in COMPONENTS:
@@ -61,6 +62,7 @@ def experiment_from(config: Mapping[str, Any], runs: int = 1) -> Experiment:
     own = {name: config["seeds"].get(name) for name in STREAMS}
     with keys_under("seeds"):
         seeds = build(Seeds, {name: settings.seed if own[name] is None else own[name] for name in STREAMS})
+    # Classes of users may lack `kind` or `takes`: that must be one line too, not an AttributeError.
     kind = str(getattr(parts["data"], "kind", None))
     require(kind in EXPERIMENTS, "data", config["choices"]["data"], f"declares kind={kind}; must be {' or '.join(EXPERIMENTS)}")
     takes = getattr(parts["model"], "takes", None)
@@ -85,12 +87,14 @@ def is_per_run(config: Mapping[str, Any], key: str) -> bool:
         raise ConfigError(
             key, "...", f"the axis names no key; known are {', '.join(f'{group}.{k}'.lstrip('.') for k in known)}"
         )
+    # In PerRunFloat | None the mark sits one level down, at the first alternative.
     options = (hints[name], *typing.get_args(hints[name]))
     return any(PER_RUN in getattr(option, "__metadata__", ()) for option in options)
 
 
 def with_values(config: Mapping[str, Any], keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
     """A copy of the nested configuration with the dotted `keys` set."""
+    # All combinations start from the same nested dictionaries.
     changed = copy.deepcopy(dict(config))
     for key, value in zip(keys, values, strict=True):
         *groups, name = key.split(".")
@@ -103,10 +107,13 @@ def with_values(config: Mapping[str, Any], keys: Sequence[str], values: Sequence
 
 def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experiment]:
     """The batches of a sweep over `axes`: one for each combination of values that runs of a batch must share."""
+    # Arrays [R] hold numbers only, so an axis of words or nulls makes batches of its own even where its key may differ per run.
     side_by_side = [axis for axis in axes if all(is_per_run(config, key) and _numeric(axis) for key in axis.keys)]
     shared = [axis for axis in axes if axis not in side_by_side]
     sizes = [len(axis.points) for axis in side_by_side]
+    # Without such an axis the product is 1: one run.
     runs = int(np.prod(sizes, dtype=int))
+    # [axes, R]: the point of each axis that each run takes; the last axis changes fastest.
     index = np.indices(sizes).reshape(len(sizes), runs)
     arrays = [
         np.array(column)[i] for axis, i in zip(side_by_side, index, strict=True) for column in zip(*axis.points, strict=True)
@@ -119,4 +126,5 @@ def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experime
 
 
 def _numeric(axis: Axis) -> bool:
+    # bool is a subclass of int, and an array of both would turn true into 1.
     return all(isinstance(value, int | float) and not isinstance(value, bool) for point in axis.points for value in point)

@@ -1,11 +1,11 @@
-"""The heartbeat of whoever trains in a directory: status.json is touched now and then, so that anyone sees that it lives."""
+"""The heartbeat of a process that trains: it touches status.json now and then, so that others see that it is alive."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-BEAT_SECONDS = 15.0
+BEAT_SECONDS = 15.0  # lnt.status takes a job for dead after four beats
 
 
 @contextmanager
@@ -18,6 +18,7 @@ def heartbeat(status: Path) -> Iterator[None]:
             with suppress(OSError):  # a file system that is away for a moment
                 status.touch()
 
+    # A thread, since a block of steps may take longer than a beat; daemon, so that it cannot keep a failing process alive.
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:

@@ -1,11 +1,11 @@
-"""A run in three lines: what its user wants to know first."""
+"""Sum up a run in three lines, with the facts that its user wants first."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def run_summary(run: Mapping[str, Any]) -> Iterator[str]:
-    """How a run ended, from its row of runs.parquet, line by line."""
+    """Say how a run ended, line by line, from its row of runs.parquet."""
     if run["status"] == "failed":
         yield f"the run failed: {run['error']}"
         return
@@ -14,6 +14,7 @@ def run_summary(run: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"{run['status']} after step {run['last_step']}; clean samples fitted: {_when(run['stage1_step'])}"
     share = run["noisy_accuracy"]
+    # Null in the table, or NaN, which alone differs from itself.
     if share is None or share != share:
         yield "no sample is mislabelled"
     else:

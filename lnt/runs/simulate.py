@@ -1,4 +1,4 @@
-"""Runs from Python: components as objects, no directory, the same numbers and run_ids as from the command line."""
+"""Train from Python: components are objects, nothing is written, numbers and run_ids are those of the command line."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -50,6 +50,7 @@ def simulated(
 ) -> Simulated:
     """Train all points of the grid `over`. Raises ConfigError before any work starts if a setting or an axis cannot be used."""
     axes = [_axis(key, values) for key, values in over.items()]
+    # Another component has other settings, so each combination of components is a configuration of its own.
     chosen = [axis for axis in axes if any(key in COMPONENTS for key in axis.keys)]
     written = [axis for axis in axes if axis not in chosen]
     groups = []
@@ -61,6 +62,7 @@ def simulated(
         }
         groups.append((configuration({**components, **options}, settings, seeds), written))
     batches = [batch for config, group_axes in groups for batch in expand(config, group_axes)]
+    # Before training: two points with one run_id could not be told apart in the tables.
     ids = [run for batch in batches for run in batch.run_ids()]
     allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
     require(len(set(ids)) == len(ids), "over", len(ids) - len(set(ids)), allowed)
@@ -111,5 +113,5 @@ def _axis(key: str | tuple[str, ...], values: Iterable[Any]) -> Axis:
 
 
 def _python(value: Any) -> Any:
-    """NumPy's numbers as Python's."""
+    """Turn a NumPy number into a Python number; leave anything else as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value

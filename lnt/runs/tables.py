@@ -56,6 +56,7 @@ def schemas(experiments: Sequence[Experiment]) -> Schemas:
     types = {"run_id": "str"}
     for experiment in experiments:
         for key, value in experiment.columns().items():
+            # One experiment may lack a value that another one has; the type comes from the one that has it.
             if value is not None or key not in types:
                 types[key] = TYPES[np.asarray(value).dtype.kind]
     own = dict.fromkeys((name for experiment in experiments for name in experiment.own_metrics()), "float64")
@@ -67,6 +68,7 @@ def _table(columns: Mapping[str, Any], rows: int, schema: pa.Schema) -> pa.Table
     """Columns are arrays of `rows` values, or one value that all rows share; one that is not given is null."""
 
     def fill(value: Any, kind: pa.DataType) -> pa.Array:
+        # Shared values are repeated by Arrow, without a Python object for each row.
         shared = value is None or isinstance(value, str | int | float)
         return pa.repeat(pa.scalar(value, kind), rows) if shared else pa.array(value, kind)
 
@@ -82,9 +84,11 @@ def tables(experiment: Experiment, curves: Curves, schema: Schemas) -> Tables:
     times, metrics, count = curves.values.shape
     columns = {
         "run_id": ids.take(np.repeat(np.arange(count), times)),
+        # Long form: values [T, M, R] become M columns of R * T rows, run by run.
         "step": np.tile(curves.steps, count),
         **dict(zip(curves.metrics, curves.values.transpose(1, 2, 0).reshape(metrics, count * times), strict=True)),
     }
+    # A diverged run is NaN from that step on, so a finite loss marks the steps to keep.
     recorded = _table(columns, count * times, schema.curves).filter(np.isfinite(columns["train_loss"]))
     return Tables(runs, recorded, SAMPLES.empty_table() if curves.kept is None else samples(experiment, curves.kept))
 
@@ -108,6 +112,7 @@ def realised_transition(kept: KeptNetworks, classes: int) -> list[str]:
     """Shares of the observed classes (columns) among the training samples of each true one (rows), for each run."""
     counts = np.zeros((len(kept.labels), classes, classes))
     runs = np.arange(len(kept.labels))[:, None]
+    # Not counts[...] += 1, which would count equal index pairs once.
     np.add.at(counts, (runs, kept.labels.cpu().numpy(), kept.observed.cpu().numpy()), 1)
     rows = counts.sum(2, keepdims=True)
     shares = np.round(counts / np.maximum(rows, 1), 6)  # zeros in the row of a class without samples
@@ -115,10 +120,11 @@ def realised_transition(kept: KeptNetworks, classes: int) -> list[str]:
 
 
 def save_networks(folder: Path, experiment: Experiment, kept: KeptNetworks) -> None:
-    """For each run a file of the weights of its two networks kept: at the lowest test error, and the last."""
+    """Write a file for each run with the weights of the two networks kept: at the lowest test error, and the last."""
     folder.mkdir(parents=True, exist_ok=True)
     for r, run_id in enumerate(experiment.run_ids()):
         networks = {
+            # clone: value[r] is a view of all runs, and torch.save would write the whole storage into each file.
             name: {key: value[r].cpu().clone() for key, value in state.parameters.items()}
             for name, state in (("best", kept.best), ("last", kept.last))
         }
@@ -133,11 +139,13 @@ def failed_tables(experiment: Experiment, error: BaseException, schema: Schemas)
 
 
 def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
-    """How each run ended: the last measured value of every metric, early-stopping oracle, stage steps. Columns [R]."""
+    """Work out how each run ended: the last measured value of every metric, early-stopping oracle, stage steps. Columns [R]."""
     alive = np.isfinite(curves.values[:, LOSS])  # [T, R]
+    # [R] last recorded step before the run diverged; 0 where nothing was measured, and `measured` then makes it null.
     last = np.maximum(alive.sum(0) - 1, 0)
     final = np.take_along_axis(curves.values, last[None, None, :], 0)[0]  # [M, R]
     error = np.where(alive, curves.values[:, METRICS.index("test_error")], np.inf)
+    # The strategy may have chosen a step that the run has not reached.
     chosen = np.minimum(curves.chosen, last)
     best, measured = error.argmin(0), np.asarray(alive.any(0))
     return {
@@ -159,6 +167,7 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
 def _first_step(curves: Curves, metric: str) -> pa.Array:
     """First recorded step at which an accuracy reaches STAGE_REACHED, null if it never does."""
     reached = curves.values[:, METRICS.index(metric)] >= STAGE_REACHED
+    # argmax of booleans is the first True, and 0 where there is none: the mask sorts that out.
     return _steps(curves.steps[reached.argmax(0)], np.asarray(reached.any(0)))
 
 
@@ -168,5 +177,5 @@ def _steps(steps: np.ndarray, exists: np.ndarray) -> pa.Array:
 
 
 def joined(parts: Iterable[Tables]) -> Tables:
-    """Several tables as one."""
+    """Join several tables into one."""
     return Tables(*map(pa.concat_tables, zip(*parts, strict=True)))

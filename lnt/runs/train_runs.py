@@ -1,4 +1,4 @@
-"""The one road from experiments to tables, for a single run, for a job of a sweep, and from Python.
+"""From experiments to tables, in the same way for a single run, for a job of a sweep, and from Python.
 
 Claim a directory, describe what is trained, train, make tables, save them, say how it ended. Runs train in chunks, as many
 side by side as fit; a chunk that raises is tried in halves, so that one bad run costs one row.
@@ -42,12 +42,13 @@ def train_runs(
     being_preempted: Callable[[], bool],
     workers: int | None = None,
 ) -> Counter[str]:
-    """Train all runs into a directory that this process has claimed; how many ended in which status.
+    """Train all runs into a directory that this process has claimed; return how many ended in which status.
 
     `workers` processes share the chunks, or as many as the experiments ask for. A scheduler's signal ends this process once
     everything is written down; `being_preempted` tells whether the scheduler wants the job to go on later.
     """
     total, schema = sum(batch.runs for batch in batches), schemas(batches)
+    # It writes status.json, which the heartbeat touches and lnt.status looks for, before anything that takes long.
     saved = SavedResults(directory, total)
     directory.describe(description, device_name(batches), hardware.cores())
     for warning in dict.fromkeys(line for batch in batches for line in batch.warnings()):
@@ -58,10 +59,13 @@ def train_runs(
                 for done in trained(batches, schema, progress, checkpoint, directory.networks, workers):
                     saved.add(done)
             saved.flush()
+            # Before "completed" is said: what is killed while it joins is a job that died, and a rerun finds every row.
             directory.join_parts()
+            # A failed run among others is a row of its own; only if all runs failed has the job failed. An empty job has not.
             all_failed = saved.statuses["failed"] == total > 0
             directory.say("failed" if all_failed else "completed", runs=total, **({"error": saved.error} if all_failed else {}))
         except Stopped:
+            # Everything is on the disk before `finish` lets submitit requeue the job: it may start again at once.
             saved.flush()
             directory.say("preempted", done=saved.statuses.total(), of=total)
             log.info("stopped; what is done is saved, and the same command goes on: results in %s", directory.path)
@@ -70,9 +74,11 @@ def train_runs(
             saved.flush()
             directory.say("interrupted")
             raise
+        # BaseException: whatever ends training must not leave the status "running".
         except BaseException as error:
             saved.flush()
             directory.say("failed", error=f"{type(error).__name__}: {error}")
+            # Logged as well: under a launcher, Hydra keeps the traceback out of the job's own log.
             log.exception("Training failed")
             raise
         finally:
@@ -91,6 +97,7 @@ def trained(
     """Yield the tables of all runs, chunk by chunk; weights of networks on images go to the folder `networks`."""
     work = partial(train_or_fail, schema=schema, checkpoint=checkpoint, networks=networks)
     lost = partial(died, schema=schema)
+    # Batches that want the same number of workers share a pool, so that no core idles at the end of each batch.
     for count, group in itertools.groupby(batches, lambda batch: workers or batch.workers()):
         chunks = itertools.chain.from_iterable(_chunks(batch.by_test_set(), checkpoint, count) for batch in group)
         yield from spread(work, chunks, count, progress, halves, lost)
@@ -105,8 +112,10 @@ def train_or_fail(
 ) -> list[Done]:
     """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
     before = progress.done
+    # Stopped and KeyboardInterrupt pass: they are no Exception, and no fault of the run.
     try:
         curves = train_chunk(chunk, progress, checkpoint)
+        # Weights first: a run with a row is not trained again, so its weights must be there.
         if networks is not None and curves.kept is not None and chunk.settings.keep_networks:
             save_networks(networks, chunk, curves.kept)
         return [(tables(chunk, curves, schema), None if checkpoint is None else checkpoint.path(chunk))]
@@ -115,6 +124,7 @@ def train_or_fail(
         progress.update(before - progress.done)
         if chunk.runs == 1:
             log.exception("Run %s failed", chunk.run_ids()[0])
+            # The run is over, so its steps count as done; else the bar would never reach its end.
             progress.update(chunk.total_steps())
             return [(failed_tables(chunk, error, schema), None)]
     return [part for half in halves(chunk) for part in train_or_fail(half, progress, schema, checkpoint, networks)]
@@ -132,14 +142,14 @@ def died(run: Experiment, schema: Schemas) -> list[Done]:
 
 
 def device_name(batches: Sequence[Experiment]) -> str:
-    """What the runs train on, for provenance.json."""
+    """Name the device that the runs train on, for provenance.json."""
     device = batches[0].empty_tensor().device
     cuda = device.type == "cuda"
     return f"{device.type}: {torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()}"
 
 
 class SavedResults:
-    """Collects tables and saves them, each when it has become a small share of the time so far."""
+    """Collects tables, and saves them when the time since the last save exceeds SHARE_AT_RISK of the time so far."""
 
     def __init__(self, directory: RunDirectory, total: int) -> None:
         self.directory, self.total = directory, total
@@ -153,6 +163,7 @@ class SavedResults:
         """Take in the tables of some runs."""
         self.waiting += done
         now = time.monotonic()
+        # A growing interval: a long job writes few parts, a short one is saved each second.
         if now - self.flushed > max(1.0, SHARE_AT_RISK * (now - self.start)):
             self.flush()
             self.flushed = time.monotonic()

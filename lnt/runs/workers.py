@@ -1,4 +1,4 @@
-"""Worker processes: what a sweep's job trains on CPUs is spread over the cores, one chunk of runs to each.
+"""Worker processes: on CPUs, the runs of a sweep's job are spread over the cores, one chunk of runs to each.
 
 Each worker computes on one core, so that sampling, training, measuring and making tables all scale alike. Workers are
 forked: they start at once, with everything imported. The number of cores is torch.get_num_threads(), which heeds
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 SECONDS_BETWEEN_LOOKS = 0.2
 WAITING = 2  # chunks in hand for each worker: no worker idles, and results do not pile up
 
-_count: StepCount
+_count: StepCount  # of this worker; global, since a shared counter can be inherited but not sent with a call
 
 
 def spread(
@@ -55,9 +55,11 @@ def spread(
             yield from _in_pool(work, rest, workers, progress, in_hand)
             return
         except BrokenProcessPool:
+            # The pool does not say which item killed its worker, so all that were in hand are suspects.
             suspects = list(in_hand)
             in_hand.clear()
         for item, future in suspects:
+            # Its worker had finished it before the pool broke: it is not trained twice.
             if future.done() and not future.cancelled() and future.exception() is None:
                 yield future.result()
             else:
@@ -73,6 +75,7 @@ def _alone(
 ) -> Iterator[Result]:
     """The results of an item that a worker may have died of."""
     try:
+        # A pool of one, not this process: the item may kill its process again.
         yield from _in_pool(work, iter([item]), 1, progress, deque())
     except BrokenProcessPool:
         for part in (parts := divide(item)):
@@ -90,6 +93,7 @@ def _in_pool(
 ) -> Iterator[Result]:
     """Yield the results of new worker processes; `pending` are the items in hand."""
     context = multiprocessing.get_context("fork")
+    # Starts at what is done already, since `progress` is moved by the difference. `others` are not this pool's to kill.
     steps, others = context.Value("q", progress.done), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _become_worker, (steps,))
     try:
@@ -98,6 +102,7 @@ def _in_pool(
                 with signals.interrupt_held():
                     pending.append((item, pool.submit(_call, work, item)))
             except BrokenProcessPool:
+                # The item has left the iterator; with a future that never ends it stays in hand and is tried again.
                 pending.append((item, Future()))
                 raise
             if len(pending) > WAITING * workers:
@@ -106,12 +111,14 @@ def _in_pool(
             yield _next_result(pending, steps, progress)
     except Stopped:
         signals.pass_on()
+        # Chunks that have begun are waited for: each writes its checkpoint, or its result is yielded and saved.
         for future in [future for _, future in pending if not future.cancel()]:
             with suppress(Stopped, BrokenProcessPool):  # the signal may have ended a worker at once
                 yield future.result()
         raise
     except BaseException:  # Ctrl-C among them: do not wait for chunks that nobody will take
         for worker in set(multiprocessing.active_children()) - others:
+            # SIGKILL, since workers ignore Ctrl-C and may only note SIGTERM.
             worker.kill()
         raise
     finally:
@@ -121,12 +128,14 @@ def _in_pool(
 def _next_result(pending: deque[tuple[Any, Future[Result]]], steps: "Synchronized[int]", progress: Progress) -> Result:
     """The result of the first of the pending calls; shows progress while it waits."""
     _, first = pending[0]
+    # A wait without an end would neither show progress nor look at signals.
     while not wait([first], SECONDS_BETWEEN_LOOKS).done:
         progress.update(steps.value - progress.done)
         if signals.asked():
             raise Stopped
     progress.update(steps.value - progress.done)
     result = first.result()
+    # Only now: if result() raises BrokenProcessPool, the item must still be in hand for `spread`.
     pending.popleft()
     return result
 
@@ -140,6 +149,7 @@ class SharedStepCount(StepCount):
 
     def update(self, steps: int) -> None:
         super().update(steps)
+        # += reads and writes: two workers at once would lose steps.
         with self.total.get_lock():
             self.total.value += steps
 
@@ -152,11 +162,13 @@ def _become_worker(steps: "Synchronized[int]") -> None:
     signals.become_worker()
     parent = multiprocessing.parent_process()
     assert parent is not None
+    # A parent that is killed by signal 9 cannot end its workers; each one watches it instead.
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: BaseProcess) -> None:
     parent.join()
+    # sys.exit would end this thread only, not the worker.
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""From swept overrides to axes: Hydra's grammar, and the spacings that it lacks."""
+"""Turn swept overrides into axes, and add the spacings that Hydra's grammar lacks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from lnt.settings import Axis
 
 
 def values_of(override: Override) -> list[Any]:
-    """The points of a swept override; ranges of floats are freed of rounding dust (0.30000000000000004)."""
+    """The points of a swept override; ranges of floats are rounded to 12 digits (0.3, not 0.30000000000000004)."""
     key, _, text = str(override.input_line).partition("=")
     require(override.is_discrete_sweep(), key, text, "is continuous; use linspace(start,stop,num) or logspace, geomspace")
     values = [v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator(transformer=Transformer.identity)]
@@ -27,6 +27,7 @@ def axes_of(overrides: Sequence[Override]) -> list[Axis]:
     for override in overrides:
         sweep = override.value()
         tags = sweep.tags if isinstance(sweep, Sweep) else ()  # glob(..) has none
+        # A key without a tag is a group of its own; the first word keeps a tag apart from a key of the same name.
         tag = ("tag", *sorted(tags)) if tags else ("key", override.get_key_element())
         pairs.setdefault(tag, []).append(override)
     axes = []
@@ -58,4 +59,5 @@ def geomspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
 
 
 def _points(values: np.ndarray) -> ChoiceSweep:
+    # Rounded like a range, so that 0.3 has one run_id however it is written.
     return ChoiceSweep(list=[float(f"{value:.12g}") for value in values])

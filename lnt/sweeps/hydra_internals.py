@@ -1,4 +1,4 @@
-"""Hydra behind plain functions, and all that rests on its private parts; tests/test_hydra_internals.py checks each assumption.
+"""Hydra behind plain functions. All code that rests on its private parts is here; tests/test_hydra_internals.py checks it.
 
 1. The override grammar is made by `overrides_parser.create_functions`, looked up at each use.
 2. Launchers ask a config loader for the configuration of each job through `load_sweep_config(master_config, overrides)`, and
@@ -25,6 +25,7 @@ NOT_SETTINGS = ("hydra", "dry_run", "job", "classes")  # top-level keys that say
 
 def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     """The resolved configuration without Hydra's own node; `choices` (group -> option) name the components."""
+    # Masked before it is resolved: in Hydra's own node values are missing, which would raise here.
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in NOT_SETTINGS])
     plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
@@ -54,7 +55,7 @@ class Composer:
 
 @dataclass(frozen=True)
 class JobLauncher:
-    """The launcher that is configured, and what its configuration says of it."""
+    """The configured launcher, and the facts about it that its configuration has."""
 
     launcher: Launcher
     config: DictConfig  # that jobs get, with their number
@@ -72,7 +73,7 @@ class JobLauncher:
         return (launcher.timeout_min, launcher.signal_delay_s) if on_slurm else None
 
     def carry(self, classes: Mapping[tuple[str, str], Any]) -> None:
-        """Let jobs take classes from this process: neither from conf/, which may change, nor from a file of results."""
+        """Hand the classes of this process to the jobs: conf/ may change before they start, and files of results name none."""
         with open_dict(self.config):
             self.config.classes = [[group, option, target] for (group, option), target in classes.items()]
 
@@ -88,6 +89,7 @@ def extend_grammar(functions: Sequence[Callable[..., Any]]) -> None:
     def create_functions() -> Any:
         known = original()
         for function in functions:
+            # `register` raises for a name that it has; the grammar may be extended twice in one process.
             if function.__name__ not in known.definitions:
                 known.register(name=function.__name__, func=function)
         return known
@@ -100,13 +102,15 @@ class FrozenLoader(ConfigLoaderImpl):
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """The sweep's configuration with the job's number, from ["+job=3"]."""
+        # All jobs get the same master configuration.
         config = copy.deepcopy(master_config)
         (job,) = (int(override.removeprefix("+job=")) for override in sweep_overrides)
+        # open_dict: Hydra's configuration refuses keys that conf/ does not have.
         with open_dict(config):
             config.job = job
         return config
 
 
 def frozen(loader: ConfigLoader) -> FrozenLoader:
-    """A frozen loader in the place of this one."""
+    """Replace a loader by a frozen one."""
     return FrozenLoader(loader.get_search_path())

@@ -22,6 +22,8 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     found = Plan.from_plain(
         yaml.safe_load((path / "sweep.yaml").read_text()), {(group, option): c for group, option, c in classes}
     )
+    # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
     missing = missing_of_job(path, found.batches(), found.runs_per_job, job)
+    # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)

@@ -1,4 +1,4 @@
-"""What a sweep's directory says of its runs: which are done, which are missing, what a rerun has to train.
+"""Find out from a sweep's directory which runs are done, which are missing, and which of them each job has to train.
 
 DIR/sweep.yaml              the plan: composed configurations and axes; jobs read it, not conf/ as it is when they start
 DIR/0/runs.parquet/*        results of job 0, in parts that appear whole or not at all
@@ -26,6 +26,7 @@ def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
     directories = [config.parent for config in sorted(path.glob("*/config.yaml")) if job is None or _job_of(config) == job]
     failed: dict[str, str] = {}
     other: dict[str, str] = {}
+    # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
     for table in (directory / "runs.parquet" for directory in directories):
         for part in read_parts(table, ["run_id", "status"]) if table.exists() else []:
             rows = dict(zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True))
@@ -41,17 +42,19 @@ def _job_of(config: Path) -> int:
 
 def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: int, job: int) -> list["Experiment"]:
     """The runs of a job that have no row yet, or failed, batch by batch; other jobs' runs, maybe a million, are left alone."""
+    # Cut by numbers alone, since run_ids need a hash for each run of the sweep.
     own, offset = [], 0
     for batch in batches:
         first, last = (np.clip(number * runs_per_job - offset, 0, batch.runs) for number in (job, job + 1))
         if first < last:
             own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
         offset += batch.runs
+    # `own` counts as one job here: its runs are numbered anew, so that the size of jobs no longer matters.
     return [batch for _, batch in _missing(_done(outcomes_so_far(path, job)), own, sum(batch.runs for batch in own))]
 
 
 def jobs_with_missing_runs(path: Path, batches: Sequence["Experiment"], runs_per_job: int) -> list[int]:
-    """The jobs that have something to do."""
+    """The numbers of the jobs that still have runs to train."""
     return sorted({job for job, _ in _missing(_done(outcomes_so_far(path)), batches, runs_per_job)})
 
 
@@ -61,6 +64,7 @@ def _done(outcomes: Mapping[str, str]) -> set[str]:
 
 def _missing(done: Collection[str], batches: Sequence["Experiment"], runs_per_job: int) -> Iterator[tuple[int, "Experiment"]]:
     """(job, its missing runs of one batch). Runs are numbered through all batches; a job is a range of numbers."""
+    # Through all batches, done or not: a rerun then gives each run the same job, and the job finds its checkpoint.
     offset = 0
     for batch in batches:
         numbers = offset + np.arange(batch.runs)
@@ -78,7 +82,7 @@ def planned_runs(plan: Mapping[str, Any]) -> int:
 
 
 def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:
-    """Whether nothing is left to do, and in words how a sweep stands and the command that finishes it."""
+    """Say whether nothing is left to do, and describe in words how the sweep stands and which command finishes it."""
     counts = Counter(outcomes_so_far(path).values())
     missing = planned - counts.total()
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))

@@ -1,4 +1,4 @@
-"""From override lines to a plan: which configurations are composed, which axes are swept over them, in how many jobs."""
+"""Turn override lines into a plan: the composed configurations, the axes to sweep over each, and the size of jobs."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +39,7 @@ class Plan:
     def to_plain(self) -> dict[str, Any]:
         """The plan as YAML writes it: components are known by their options, since classes move."""
         groups = [{"config": without_classes(config), "axes": [asdict(axis) for axis in axes]} for config, axes in self.groups]
+        # Written and read again: a new plan is compared with one from a file, and both must have the same types.
         return yaml.safe_load(yaml.safe_dump({"groups": _listed(groups), "runs_per_job": self.runs_per_job}))
 
     @classmethod
@@ -67,6 +68,7 @@ def plan(grids: Sequence[Sequence[str]], composer: Composer, runs_per_job: int |
     `one_job`: what runs_per_job=auto means where jobs run one after another.
     """
     groups = [group for overrides in grids for group in _groups(overrides, composer)]
+    # The size of jobs depends on the batches, and only a plan makes batches; 1 is replaced at once.
     found = Plan(tuple(groups), 1)
     return Plan(found.groups, _runs_per_job(runs_per_job, found.batches(), one_job))
 
@@ -77,6 +79,7 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
     Values of other axes are written into the composed configuration; an axis on which more than its own key depends (by
     interpolation) is composed value by value instead.
     """
+    # A dictionary: where a study and the command line sweep the same key, the command line comes later and wins.
     parsed = {o.key_or_group: o for o in composer.parse(overrides)}
     fixed = [str(o.input_line) for o in parsed.values() if not o.is_sweep_override()]
     axes = axes_of([o for o in parsed.values() if o.is_sweep_override()])
@@ -87,6 +90,7 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
 
     written: list[Axis] = []
     composed: list[Axis] = []
+    # Composing is slow. Usually nothing depends on any axis, and then two compositions answer for all axes.
     independent = not _dependent_keys(axes, axes, compose)
     for axis in axes:
         chosen = any(composer.is_group(key) for key in axis.keys)
@@ -95,6 +99,7 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
         (composed if chosen or nulls or dependent else written).append(axis)
     groups = []
     for points in itertools.product(*(axis.points for axis in composed)):
+        # The first points stand in for the written axes: `expand` writes all values over them.
         base = compose([*zip(composed, points, strict=True), *((axis, axis.points[0]) for axis in written)])
         groups.append((base, tuple(written)))
     return groups
@@ -120,13 +125,14 @@ def _runs_per_job(wanted: int | str, batches: Sequence[Experiment], one_job: boo
         total = sum(batch.runs for batch in batches)
         if one_job:
             return total
+        # Rounded up, so that there are never more than MAX_JOBS jobs.
         return 1 if any(batch.one_run_per_job for batch in batches) else -(-total // MAX_JOBS)
     require(isinstance(wanted, int) and wanted >= 1, "hydra.sweeper.runs_per_job", wanted, "must be auto or at least 1")
     return int(wanted)
 
 
 def outlook(batches: Sequence[Experiment], runs_per_job: int) -> str:
-    """What would be trained: batches, runs, jobs, and about how long and how large."""
+    """Describe what would be trained: batches, runs, jobs, and about how long and how large."""
     total, seconds = sum(batch.runs for batch in batches), 0.0
     lines = []
     for batch in batches:

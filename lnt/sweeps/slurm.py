@@ -33,6 +33,7 @@ def submitted(path: Path) -> set[str]:
 
 def queued(ids: Collection[str]) -> Mapping[str, str] | None:
     """The SLURM state of those of the jobs that are waiting or running; None if squeue does not answer."""
+    # --array: without it, waiting tasks of an array share one line, 17_[3-9].
     said = _ask("squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={_whole(ids)}")
     if said is None:
         return None
@@ -43,6 +44,7 @@ def queued(ids: Collection[str]) -> Mapping[str, str] | None:
 
 def ended(ids: Collection[str]) -> Mapping[str, str]:
     """The SLURM state of those of the jobs that accounting knows, such as TIMEOUT, OUT_OF_MEMORY; none without accounting."""
+    # --allocations: jobs without their steps (17.batch, 17.0).
     said = _ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={_whole(ids)}")
     return {} if said is None or said.returncode != 0 else _states(said.stdout, ids)
 
@@ -50,12 +52,13 @@ def ended(ids: Collection[str]) -> Mapping[str, str]:
 def being_preempted() -> bool:
     """Whether SLURM is ending the job that this process is for another one (not for scancel, or a time limit)."""
     said = _ask("scontrol", "show", "job", os.environ["SLURM_JOB_ID"]) if "SLURM_JOB_ID" in os.environ else None
+    # The only trace: the signal, SIGTERM, is that of scancel too.
     found = re.search(r"\bPreemptTime=(\S+)", said.stdout) if said else None
     return found is not None and found[1] != "None"
 
 
 def _ask(program: str, *options: str) -> subprocess.CompletedProcess[str] | None:
-    """What one of SLURM's programs says; None if there is none, or no answer."""
+    """Ask one of SLURM's programs; None if it is not there, or does not answer."""
     if shutil.which(program) is None:
         return None
     try:
@@ -65,11 +68,12 @@ def _ask(program: str, *options: str) -> subprocess.CompletedProcess[str] | None
 
 
 def _whole(ids: Iterable[str]) -> str:
-    """Arrays in place of their tasks: one name for thousands of jobs."""
+    """Name arrays in place of their tasks: one name stands for thousands of jobs."""
     return ",".join(sorted({i.split("_")[0] for i in ids}))
 
 
 def _states(lines: str, ids: Collection[str]) -> dict[str, str]:
+    # An answer has all tasks of an array, `ids` maybe some of them.
     states = dict(line.split("|") for line in lines.splitlines())
     return {name: state for name, state in states.items() if name in ids}
 
@@ -86,6 +90,7 @@ def check_idle(path: Path) -> None:
     """Raise ConfigError if jobs of the sweep at `path` are still waiting or running: a rerun would train the same again."""
     own = submitted(path)
     states = (queued(own) if own else None) or {}
+    # COMPLETING: SLURM cleans up after a job that has ended.
     busy = {name for name, state in states.items() if state != "COMPLETING"}
     allowed = f"{len(busy)} of its jobs are still waiting or running ({', '.join(sorted(busy))}); let them end, or scancel them"
     require(not busy, "hydra.sweep.dir", path, allowed)
@@ -93,6 +98,7 @@ def check_idle(path: Path) -> None:
 
 def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path) -> None:
     """Launch jobs and wait until none of them is left; a job that fails or dies is said, and does not end the wait."""
+    # A rerun finds the folders of jobs that earlier starts have submitted.
     before, problems = submitted(path), []
 
     def submit() -> None:
@@ -101,6 +107,7 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
         except Exception as error:  # submitit passes on what happened to the first job that has no result
             problems.append(error)
 
+    # daemon: this process must be able to end while submitit still waits, as it does for ever without accounting.
     thread = threading.Thread(target=submit, daemon=True)
     thread.start()
     quiet = unanswered = 0
@@ -113,6 +120,7 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
             raise problems[0]  # nothing was submitted
         states = queued(own) if own else None
         if states is None:
+            # While submitit waits for results, a controller that is down costs nothing.
             unanswered += not thread.is_alive()
         else:
             quiet, unanswered = (0 if states else quiet + 1), 0

@@ -1,4 +1,4 @@
-"""Starting a sweep, in the process that the user starts: write the plan, launch the jobs that have runs to train, sum up."""
+"""Start a sweep, in the process that the user starts: write the plan, launch the jobs that have runs to train, sum up."""
 
 import sys
 from collections.abc import Sequence
@@ -35,12 +35,14 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     check_writable(path)
     if (path / "sweep.yaml").exists():
         found = resumed(path, found)
+        # Again: the order of axes and the size of jobs are those of the plan on disk.
         batches = found.batches()
     else:
         check_distinct(batches)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
         plan = {"command": command, **found.to_plain()}
+        # Before the launch: jobs read it, and a rerun recognises the sweep by it.
         write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
     try:
         with signals.interruptible():
@@ -50,6 +52,7 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
         sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
     finished, line = summary(path, sum(batch.runs for batch in batches), command)
     print(line)
+    # Checkpoints stay: the rerun goes on from them.
     if not finished:
         sys.exit(1)
     Checkpoint(path / "checkpoints").discard()
@@ -57,7 +60,7 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
 
 
 def resumed(path: Path, found: Plan) -> Plan:
-    """The plan that the directory was started with, if it is this one: its order of axes and its size of jobs hold."""
+    """The plan on disk, if it equals this one; its order of axes and its size of jobs are kept."""
     before = yaml.safe_load((path / "sweep.yaml").read_text())
     check_same(before, found.to_plain(), path)
     slurm.check_idle(path)
@@ -69,7 +72,9 @@ def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: Job
     jobs = jobs_with_missing_runs(path, batches, found.runs_per_job)
     if not jobs:
         return
+    # sweep.yaml names options only, and conf/ may have changed when a job starts.
     launcher.carry(found.classes())
+    # A rerun must not write into the directory of an earlier job: its rows stay, and count.
     used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
     lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
     if launcher.slurm_limits:
@@ -90,6 +95,7 @@ def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """For each group its configuration, with the swept values in place of the single ones."""
     return [
         dict(flatten(current(without_classes(group["config"]))))
+        # The configuration has the first point of each swept key only.
         | {", ".join(axis["keys"]): str(axis["points"]) for axis in group["axes"]}
         for group in plan["groups"]
     ]
@@ -97,6 +103,7 @@ def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def check_distinct(batches: Sequence[Experiment]) -> None:
     """Raise ConfigError if two points of the grid are one and the same run."""
+    # The inputs of run_ids, not the ids: a large sweep would wait for a hash of each run.
     identities = ((batch, *batch.identity()) for batch in batches)
     points = pd.concat(
         [pd.DataFrame({"shared": shared, **varying}, range(batch.runs)) for batch, shared, varying in identities]
