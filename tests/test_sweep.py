@@ -292,6 +292,16 @@ def test_jobs_use_the_plan_not_conf(call, tmp_path):
     assert rows(other)["noise.rate"].tolist() == [0.2, 0.2]
 
 
+def test_a_requeued_job_with_nothing_left_to_train_is_complete(call):
+    """It was stopped between its last part and its last word."""
+    call("seed=range(2)")
+    status = Path("sweep/0/status.json")
+    status.write_text(status.read_text().replace("completed", "running"))
+    sweep.run_job(Path("sweep"), 0, Path("sweep/0"))
+    assert '"state": "completed"' in status.read_text()
+    assert len(rows("sweep")) == 2
+
+
 def test_dry_run_prints_the_plan_and_trains_nothing(call, tmp_path):
     said = call("seed=range(5)", "model.width=1,2", "dry_run=true", "hydra.sweeper.runs_per_job=4")
     assert "10 runs in 3 jobs of at most 4" in said

@@ -143,6 +143,8 @@ def died(run: Experiment, schema: Schemas) -> list[Done]:
 
 def device_name(batches: Sequence[Experiment]) -> str:
     """Name the device that the runs train on, for provenance.json."""
+    if not batches:  # a job that was requeued between its last part and its last word
+        return "none: nothing was left to train"
     device = batches[0].empty_tensor().device
     cuda = device.type == "cuda"
     return f"{device.type}: {torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine()}"

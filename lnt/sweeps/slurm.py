@@ -125,4 +125,4 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
         else:
             quiet, unanswered = (0 if states else quiet + 1), 0
     for problem in problems:
-        log.warning("a job ended without its result: %s", str(problem).strip().splitlines()[-1])
+        log.warning("a job ended without its result: %s", ([type(problem).__name__, *str(problem).strip().splitlines()])[-1])
