@@ -199,8 +199,8 @@ def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, undisturbed, how):
 
 
 def test_a_job_that_runs_out_of_time_is_requeued_and_goes_on(tmp_path, undisturbed):
-    """SLURM looks twice a minute, and here tells a job 8 to 38 seconds after its start: after its imports, before its end."""
-    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=22", "hydra.sweeper.runs_per_job=8")
+    """SLURM looks twice a minute, and here tells a job 18 to 48 seconds after its start: after its imports, before its end."""
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=12", "hydra.sweeper.runs_per_job=8")
     said = run(tmp_path, *LONGER, *SLURM[:-1], *limits)
     assert "8 runs: 8 completed" in said, said
     assert "this job is timed-out" in logs(tmp_path), "it was told, and requeued"
