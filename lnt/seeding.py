@@ -1,8 +1,8 @@
 """Independent random streams, drawn once for all the runs that share a seed.
 
-Every number drawn depends only on its stream, its seed and its key (say, the dimension): not on the batch that a run
-trains in, not on the device, not on other settings. So changing `noise.rate` changes neither data nor weights, and a run
-trained alone repeats the run of a sweep.
+Every number drawn depends on its stream, its seed, its key (say, the dimension) and the sizes that are drawn: not on the batch
+that a run trains in, not on the device, not on rates. So changing `noise.rate` changes neither data nor weights, and a run
+trained alone repeats the run of a sweep; changing `model.width` or `data.n_train` changes both.
 """
 
 from collections.abc import Callable
