@@ -25,7 +25,7 @@ def test_a_job_that_dies_does_not_keep_the_launching_process_waiting(tmp_path, u
     alone = (*SLURM[:-1], "hydra.sweeper.runs_per_job=4")
     process = start(tmp_path, *LONG, *alone)
     os.kill(training(tmp_path)["pid"], signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "missing" in said
     assert "4 runs: 4 completed" in run(tmp_path, *LONG, *alone)
