@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-slurm test-wheel lint bench studies clean
+.PHONY: demo test test-slow test-examples test-slurm test-wheel lint bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -17,6 +17,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The notebook and the minimal example, which are slow too.
+test-examples: $(READY)
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py tests/test_two_stages.py
 
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/slurm
