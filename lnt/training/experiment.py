@@ -158,7 +158,7 @@ class Experiment(ABC):
         """The sizes of a run, in words."""
 
     def warnings(self) -> list[str]:
-        """What is allowed and still may not be meant, a line each."""
+        """Warn of settings that are allowed but may not be meant, a line each."""
         return []
 
     # All kinds share these.
