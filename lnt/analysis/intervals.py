@@ -1,0 +1,58 @@
+"""Confidence intervals over seeds, shared by all tables and figures: Student's t, for means and for what is computed from them.
+
+Below FEWEST_SEEDS seeds there is no interval (NaN). The t distribution assumes that the mean over seeds is about normal, and
+that cannot be judged from a handful of values: an interval from two or three seeds is either far too short or useless.
+"""
+
+import numpy as np
+from scipy.stats import t as student
+
+CONFIDENCE = 0.95
+FEWEST_SEEDS = 5
+TOO_FEW = f"no intervals: fewer than {FEWEST_SEEDS} seeds"
+
+
+def half_width(sd: object, count: object, confidence: float = CONFIDENCE) -> np.ndarray:
+    """Half the length of the t interval of a mean: t_{count-1} sd / sqrt(count), NaN below FEWEST_SEEDS values.
+
+    `sd` is the standard deviation with count - 1 in the denominator. If all values are equal the interval has length 0.
+    """
+    number = np.asarray(count, float)
+    enough = np.where(number >= FEWEST_SEEDS, number, np.nan)
+    return student.ppf((1 + confidence) / 2, enough - 1) * np.asarray(sd, float) / np.sqrt(enough)
+
+
+def mean_interval(values: object, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high end of the t interval of the mean over the last axis, [..., seeds] -> [...]; NaN: a seed without a value."""
+    array = np.asarray(values, float)
+    there = np.isfinite(array)
+    count = there.sum(-1)
+    # Not nanmean and nanstd, which warn of every empty cell.
+    mean = np.where(there, array, 0).sum(-1) / np.maximum(count, 1)
+    squares = np.where(there, array - mean[..., None], 0) ** 2
+    half = half_width(np.sqrt(squares.sum(-1) / np.maximum(count - 1, 1)), count, confidence)
+    return mean - half, mean + half
+
+
+def jackknife_interval(
+    estimate: object, left_out: object, used: np.ndarray | None = None, confidence: float = CONFIDENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high end of the interval of a statistic of all seeds: estimate -/+ t_{S-1} se, with the jackknife's
+
+        se^2 = (S - 1) / S sum_s (left_out_s - mean of left_out)^2.
+
+    `estimate` [...] uses all S seeds, `left_out` [seeds, ...] all but one each; a seed is left out of all cells at once, since
+    runs of one seed share their random streams. `used` [seeds, ...] says which seeds contribute to each estimate (default:
+    all). NaN where fewer than FEWEST_SEEDS do, or where the statistic does not exist without one of them. The statistic must
+    depend smoothly on cell means: quantiles and extremes do not. A positive one is best given as its logarithm.
+    Source: Tukey 1958; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11. For a mean this is
+    `mean_interval`.
+    """
+    value, without = np.asarray(estimate, float), np.asarray(left_out, float)
+    use = np.ones(without.shape, bool) if used is None else np.broadcast_to(used, without.shape)
+    count = use.sum(0)
+    centre = np.where(use, without, 0).sum(0) / np.maximum(count, 1)
+    squares = (np.where(use, without - centre, 0) ** 2).sum(0)
+    enough = np.where(count >= FEWEST_SEEDS, count, np.nan)
+    half = student.ppf((1 + confidence) / 2, enough - 1) * np.sqrt((enough - 1) / enough * squares)
+    return value - half, value + half

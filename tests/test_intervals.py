@@ -1,0 +1,73 @@
+"""Intervals against numbers made by hand, tables of Student's t, and their coverage where the truth is known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lnt.analysis.intervals import half_width, jackknife_interval, mean_interval
+
+
+def within_binomial_error(hits, at_least=0.95):
+    """Whether a share of hits is the nominal one to three standard errors of a count."""
+    return abs(hits.mean() - at_least) <= 3 * np.sqrt(at_least * (1 - at_least) / hits.size)
+
+
+def test_a_mean_by_hand():
+    # Mean 3, sd sqrt(10 / 4); the table of Student's t has 2.776 at 4 degrees of freedom.
+    low, high = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (low, high) == pytest.approx((3 - 2.776 * np.sqrt(2.5 / 5), 3 + 2.776 * np.sqrt(2.5 / 5)), abs=1e-3)
+    assert half_width(2.0, 16) == pytest.approx(2.131 * 2 / 4, abs=1e-3)
+
+
+def test_seeds_without_a_value_do_not_count():
+    values = np.array([[1, 2, 3, 4, 5, np.nan], [1, 2, np.nan, 4, np.nan, 6], [np.nan] * 6])
+    low, high = mean_interval(values)
+    assert low[0] == pytest.approx(mean_interval(values[0, :5])[0])
+    assert np.isnan([low[1:], high[1:]]).all()  # four seeds, and none
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_few_seeds_have_no_interval(seeds):
+    values = np.arange(float(seeds))
+    assert np.isnan(mean_interval(values)).all()
+    assert np.isnan(jackknife_interval(0.0, values)).all()
+
+
+def test_the_jackknife_of_a_mean_is_the_t_interval():
+    values = np.random.default_rng(0).gamma(2, size=(4, 12))
+    left_out = np.stack([np.delete(values, i, axis=1).mean(1) for i in range(12)])
+    np.testing.assert_allclose(jackknife_interval(values.mean(1), left_out), mean_interval(values))
+
+
+def test_the_jackknife_leaves_unused_seeds_aside():
+    values = np.random.default_rng(0).standard_normal(6)
+    left_out = np.array([np.delete(values, i).mean() for i in range(6)])
+    padded, used = np.r_[left_out, values.mean(), np.nan], np.arange(8) < 6
+    np.testing.assert_allclose(jackknife_interval(values.mean(), padded, used), mean_interval(values))
+
+
+def test_a_statistic_that_hangs_on_one_seed_has_no_interval():
+    assert np.isnan(jackknife_interval(1.0, [1.0, 1.1, np.nan, 0.9, 1.0, 1.0])).all()
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_means_are_covered(seeds, confidence):
+    """Exact for normal values, whatever the number of seeds; 1.96 standard errors cover 88 % with five."""
+    values = 2 + np.random.default_rng(seeds).standard_normal((20_000, seeds))
+    low, high = mean_interval(values, confidence)
+    assert within_binomial_error((low <= 2) & (high >= 2), confidence)
+
+
+@pytest.mark.parametrize("seeds", [5, 10, 20])
+def test_a_ratio_of_means_is_covered(seeds):
+    """log(mean x / mean y) with x and y correlated within a seed, as the statistics of one diagram are."""
+    shared, own_x, own_y = 0.1 * np.random.default_rng(seeds).standard_normal((3, 4000, seeds))
+    x, y = 2 + shared + own_x, 1 + shared + own_y
+    left_out = [np.log(np.delete(x, i, 1).mean(1) / np.delete(y, i, 1).mean(1)) for i in range(seeds)]
+    low, high = jackknife_interval(np.log(x.mean(1) / y.mean(1)), left_out)
+    assert within_binomial_error((low <= np.log(2)) & (high >= np.log(2)))
+
+
+def test_the_quantiles_are_those_of_scipy():
+    np.testing.assert_allclose(half_width(1.0, [5, 10, 20]), stats.t.ppf(0.975, [4, 9, 19]) / np.sqrt([5, 10, 20]))
