@@ -52,6 +52,13 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "stage1_step": "Int64",
     "stage2_step": "Int64",
     "step_size": "float64",
+    "flip_rate": "float64",  # P(observed != true) of the label noise; the next two of the true classes +1 and -1
+    "flip_rate_positive": "float64",
+    "flip_rate_negative": "float64",
+    "clean_positive": "Int64",  # training samples of the true class +1 that are observed as such, at last_step
+    "clean_negative": "Int64",
+    "flipped_positive": "Int64",  # those of the true class +1 that are observed as -1
+    "flipped_negative": "Int64",
     "realised_transition": "str",  # P(observed | true) among the training samples of a run on images, as JSON
     "wall_seconds": "float64",
 }

@@ -36,6 +36,10 @@ class ImageProblem:
     seeds: np.ndarray  # [R] of the stream order
     augment: str
 
+    def as_classes(self, labels: Tensor) -> Tensor:
+        """Labels of images are the numbers of their classes."""
+        return labels
+
 
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.

@@ -82,8 +82,20 @@ class LabelNoise(Component, ABC):
 
     def flip_rate(self, samples: Samples) -> np.ndarray:
         """P(observed != true), the mean over these samples, [R or 1]."""
+        return self._wrong(samples).mean(1)
+
+    def flip_rate_of(self, label: int, samples: Samples) -> np.ndarray:
+        """P(observed != true | true = label), the mean over those of these samples, [R or 1]; NaN if only pixels tell."""
+        if self.needs_images and samples.index is None:
+            return np.full(1, np.nan)
+        wrong = self._wrong(samples)
+        true = np.broadcast_to(samples.labels == label, wrong.shape)
+        return np.where(true, wrong, 0).sum(1) / true.sum(1)
+
+    def _wrong(self, samples: Samples) -> np.ndarray:
+        """P(observed != true) of each sample, [R or 1, n]."""
         right = np.take_along_axis(self.probabilities(samples), samples.labels[..., None], -1)
-        return 1 - right[..., 0].mean(1)
+        return 1 - right[..., 0]
 
     @abstractmethod
     def probabilities(self, samples: Samples) -> np.ndarray:

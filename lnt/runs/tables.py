@@ -108,15 +108,26 @@ def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
     return _table(columns, count * n, SAMPLES)
 
 
-def realised_transition(kept: KeptNetworks, classes: int) -> list[str]:
+def realised_transition(counts: np.ndarray) -> list[str]:
     """Shares of the observed classes (columns) among the training samples of each true one (rows), for each run."""
-    counts = np.zeros((len(kept.labels), classes, classes))
-    runs = np.arange(len(kept.labels))[:, None]
-    # Not counts[...] += 1, which would count equal index pairs once.
-    np.add.at(counts, (runs, kept.labels.cpu().numpy(), kept.observed.cpu().numpy()), 1)
-    rows = counts.sum(2, keepdims=True)
+    rows = counts.sum(1, keepdims=True)
     shares = np.round(counts / np.maximum(rows, 1), 6)  # zeros in the row of a class without samples
-    return [json.dumps(matrix.tolist()) for matrix in shares]
+    return [json.dumps(matrix.tolist()) for matrix in np.moveaxis(shares, -1, 0)]
+
+
+def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
+    """What the label noise does on average, and what it did to the training samples counted in [K, K, R]: columns [R].
+
+    Those of single classes exist for two classes only: +1 is the first, -1 the second.
+    """
+    noise, samples = experiment.noise, experiment.representatives()
+    columns = {"flip_rate": experiment.per_run(noise.flip_rate(samples))}
+    if len(counts) > 2:
+        return columns
+    for label, name in enumerate(("positive", "negative")):
+        columns[f"flip_rate_{name}"] = experiment.per_run(noise.flip_rate_of(label, samples))
+        columns[f"clean_{name}"], columns[f"flipped_{name}"] = counts[label, label], counts[label, 1 - label]
+    return columns
 
 
 def save_networks(folder: Path, experiment: Experiment, kept: KeptNetworks) -> None:
@@ -159,7 +170,8 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
         "stage1_step": _first_step(curves, "clean_accuracy"),
         "stage2_step": _first_step(curves, "noisy_accuracy"),
         "step_size": experiment.step_size(),
-        "realised_transition": curves.kept and realised_transition(curves.kept, experiment.classes().count),
+        **label_noise(experiment, curves.counts),
+        "realised_transition": curves.kept and realised_transition(curves.counts),
         "wall_seconds": curves.seconds,
     }
 

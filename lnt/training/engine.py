@@ -52,6 +52,10 @@ class Truth(Protocol):
         """Test labels drawn with the training noise, [R, N]."""
         ...
 
+    def as_classes(self, labels: Tensor) -> Tensor:
+        """The numbers 0 .. K - 1 of the classes that labels stand for, of the same shape."""
+        ...
+
 
 class Engine(Protocol):
     """R runs that train side by side."""

@@ -57,6 +57,7 @@ class Curves:
     values: np.ndarray  # [T, M, R]
     chosen: np.ndarray  # [R] index of the recorded step whose network the strategy returns
     seconds: np.ndarray  # [R] wall time, shared evenly by the runs of a chunk
+    counts: np.ndarray  # [K, K, R] training samples by true and by observed class, at the last recorded step
     kept: KeptNetworks | None = None
 
 
@@ -64,10 +65,11 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
     """Train all runs of the experiment, chunk by chunk."""
     with Progress(total=experiment.runs * experiment.total_steps()) as progress:
         parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
-    values, chosen, seconds = (
-        np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds")
+    values, chosen, seconds, counts = (
+        np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds", "counts")
     )
-    return Curves(parts[0].metrics, parts[0].steps, values, chosen, seconds, parts[0].kept if len(parts) == 1 else None)
+    kept = parts[0].kept if len(parts) == 1 else None
+    return Curves(parts[0].metrics, parts[0].steps, values, chosen, seconds, counts, kept)
 
 
 def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
@@ -99,9 +101,10 @@ class Training:
         strategy: Strategy,
         known: PriorKnowledge,
         own_metrics: Mapping[str, OwnMetric] = NO_METRICS,
+        classes: int = 2,
     ) -> None:
         self.engines, self.problem, self.steps, self.strategy, self.known = engines, problem, steps, strategy, known
-        self.own_metrics = own_metrics
+        self.own_metrics, self.classes = own_metrics, classes
         self.runs = len(problem.labels)
         self.values = np.full((len(steps), len(METRICS) + len(own_metrics), self.runs), np.nan)
         self.alive = np.ones(self.runs, bool)
@@ -120,7 +123,7 @@ class Training:
         engines = [chunk.start(sampled) for sampled in (problem, *peers)]
         for engine in engines:
             strategy.begin(engine, known)
-        return cls(engines, problem, chunk.recorded_steps(), strategy, known, chunk.own_metrics())
+        return cls(engines, problem, chunk.recorded_steps(), strategy, known, chunk.own_metrics(), chunk.classes().count)
 
     @property
     def step(self) -> int:
@@ -209,9 +212,20 @@ class Training:
         chosen, last = self.strategy.choose(self.values[:, CRITERION]), self.last
         each = np.full(self.runs, seconds / self.runs)
         kept = None
-        if last is not None and last.parameters is not None and self.best is not None:
+        assert last is not None, "the last step is always recorded"
+        if last.parameters is not None and self.best is not None:
             kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
-        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, each, kept)
+        counts = class_counts(*map(self.problem.as_classes, (self.problem.labels, last.observed)), self.classes)
+        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, each, counts, kept)
+
+
+def class_counts(true: Tensor, observed: Tensor, classes: int) -> np.ndarray:
+    """Samples [K, K, R] of each true (first axis) and observed class, from classes [R, n]."""
+    runs = torch.arange(len(true), device=true.device)[:, None]
+    # One number for each triple (true, observed, run), so that a single bincount counts them all.
+    triples = (true.long() * classes + observed.long()) * len(true) + runs
+    counts = torch.bincount(triples.flatten(), minlength=classes * classes * len(true))
+    return counts.view(classes, classes, len(true)).cpu().numpy()
 
 
 def updated(best: NetworkState | None, now: NetworkState, better: Tensor) -> NetworkState:

@@ -46,6 +46,10 @@ class SampledProblem:
         # Signal patches come in pairs (mu, -mu): every second one is a direction.
         return torch.cat([self.patches[:, : self.signals : 2], self.patches[:, self.signals :]], 1)
 
+    def as_classes(self, labels: Tensor) -> Tensor:
+        """Class 0 is +1 and class 1 is -1, as in lnt/noise/observed_labels.py."""
+        return (labels < 0).long()
+
     def test_filters(self, filters: Tensor) -> Tensor:
         """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
 
