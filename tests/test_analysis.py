@@ -9,8 +9,6 @@ from lnt.analysis import phase_diagram
 from lnt.analysis.figure_phase_diagram import cell_edges, figure_phase_diagram, is_log
 from lnt.analysis.load import RunTables
 from lnt.analysis.phase_diagram import Facet, Grid
-from lnt.theory.conditions import law_of
-from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, bound_constant, coordinate, error_bound, stage1_scale, value_at
 
 NOTHING = pd.DataFrame  # no curves, no samples
 DIM_BY_NORM = ("data.dim", "data.signal_norm")
@@ -126,66 +124,3 @@ def test_scales():
     assert is_log(np.geomspace(1, 100, 9))
     assert not is_log(np.linspace(1, 100, 9))
     assert not is_log(np.array([0, 1, 10, 100]))
-
-
-def test_theory_is_its_own_inverse():
-    lr = stage1_scale(100, 10, 40, 2, 1000)
-    assert stage1_scale(100, 10, lr, 2, 1000) == pytest.approx(40)
-    np.testing.assert_allclose(value_at("noise.rate", coordinate("noise.rate", [0.1, 0.4])), [0.1, 0.4])
-    np.testing.assert_allclose(value_at("data.dim", coordinate("data.dim", [3, 4])), [3, 4])
-
-
-def test_laws_count_the_signal_in_units_of_the_noise():
-    """|mu| or SNR, it is the same law; it does not change with the unit of length."""
-    columns = {"data.n_train": 20, "data.dim": 100, "data.noise_std": 2.0}
-    by_norm = pd.DataFrame({**columns, "data.signal_norm": [6.0], "data.snr": [np.nan], "noise.rate": [0.25]})
-    by_snr = by_norm.assign(**{"data.signal_norm": np.nan, "data.snr": 6 / (2 * 10)})
-    scaled = by_norm.assign(**{"data.signal_norm": 3.0, "data.noise_std": 1.0})
-    for runs in (by_norm, by_snr, scaled):
-        np.testing.assert_allclose(BENIGN_LAW.of(runs), 20 * 3**4 / 100)
-        np.testing.assert_allclose(EARLY_LAW.of(runs), 0.25 * BENIGN_LAW.of(runs))
-    asymmetric = by_norm.drop(columns="noise.rate").assign(**{"noise.rate_positive": 0.4, "noise.rate_negative": 0.1})
-    np.testing.assert_allclose(EARLY_LAW.of(asymmetric), 0.25 * BENIGN_LAW.of(asymmetric))
-
-
-def test_boundary_exponents():
-    expected = {
-        ("data.dim", "data.signal_norm"): 1 / 4,
-        ("data.n_train", "data.signal_norm"): -1 / 4,
-        ("data.noise_std", "data.signal_norm"): 1,
-        ("data.dim", "data.snr"): -1 / 4,
-        ("data.n_train", "data.snr"): -1 / 4,
-        ("data.noise_std", "data.snr"): None,
-        ("data.dim", "noise.rate"): None,
-        ("data.dim", "model.width"): None,
-    }
-    assert {keys: BENIGN_LAW.boundary_exponent(*keys) for keys in expected} == expected
-    assert EARLY_LAW.boundary_exponent("data.dim", "noise.rate") == 1 / 2
-    assert EARLY_LAW.boundary_exponent("data.snr", "noise.rate") == -2
-
-
-def test_laws_are_claimed_only_where_they_were_proved():
-    def runs(power, data="signal_noise", rate=0.0, optimizer="gd"):
-        return pd.DataFrame({"model.power": power}).assign(
-            **{"data": data, "data.angle": 90.0, "noise.rate": rate, "optimizer": optimizer}
-        )
-
-    assert law_of("test_error", runs([1.0])) is BENIGN_LAW
-    assert law_of("best_test_error", runs([1.0, 1.0])) is EARLY_LAW
-    assert law_of("test_error", runs([3.0])).boundary_exponent("data.n_train", "data.snr") == pytest.approx(-1 / 3)
-    assert law_of("test_error", runs([2.0])) is None, "q = 2 is neither"
-    assert law_of("test_error", runs([1.0, 3.0])) is None
-    assert law_of("best_test_error", runs([3.0])) is None
-    assert law_of("signal_coef", runs([1.0])) is None
-    assert law_of("test_error", runs([3.0], rate=0.1)) is None, "proved without label noise"
-    assert law_of("test_error", runs([1.0], data="xor")) is BENIGN_LAW
-    assert law_of("test_error", runs([1.0], data="xor").assign(**{"data.angle": 20.0})) is None
-    assert law_of("best_test_error", runs([1.0], data="xor")) is None, "the mean of y x is 0"
-    assert law_of("test_error", runs([1.0], optimizer="adam")) is None
-
-
-def test_the_bound_constant_is_the_smallest_that_bounds_all():
-    combination, error = np.array([1.0, 2.0, 5.0]), np.array([0.3, 0.2, 0.001])
-    constant = bound_constant(combination, error)
-    assert (error_bound(combination, constant) >= error * (1 - 1e-12)).all()
-    assert (error_bound(combination, 0.99 * constant) < error).any()

@@ -63,7 +63,7 @@ def _exponents(ax: Axes, rows: Sequence[Row]) -> None:
 
 def _lengths(ax: Axes, evidence: Evidence) -> PathCollection | None:
     """The step at which half of the mislabelled samples are memorised against T1, cell medians."""
-    cells = evidence.noisy.groupby("cell")[["t1", "memorising_step", "n_snr2"]].median().dropna()
+    cells = evidence.noisy.groupby("cell")[["t1", "memorising_step", "kappa"]].median().dropna()
     ax.set(
         xscale="log",
         yscale="log",
@@ -72,7 +72,7 @@ def _lengths(ax: Axes, evidence: Evidence) -> PathCollection | None:
     )
     if cells.empty:
         return None
-    points = ax.scatter(cells["t1"], cells["memorising_step"], c=cells["n_snr2"].astype(float), **BY_N_SNR2)
+    points = ax.scatter(cells["t1"], cells["memorising_step"], c=cells["kappa"].astype(float), **BY_N_SNR2)
     main = controlled(evidence.noisy[evidence.noisy["memorising_step"].notna()], "cell")
     constant = float((main["memorising_step"] / main["t1"]).median())
     ends = np.array([cells["t1"].min(), cells["t1"].max()])
@@ -94,7 +94,7 @@ def _stage1(ax: Axes, evidence: Evidence) -> None:
     }
     for name, (true, colour, marker) in lines.items():
         # To two digits, as in scorecard.threshold: equal cells differ by rounding.
-        share = true.groupby([float(f"{value:.2g}") for value in runs["n_snr2"]]).mean()
+        share = true.groupby([float(f"{value:.2g}") for value in runs["kappa"]]).mean()
         ax.plot(share.index, share, marker, color=colour, markersize=3, label=name)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=r"$n\,$SNR$^2$", ylabel=f"share of runs, after {EARLY_T1} $T_1$")
     ax.legend(loc="center left", handlelength=1.2, fontsize=6)
@@ -102,11 +102,11 @@ def _stage1(ax: Axes, evidence: Evidence) -> None:
 
 def _final(ax: Axes, evidence: Evidence) -> None:
     """Test error at convergence against the lower bound, cell means."""
-    cells = evidence.converged.groupby("cell")[["floor", "test_error", "n_snr2"]].mean()
+    cells = evidence.converged.groupby("cell")[["floor", "test_error", "kappa"]].mean()
     ax.set(xlabel=r"lower bound $0.5\,\min(\tau_+, \tau_-)$", ylabel="test error at convergence")
     if cells.empty:
         return
-    ax.scatter(cells["floor"], cells["test_error"], c=cells["n_snr2"].astype(float), **BY_N_SNR2)
+    ax.scatter(cells["floor"], cells["test_error"], c=cells["kappa"].astype(float), **BY_N_SNR2)
     ends = np.array([0, cells["floor"].max()])
     ax.plot(ends, ends, "--", color=style.PLAIN, linewidth=0.8, label="bound")
     ax.legend()

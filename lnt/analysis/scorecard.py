@@ -153,7 +153,7 @@ def share_row(evidence: Evidence, says: tuple[str, str], runs: pd.DataFrame, tru
     table = runs.assign(true=true.astype(float))
     count = f"{int(table['true'].sum())} of {len(table)} runs"
     # With its sign changed, the axis gives the limit from above.
-    above, below = (threshold(sign * table["n_snr2"].to_numpy(float), table["true"].to_numpy(float)) for sign in (1, -1))
+    above, below = (threshold(sign * table["kappa"].to_numpy(float), table["true"].to_numpy(float)) for sign in (1, -1))
     limits = [("from", above, "on"), ("up to", -below, "")]
     texts = [f"{word} n SNR^2 = {limit:.2g} {end}".strip() for word, limit, end in limits if np.isfinite(limit)]
     constant = f"{count}; at least {NEARLY_ALL:.0%} {texts[0]}" if texts else count
@@ -211,9 +211,9 @@ def final_rows(evidence: Evidence) -> list[Row]:
         lambda value, low, high: low >= CONSTANT_SHARE,
         constant=lambda value, low, high: f"share {value:.2g}",
     )
-    cells = runs.groupby("cell")[["test_error", "floor", "n_snr2"]].mean().astype(float)
+    cells = runs.groupby("cell")[["test_error", "floor", "kappa"]].mean().astype(float)
     up_to = (
-        -threshold(-cells["n_snr2"].to_numpy(), (cells["test_error"] >= cells["floor"]).to_numpy(float))
+        -threshold(-cells["kappa"].to_numpy(), (cells["test_error"] >= cells["floor"]).to_numpy(float))
         if len(cells)
         else np.nan
     )

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from lnt.analysis.cells import swept
 from lnt.theory import conditions
 
 EARLY_T1 = 0.2  # Stage I is looked at after this many T1, whose constant the theory leaves open
@@ -35,8 +36,8 @@ class Evidence:
         plain = runs[(runs["model"] == "two_layer_cnn") & (runs["data"] == "signal_noise") & (runs["strategy"] == "none")]
         plain = plain.set_index("run_id")
         self.curves = curves[curves["run_id"].isin(plain.index)]
-        # dropna=False: in each run one of snr and signal_norm, say, is null.
-        cell = plain.reindex(columns=conditions.PARAMETERS).groupby(list(conditions.PARAMETERS), dropna=False).ngroup()
+        # Runs of a cell differ by seed alone. dropna=False: in each run one of snr and signal_norm, say, is null.
+        cell = plain.groupby(swept(runs) or ["data"], dropna=False).ngroup()
         columns = plain[["seed", *EXPONENTS, *RECORDED]].assign(**conditions.combinations(plain), cell=cell)
         lowest = self.curves.groupby("run_id")["signal_coef_min"].min().rename("gamma_lowest")
         self.runs = columns.join(self._at_stage1(columns["t1"])).join(self._memorising_step()).join(lowest)
@@ -104,5 +105,5 @@ def controlled(runs: pd.DataFrame, varied: str) -> pd.DataFrame:
     if runs.empty:
         return runs
     # In steps of 5 % on a log scale, since n SNR^2 is computed from other keys and is only nearly equal.
-    pairs = runs.groupby([runs["rate"], np.rint(np.log(runs["n_snr2"].astype(float)) / np.log(1.05))])
+    pairs = runs.groupby([runs["rate"], np.rint(np.log(runs["kappa"].astype(float)) / np.log(1.05))])
     return max((part for _, part in pairs), key=lambda part: part[varied].nunique())

@@ -22,7 +22,7 @@ from lnt.column_names import ERRORS
 from lnt.errors import require
 from lnt.settings import check_writable
 from lnt.theory.conditions import law_of
-from lnt.theory.laws import Law, noise_rate
+from lnt.theory.laws import Law, flip_rate
 
 log = logging.getLogger(__name__)
 MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
@@ -126,8 +126,8 @@ def _add_scorecard(report: Report) -> None:
 
 def _add_strategies(report: Report) -> bool:
     """The figure of what several strategies recover, by noise rate. Returns whether there were several."""
-    runs, rates = report.results.runs, noise_rate(report.results.runs)
-    if "strategy" not in runs or runs["strategy"].nunique() < 2 or rates.nunique() < 3:
+    runs = report.results.runs
+    if "strategy" not in runs or runs["strategy"].nunique() < 2 or (rates := flip_rate(runs)).nunique() < 3:
         return False
     options = [str(key) for key in runs if str(key).startswith("strategy.")]
     # Varied within one strategy. A setting that other strategies merely lack (null there) does not belong in the name.

@@ -1,33 +1,50 @@
-"""Where the laws apply: conditions that can be read off a run, and the law that they leave for a test error."""
+"""Where the laws apply: conditions that can be read off a run, and the law that they leave for a test error.
+
+What a run's label noise does is read from the outcomes that training writes. Unknown means outside the conditions.
+"""
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law, deep_law, noise_rate, signal_norm, stage1_scale
-
-PARAMETERS = (  # runs that agree in these differ by seed alone
-    *("data.n_train", "data.dim", "data.signal_norm", "data.snr", "data.noise_std", "data.orthogonal_noise"),
-    *("noise", "noise.rate", "noise.rate_positive", "noise.rate_negative", "noise.exact", "noise.resample"),
-    *("model.width", "model.init_std", "model.init_norm", "model.power", "model.bias"),
-    *("optimizer", "optimizer.momentum", "optimizer.weight_decay", "step_size", "last_step"),
+from lnt.theory.laws import (
+    BENIGN_LAW,
+    EARLY_LAW,
+    FINITE_SIZE,
+    MARGIN,
+    Law,
+    deep_law,
+    flip_rate,
+    kappa,
+    signal_norm,
+    stage1_scale,
 )
+
+FINAL_ERRORS = ("test_error", "test_error_observed")
+EARLY_ERRORS = ("best_test_error",)
 
 
 def law_of(value: str, runs: pd.DataFrame) -> Law | None:
     """The law that the theory has for a test error of these runs, None if it has none."""
-    if "model.power" not in runs:
+    if not {"model.power", "data.dim", "flip_rate"} <= set(runs):
         return None  # the theory is about the two-layer network only
-    powers, data = runs["model.power"].unique(), set(runs["data"])
+    powers, data, rates = runs["model.power"].unique(), set(runs["data"]), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or (runs["optimizer"] == "adam").any():
+    trained = (runs["optimizer"] == "adam") | (runs["loss"] != "logistic") | rates.isna()
+    # An axis noise.rate stands for tau, which holds of most kinds of noise only.
+    misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
+    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or trained.any() or misread:
         return None
-    if powers[0] == 1 and value in ("test_error", "test_error_observed"):
-        return BENIGN_LAW
-    if powers[0] == 1:
-        # Derived for one signal direction only.
-        return EARLY_LAW if value == "best_test_error" and not xor else None
-    noiseless = bool((noise_rate(runs) == 0).all())
-    return deep_law(float(powers[0])) if powers[0] > 2 and value == "test_error" and noiseless and not xor else None
+    if powers[0] > 2:
+        noiseless = bool((rates == 0).all())
+        return deep_law(float(powers[0])) if value == "test_error" and noiseless and not xor else None
+    law = BENIGN_LAW if value in FINAL_ERRORS else EARLY_LAW if value in EARLY_ERRORS else None
+    # EARLY_LAW and the finite-size term are derived for one signal direction only.
+    if powers[0] != 1 or law is None or (xor and law is EARLY_LAW):
+        return None
+    orthogonal = xor or bool(runs["data.orthogonal_noise"].astype(bool).all())
+    return law if orthogonal else replace(law, formula=law.formula + FINITE_SIZE, finite_size=True)
 
 
 def final_error_floor(runs: pd.DataFrame) -> pd.Series:
@@ -35,44 +52,60 @@ def final_error_floor(runs: pd.DataFrame) -> pd.Series:
 
     Source: Han et al. 2025, Stage II; the constant 0.5 is theirs. Conditions: those of `stage1_conditions`, training converged.
     """
-    # Of asymmetric noise; a run without these has one rate, which is the minimum of both.
-    rates = runs.reindex(columns=["noise.rate_positive", "noise.rate_negative"]).astype(float)
-    return 0.5 * rates.min(axis=1).fillna(noise_rate(runs))
+    # skipna=False: the minimum is unknown where one rate is.
+    return 0.5 * runs.reindex(columns=["flip_rate_positive", "flip_rate_negative"]).astype(float).min(axis=1, skipna=False)
 
 
 def plain_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run trains what the paper is about: sigma(z) = max(0, z), no biases, gradient descent, labels drawn once."""
+    """Whether a run trains what the paper is about: sigma(z) = max(0, z), no biases, gradient descent on the logistic loss,
+    labels drawn once.
+    """
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
-    # A column that is missing or null says that a run has none of it.
+    # A setting that is missing or null belongs to another option: the run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else
+    logistic = runs["loss"] == "logistic"
+    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & logistic & nothing_else
+
+
+def stage1_factors(runs: pd.DataFrame) -> pd.DataFrame:
+    """The paper's conditions on Stage I that can be read off a run, with our constants: by what factor each is met.
+
+    A condition holds where its factor is at least 1. n SNR^2 = Theta(1): from 0.3 to 30. d of order n^2 and above: at least
+    n^2 / 10. Small initial filters: pre-activations of signal and noise of at most 0.1. Small steps: T1 of at least 5 steps.
+    """
+    n, dim, s = (runs[key].astype(float) for key in ("data.n_train", "data.dim", "data.noise_std"))
+    norm, strength = signal_norm(runs), kappa(runs)
+    # One of the two is given: s0, or its product with sqrt(d).
+    init = runs["model.init_std"].astype(float).fillna(runs["model.init_norm"].astype(float) / np.sqrt(dim))
+    return pd.DataFrame(
+        {
+            "n SNR^2 is at least 0.3": strength / 0.3,
+            "n SNR^2 is at most 30": 30 / strength,
+            "d is at least n^2 / 10": 10 * dim / n**2,
+            "<w(0), mu> is at most 0.1": 0.1 / (init * norm),
+            "<w(0), xi> is at most 0.1": 0.1 / (init * s * np.sqrt(dim)),
+            "T1 is at least 5 steps": stage1_scale(n, runs["model.width"], runs["step_size"], s, dim) / 5,
+        }
+    )
 
 
 def stage1_conditions(runs: pd.DataFrame) -> pd.Series:
-    """Whether the statements on Stage I apply: those of the paper's conditions that can be read off a run, with our constants.
-
-    n SNR^2 = Theta(1): from 0.3 to 30. d of order n^2 and above: d >= n^2 / 10. Small initial filters: pre-activations of
-    signal and noise below 0.1 at first. Small steps: T1 of at least 5 steps. The network and training of `plain_network`.
-    """
-    n, dim, s = (runs[key].astype(float) for key in ("data.n_train", "data.dim", "data.noise_std"))
-    norm = signal_norm(runs)
-    # One of the two is given: s0, or its product with sqrt(d).
-    init = runs["model.init_std"].astype(float).fillna(runs["model.init_norm"].astype(float) / np.sqrt(dim))
-    n_snr2 = n * (norm / s) ** 2 / dim
-    t1 = stage1_scale(n, runs["model.width"], runs["step_size"], s, dim)
-    small = (init * norm <= 0.1) & (init * s * np.sqrt(dim) <= 0.1)
-    return n_snr2.between(0.3, 30) & (dim >= n**2 / 10) & small & (t1 >= 5) & plain_network(runs)
+    """Whether the statements on Stage I apply: every factor of `stage1_factors` is at least 1, and the network is plain."""
+    return (stage1_factors(runs) >= 1).all(axis=1) & plain_network(runs)
 
 
 def combinations(runs: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
     """Quantities of the theory for each run of a results table, as columns."""
     n, dim = runs["data.n_train"].astype(float), runs["data.dim"].astype(float)
+    rate, strength = flip_rate(runs), kappa(runs)
     return {
-        "rate": noise_rate(runs),
+        "rate": rate,
         "t1": stage1_scale(n, runs["model.width"], runs["step_size"], runs["data.noise_std"], dim),
-        "n_snr2": n * (signal_norm(runs) / runs["data.noise_std"]) ** 2 / dim,
+        "kappa": strength,
+        "x": strength * (1 - 2 * rate),
         "dim_over_n": dim / n,
-        "benign": BENIGN_LAW.of(runs),
+        "benign": replace(BENIGN_LAW, finite_size=True).of(runs),
+        "early": replace(EARLY_LAW, finite_size=True).of(runs),
         "floor": final_error_floor(runs),
         "stage1_conditions": stage1_conditions(runs),
         "plain_network": plain_network(runs),

@@ -51,19 +51,33 @@ def signal_norm(runs: "pd.DataFrame") -> "pd.Series":
     return runs["data.signal_norm"].astype(float).fillna(from_snr)
 
 
-def noise_rate(runs: "pd.DataFrame") -> "pd.Series":
-    """Label noise rate of each run of a results table: the mean of both classes' rates where these differ, 0 without noise."""
-    # reindex: a column is missing where no run uses the kind of noise that it belongs to.
-    rates = runs.reindex(columns=["noise.rate", "noise.rate_positive", "noise.rate_negative"]).astype(float)
-    return rates["noise.rate"].fillna(rates.iloc[:, 1:].mean(axis=1)).fillna(0)
+def flip_rate(runs: "pd.DataFrame") -> "pd.Series":
+    """tau of each run of a results table, the mean of both classes' rates; NaN where it is unknown.
+
+    Training writes it, whatever the kind of label noise and its settings are called: nothing is concluded from their names.
+    """
+    # Tables of earlier versions lack the column.
+    return runs["flip_rate"].astype(float) if "flip_rate" in runs else runs["data.n_train"] * np.nan
+
+
+def kappa(runs: "pd.DataFrame") -> "pd.Series":
+    """kappa = n SNR^2 = n |mu|^2 / (s^2 d) of each run of a results table."""
+    n, s, dim = (runs[key].astype(float) for key in ("data.n_train", "data.noise_std", "data.dim"))
+    return n * (signal_norm(runs) / s) ** 2 / dim
 
 
 @dataclass(frozen=True)
 class Law:
-    """A test error is small where a product of powers of the parameters is large, and of constant order where it is small."""
+    """A test error is small where a product of powers of the parameters is large, and of constant order where it is small.
+
+    `finite_size`: the product is divided by 1 + kappa (1 - 2 tau)^2 in runs whose noise is not orthogonal to mu. Fresh noise
+    then has a share along mu, and the learned signal direction, of weight kappa (1 - 2 tau)^2 relative to that of the
+    training noise, reads it as noise too. So the exponents are those of large d.
+    """
 
     formula: str
     exponents: Mapping[str, float]  # of n, |mu|, s, d, 1 - 2 tau under their keys
+    finite_size: bool = False
 
     def exponents_of(self, keys: object) -> dict[str, float]:
         """The exponents if the signal is given as `keys` say: with data.snr, |mu| = SNR s sqrt(d)."""
@@ -85,20 +99,26 @@ class Law:
         return -exponents[x] / exponents[y]
 
     def of(self, runs: "pd.DataFrame") -> np.ndarray:
-        """The combination for each run of a results table, [R]."""
-        columns = runs.assign(**{"data.signal_norm": signal_norm(runs), MARGIN: noise_rate(runs)})
-        return np.prod([coordinate(key, columns[key]) ** exponent for key, exponent in self.exponents.items()], axis=0)
+        """The combination for each run of a results table, [R]; NaN where a parameter is unknown."""
+        columns = runs.assign(**{"data.signal_norm": signal_norm(runs), MARGIN: flip_rate(runs)})
+        product = np.prod([coordinate(key, columns[key]) ** exponent for key, exponent in self.exponents.items()], axis=0)
+        if not self.finite_size:
+            return product
+        share = kappa(runs) * (1 - 2 * flip_rate(runs)) ** 2
+        return product / (1 + np.where(runs["data.orthogonal_noise"].astype(bool), 0, share))
 
 
+FINITE_SIZE = r"\,/\,(1+n\mathrm{SNR}^2(1-2\tau)^2)"
 # Kou et al., ICML 2023, Theorems 4.2 and 4.3 (ReLU, small flip rate, training converged); with the noiseless bound
-# exp(-n |mu|^4 / (C s^4 d)) of Han et al. 2025.
+# exp(-n |mu|^4 / (C s^4 d)) of Han et al. 2025. XOR data: Meng et al., ICML 2024, the classic regime.
 BENIGN_LAW = Law(
     r"n|\mu|^4/(s^4 d)",
     MappingProxyType({"data.n_train": 1, "data.signal_norm": 4, "data.noise_std": -4, "data.dim": -1}),
 )
 # The same with label noise, before any label is memorised. While f is small, all samples push alike and the filters move
 # along the mean of y~_i x_i: its signal is (1 - 2 tau) mu, its noise has norm s sqrt(d / n), and a fresh sample is wrong
-# where (1 - 2 tau) |mu|^2 < s^2 sqrt(d / n) z, z ~ N(0, 1). So tau takes from n a factor (1 - 2 tau)^2. Derived here.
+# where (1 - 2 tau) |mu|^2 < z sqrt(s^4 d / n + s^2 (1 - 2 tau)^2 |mu|^2), z ~ N(0, 1): the second term, fresh noise along mu,
+# is the finite-size one. So tau takes from n a factor (1 - 2 tau)^2, and error = Phi(-sqrt(combination)). Derived here.
 EARLY_LAW = Law(r"(1-2\tau)^2 n|\mu|^4/(s^4 d)", MappingProxyType({**BENIGN_LAW.exponents, MARGIN: 2}))
 
 

@@ -215,7 +215,8 @@ class Training:
         assert last is not None, "the last step is always recorded"
         if last.parameters is not None and self.best is not None:
             kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
-        counts = class_counts(*map(self.problem.as_classes, (self.problem.labels, last.observed)), self.classes)
+        true, observed = self.problem.as_classes(self.problem.labels), self.problem.as_classes(last.observed)
+        counts = class_counts(true, observed, self.classes)
         return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, each, counts, kept)
 
 
