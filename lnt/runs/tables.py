@@ -121,11 +121,12 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
     Those of single classes exist for two classes only: +1 is the first, -1 the second.
     """
     noise, samples = experiment.noise, experiment.representatives()
-    columns = {"flip_rate": experiment.per_run(noise.flip_rate(samples))}
+    # Rounded, so that a rate of 0.3 is 0.3 however its probabilities were added up.
+    columns = {"flip_rate": experiment.per_run(noise.flip_rate(samples).round(12))}
     if len(counts) > 2:
         return columns
     for label, name in enumerate(("positive", "negative")):
-        columns[f"flip_rate_{name}"] = experiment.per_run(noise.flip_rate_of(label, samples))
+        columns[f"flip_rate_{name}"] = experiment.per_run(noise.flip_rate_of(label, samples).round(12))
         columns[f"clean_{name}"], columns[f"flipped_{name}"] = counts[label, label], counts[label, 1 - label]
     return columns
 
