@@ -29,6 +29,7 @@ from lnt.runs.tables import schemas
 from lnt.settings import Axis
 from lnt.sweeps import job as sweep
 from lnt.sweeps.hydra_internals import FrozenLoader
+from lnt.sweeps.start import check_distinct
 from lnt.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -370,3 +371,15 @@ def test_killed_again_and_again_then_finished(tmp_path):
     assert_same(found, expected)
     raw = pd.concat(pd.read_parquet(part) for part in (tmp_path / "killed").rglob("runs.parquet/*.parquet"))
     assert not raw["run_id"].duplicated().any()
+
+
+def test_grids_that_share_a_run_are_refused(composed):
+    """A run of two grids, one of which varies a key that the other holds still, would count as missing for ever."""
+    norms, seeds = Axis(("data.signal_norm",), ((2.0,), (3.0,))), Axis(("seed",), ((0,), (1,)))
+    (both,) = expand(composed(*TINY, "data.signal_norm=2.0"), [norms, seeds])
+    (again,) = expand(composed(*TINY, "data.signal_norm=3.0"), [seeds])
+    assert set(again.run_ids()) < set(both.run_ids())
+    with pytest.raises(ConfigError, match="sweep=2: points name a run that another point names too"):
+        check_distinct([both, again])
+    (other,) = expand(composed(*TINY, "data.signal_norm=4.0"), [seeds])
+    check_distinct([both, other])

@@ -7,124 +7,127 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from scipy.stats import norm
 
 from lnt.analysis import figure_style as style
 from lnt.analysis.scorecard import Row
-from lnt.analysis.scorecard_evidence import EARLY_T1, EXPONENTS, FITTED, Evidence, controlled
-from lnt.theory.laws import bound_constant, error_bound
+from lnt.analysis.scorecard_evidence import EARLY_T1, Evidence
+from lnt.analysis.statements import EXPONENT, signal_leads, stage1_exists
 
-BY_N_SNR2: Any = {"cmap": "viridis", "norm": LogNorm(0.3, 30), "s": 10, "linewidth": 0}
+X_LABEL = r"$x = n\,\mathrm{SNR}^2 (1 - 2\tau)$"
+BY_X: Any = {"cmap": "viridis", "norm": LogNorm(0.3, 30), "s": 10, "linewidth": 0}
+# A row has an exponent if its prediction is one; the names under the axis are short forms of the claims.
+EXPONENTS = {
+    "Stage I lasts for a time ~ n^a": "length\n$n$",
+    "Stage I lasts for a time ~ d^a": "length\n$d$",
+    "x = n SNR^2 (1 - 2 tau) decides on Stage I, not n SNR^2": "border\n$1-2\\tau$",
+    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ n^a": "early\n$n$",
+    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ d^a": "early\n$d$",
+    "final test error = Phi(-z), z^2 ~ (n|mu|^4 / (s^4 d (1 + n SNR^2)))^a": "final\n(e)",
+}
 
 
 def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
-    """(a) exponents, (b) collapse of Stage I, (c) what is true in it, (d) final, (e) noiseless, (f) early test error."""
+    """(a) exponents, (b) length of Stage I, (c) borders in x, (d) final, (e) noiseless, (f) early test error."""
     with mpl.rc_context(style.STYLE):
-        figure = style.NotebookFigure(figsize=(style.DOUBLE, 4.6), layout="constrained")
+        figure = style.NotebookFigure(figsize=(style.DOUBLE, 4.4), layout="constrained")
         axes = figure.subplots(2, 3)
         _exponents(axes[0, 0], rows)
-        points = _lengths(axes[0, 1], evidence)
-        _stage1(axes[0, 2], evidence)
+        _lengths(axes[0, 1], evidence)
+        _borders(axes[0, 2], evidence)
         _final(axes[1, 0], evidence)
-        _decay(axes[1, 1], evidence.clean_errors, "test_error", "benign", r"$n|\mu|^4/(s^4 d)$", "test error, no label noise")
-        _decay(
-            axes[1, 2], evidence.early_errors, "test_error_early", "dim_over_n", "$d/n$", f"test error after {EARLY_T1} $T_1$"
-        )
-        if points is not None:
-            place: Any = {"location": "bottom", "shrink": 0.5, "aspect": 40, "ticks": [0.5, 1, 2, 5, 10, 20], "format": "%g"}
-            bar = figure.colorbar(points, ax=axes[:, 0:2], label=r"$n\,$SNR$^2$ (b, d)", **place)
-            bar.minorticks_off()
+        _error(axes[1, 1], evidence.clean_errors, "test_error", "benign", "final test error,\nno label noise")
+        axes[1, 1].set_xlabel(r"$n|\mu|^4 / (s^4 d\,(1 + n\,\mathrm{SNR}^2))$")
+        _error(axes[1, 2], evidence.early_errors, "test_error_early", "early", f"test error after {EARLY_T1:g} $T_1$")
+        axes[1, 2].set_xlabel(r"$(1-2\tau)^2 n|\mu|^4 / (s^4 d\,(1 + n\,\mathrm{SNR}^2 (1-2\tau)^2))$", fontsize=6)
         for name, ax in zip("abcdef", axes.flat, strict=True):
             ax.set_title(f"({name})", loc="left")
     return figure
 
 
 def _exponents(ax: Axes, rows: Sequence[Row]) -> None:
-    """Measured exponents of the length of Stage I with their intervals, and the predicted ones."""
-    names = [rf"${{\{name}}}$" if name == "eta" else f"${name}$" for name, _ in EXPONENTS.values()]
-    # zip stops after the exponents, which are the first rows of the scorecard.
-    for place, (row, (_, predicted)) in enumerate(zip(rows, EXPONENTS.values(), strict=False)):
-        ax.plot(
-            [place - 0.3, place + 0.3], [predicted, predicted], color=style.NOISY, label="predicted" if place == 0 else None
-        )
+    """Measured exponents with their intervals; grey: what agrees with the prediction."""
+    found = {row.statement: row for row in rows}
+    for place, claim in enumerate(EXPONENTS):
+        row = found[claim]
+        predicted = float(row.predicted.removeprefix("a = "))
+        ax.fill_between([place - 0.35, place + 0.35], predicted - EXPONENT, predicted + EXPONENT, color="0.85", linewidth=0)
+        ax.plot([place - 0.35, place + 0.35], [predicted, predicted], color=style.PLAIN, linewidth=0.8)
         if np.isfinite([row.value, row.low, row.high]).all():
-            # A bootstrap interval need not contain the value, and matplotlib refuses negative errors.
-            errors = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
-            ax.errorbar(
-                place, row.value, errors, fmt="o", markersize=4, color=style.SIGNAL, label="measured" if place == 0 else None
-            )
-    ax.set_xticks(range(len(names)), names)
-    ax.set_ylabel("exponent of the length\nof Stage I")
+            errors = [[row.value - row.low], [row.high - row.value]]
+            ax.errorbar(place, row.value, errors, fmt="o", markersize=3.5, color=style.SIGNAL)
+    ax.set_xticks(range(len(EXPONENTS)), list(EXPONENTS.values()), fontsize=5.5)
+    ax.set_ylabel("exponent (grey: predicted)")
+
+
+def _lengths(ax: Axes, evidence: Evidence) -> None:
+    """The time at which half of the mislabelled samples are memorised, in units of T1: a constant for n and d alone."""
+    runs = evidence.lengths.dropna(subset="memorising_step")
+    ax.set(xscale="log", xlabel="$n$ or $d / 40$", ylabel="half of the mislabelled\nmemorised ($T_1$)")
+    for key, scale, colour, marker in (("n", 1.0, style.SIGNAL, "o"), ("dim", 40.0, style.NOISY, "s")):
+        other = "dim" if key == "n" else "n"
+        alone = runs[runs[other] == runs[other].mode().iloc[0]] if len(runs) else runs
+        means = (alone["memorising_step"] / alone["t1"]).groupby(alone[key])
+        ax.errorbar(
+            means.mean().index / scale,
+            means.mean(),
+            means.sem(),
+            fmt=f"{marker}-",
+            markersize=3,
+            linewidth=0.8,
+            color=colour,
+            label="$n$ varied" if key == "n" else "$d$ varied",
+        )
+    if len(runs):
+        ax.set_ylim(0, None)
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.legend()
 
 
-def _lengths(ax: Axes, evidence: Evidence) -> PathCollection | None:
-    """The step at which half of the mislabelled samples are memorised against T1, cell medians."""
-    cells = evidence.noisy.groupby("cell")[["t1", "memorising_step", "kappa"]].median().dropna()
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel=r"$T_1 = nm/(\eta s^2 d)$ (steps)",
-        ylabel="half of the mislabelled\nmemorised (steps)",
+def _borders(ax: Axes, evidence: Evidence) -> None:
+    """Shares of runs with Stage I, and with gamma above rho-bar in it, by x; dotted: the predicted borders."""
+    lines = (
+        ("Stage I exists", stage1_exists(evidence), 1, style.NOISY, "o"),
+        (r"$\gamma > \bar\rho$", signal_leads(evidence, evidence.across_x), 2, style.SIGNAL, "s"),
     )
-    if cells.empty:
-        return None
-    points = ax.scatter(cells["t1"], cells["memorising_step"], c=cells["kappa"].astype(float), **BY_N_SNR2)
-    main = controlled(evidence.noisy[evidence.noisy["memorising_step"].notna()], "cell")
-    constant = float((main["memorising_step"] / main["t1"]).median())
-    ends = np.array([cells["t1"].min(), cells["t1"].max()])
-    ax.plot(ends, constant * ends, "--", color=style.PLAIN, linewidth=0.8, label=f"${constant:.2g}\\, T_1$")
-    ax.legend()
-    return points
-
-
-def _stage1(ax: Axes, evidence: Evidence) -> None:
-    """Shares of runs of which the statements about Stage I are true, by n SNR^2."""
-    runs = evidence.noisy[evidence.noisy["signal_coef_early"].notna()]
-    selection = ["selection_precision_early", "selection_recall_early"]
-    noise = runs[["noise_coef_clean_early", "noise_coef_noisy_early"]].max(axis=1)
-    lines = {
-        r"$\gamma > \bar\rho$": (runs["signal_coef_early"] > noise, style.SIGNAL, "o-"),
-        "clean fitted": (runs["clean_accuracy_early"] >= FITTED, style.CLEAN, "s-"),
-        "mislabelled\npredicted as true": (runs["noisy_accuracy_early"] <= 1 - FITTED, style.NOISY, "^-"),
-        "loss separates": (runs[selection].min(axis=1) >= FITTED, style.PLAIN, "x:"),
-    }
-    for name, (true, colour, marker) in lines.items():
-        # To two digits, as in scorecard.threshold: equal cells differ by rounding.
-        share = true.groupby([float(f"{value:.2g}") for value in runs["kappa"]]).mean()
-        ax.plot(share.index, share, marker, color=colour, markersize=3, label=name)
-    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=r"$n\,$SNR$^2$", ylabel=f"share of runs, after {EARLY_T1} $T_1$")
-    ax.legend(loc="center left", handlelength=1.2, fontsize=6)
+    for name, runs, predicted, colour, marker in lines:
+        for number, (_, part) in enumerate(runs.groupby("rate")):
+            share = part.groupby(part["x"].round(2))["true"].mean()
+            ax.plot(
+                share.index, share, f"{marker}-", markersize=2.5, linewidth=0.8, color=colour, label=None if number else name
+            )
+        ax.axvline(predicted, color=colour, linestyle=":", linewidth=1)
+    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=X_LABEL, ylabel="share of runs (a line for each $\\tau$)")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(loc="upper left", handlelength=1.2)
 
 
 def _final(ax: Axes, evidence: Evidence) -> None:
-    """Test error at convergence against the lower bound, cell means."""
-    cells = evidence.converged.groupby("cell")[["floor", "test_error", "kappa"]].mean()
-    ax.set(xlabel=r"lower bound $0.5\,\min(\tau_+, \tau_-)$", ylabel="test error at convergence")
+    """Test error at convergence over the lower bound, against d / n, cell means."""
+    cells = evidence.converged.groupby("cell")[["floor", "test_error", "dim_over_n", "x"]].mean()
+    ax.set(xscale="log", xlabel="$d/n$", ylabel=r"final test error / $0.5\,\min(\tau_+, \tau_-)$")
+    ax.axhline(1, color=style.PLAIN, linestyle="--", linewidth=0.8, label="lower bound")
     if cells.empty:
         return
-    ax.scatter(cells["floor"], cells["test_error"], c=cells["kappa"].astype(float), **BY_N_SNR2)
-    ends = np.array([0, cells["floor"].max()])
-    ax.plot(ends, ends, "--", color=style.PLAIN, linewidth=0.8, label="bound")
+    points = ax.scatter(cells["dim_over_n"], cells["test_error"] / cells["floor"], c=cells["x"], **BY_X)
+    bar = ax.figure.colorbar(points, ax=ax, label="$x$", ticks=[0.5, 1, 2, 5, 10, 20], format="%g")
+    bar.minorticks_off()
     ax.legend()
 
 
-def _decay(ax: Axes, runs: pd.DataFrame, error: str, combination: str, x_label: str, y_label: str) -> None:
-    """Cell means of an error above 0 on a log axis against a combination of parameters, and the fitted exponential."""
-    ax.set(yscale="log", xlabel=x_label, ylabel=y_label)
+def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: str) -> None:
+    """Cell means of an error above 0 on a log axis against a combination of parameters, and Phi(-sqrt(it)): no constant."""
+    ax.set(yscale="log", ylabel=y_label)
     means = runs.groupby("cell")[[error, combination]].mean()
     # The axis is logarithmic.
     means = means[means[error] > 0].sort_values(combination)
     if len(means) < 2:
         return
-    x, y = means[combination].to_numpy(float), means[error].to_numpy(float)
-    slope, offset = np.polyfit(x, np.log(y), 1)
-    bound = bound_constant(x, y)
-    ax.plot(x, y, "o", color=style.SIGNAL, markersize=3)
+    line = np.linspace(means[combination].min(), means[combination].max(), 100)
+    ax.plot(means[combination], means[error], "o", color=style.SIGNAL, markersize=3)
+    ax.plot(line, norm.cdf(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.plot(x, np.exp(offset + slope * x), "--", color=style.PLAIN, linewidth=0.8, label=f"fit: $C = {-1 / slope:.3g}$")
-    ax.plot(x, error_bound(x, bound), ":", color=style.NOISY, linewidth=0.8, label=f"bound: $C = {bound:.3g}$")
     ax.legend()

@@ -114,14 +114,14 @@ def _add_scorecard(report: Report) -> None:
     evidence, rows = scorecard(found.runs, found.curves)
     table = to_table(rows)
     # A study that was made for other questions would fill a page with rows without a verdict.
-    if table["verdict"].isin(["no data", "outside its conditions"]).mean() > 0.5:
+    if (table["verdict"] == "not tested").mean() > 0.5:
         return
     report.scorecard = table
     report.table("scorecard", table)
     figure = figure_scorecard(evidence, rows)
     report.figure("scorecard_figure", figure, evidence.runs.reset_index(), "Scorecard: panels as named in its rows")
     for row in rows:
-        log.info("%-13s %s: %.3g [%.3g, %.3g] %s", row.verdict, row.statement, row.value, row.low, row.high, row.constant)
+        log.info("%-13s %s: %.3g [%.3g, %.3g] %s", row.verdict, row.statement, row.value, row.low, row.high, row.note)
 
 
 def _add_strategies(report: Report) -> bool:

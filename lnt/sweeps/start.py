@@ -102,12 +102,14 @@ def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def check_distinct(batches: Sequence[Experiment]) -> None:
-    """Raise ConfigError if two points of the grid are one and the same run."""
-    # The inputs of run_ids, not the ids: a large sweep would wait for a hash of each run.
-    identities = ((batch, *batch.identity()) for batch in batches)
-    points = pd.concat(
-        [pd.DataFrame({"shared": shared, **varying}, range(batch.runs)) for batch, shared, varying in identities]
-    )
-    twice = int(points.duplicated().sum())
+    """Raise ConfigError if two points of the sweep's grids are one and the same run."""
+    identities = [(batch.runs, *batch.identity()) for batch in batches]
+    if len({tuple(varying) for _, _, varying in identities}) > 1:
+        # A key varies in one grid and is shared in another: only the ids tell that two of their points are one run.
+        twice = int(pd.Series([run for batch in batches for run in batch.run_ids()]).duplicated().sum())
+    else:
+        # The inputs of the ids, since a large grid would wait for a hash of each run.
+        points = [pd.DataFrame({"shared": shared, **varying}, range(runs)) for runs, shared, varying in identities]
+        twice = int(pd.concat(points).duplicated().sum())
     allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
     require(twice == 0, "sweep", twice, allowed)

@@ -1,0 +1,306 @@
+"""The statements of the theory as a table: condition, statistic, prediction, test. lnt/analysis/scorecard.py judges them.
+
+Exponents in eta, m and s are no statements: they are symmetries of gradient flow, which any results would meet.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from lnt.analysis.scorecard_evidence import EARLY_T1, FITTED, Evidence
+
+PAPER = "Han et al. 2025"
+MEAN_FIELD = "docs/theory.md"
+INSIDE = 8.0  # x from which runs are far inside Stage I: four times the border at which gamma is predicted to lead
+NEARLY_ALL = 0.9
+# Predictions are orders. An exponent is told from the next half-integer one, and a border may be off by this factor.
+EXPONENT, BORDER = 0.25, 1.5
+CONSTANT_SHARE = 0.1  # from which a share counts as bounded away from 0
+NO_PRICE = 0.01
+ROUNDING = 1e-5  # of the largest gamma
+SHARE, NUMBER = "share of seeds", "number"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim, and all that it takes to judge it. It agrees with a value of the statistic inside `region`, ends included.
+
+    `runs` selects the runs that meet the condition. A NUMBER is a statistic of all of them, with an interval from the
+    jackknife over seeds. A SHARE counts the seeds in all of whose runs the column `true` holds; its interval is binomial.
+    """
+
+    claim: str
+    source: str
+    condition: str
+    statistic: str
+    predicted: str
+    region: tuple[float, float]
+    runs: Callable[[Evidence], pd.DataFrame]
+    estimate: Callable[[pd.DataFrame], float] | None = None  # None: SHARE
+    panel: str = ""
+
+    @property
+    def test(self) -> str:
+        return SHARE if self.estimate is None else NUMBER
+
+
+def slope(runs: pd.DataFrame, target: pd.Series, on: tuple[str, ...], key: str) -> float:
+    """a in target ~ key^a by least squares on logs, all columns of `on` that vary being regressors; a row for each cell.
+
+    NaN if key does not vary, or not on its own.
+    """
+    logs = {name: np.log(runs[name].to_numpy(float)) for name in on}
+    # A tolerance: a computed value may differ by rounding where it is meant to be constant.
+    columns = [name for name, values in logs.items() if len(values) and np.ptp(values) > 1e-6]
+    if key not in columns:
+        return np.nan
+    design = np.column_stack([np.ones(len(runs)), *(logs[name] for name in columns)])
+    # Keys that were only varied together cannot be told apart; as many cells as coefficients fit anything.
+    if np.linalg.matrix_rank(design) < design.shape[1] or len(runs) <= design.shape[1]:
+        return np.nan
+    fitted = np.linalg.lstsq(design, np.log(target.to_numpy(float)), rcond=None)[0]
+    return float(fitted[1 + columns.index(key)])
+
+
+def length_exponent(runs: pd.DataFrame, key: str) -> float:
+    """a in eta s^2 / m times the step at which half of the mislabelled are memorised ~ key^a, over geometric cell means.
+
+    In that unit of time eta, m and s drop out.
+    """
+    timed = runs.assign(time=np.log(runs["memorising_step"] / runs["t1"] * runs["n"] / runs["dim"]))
+    cells = timed.groupby("cell")[["time", "n", "dim"]].mean()
+    return slope(cells, np.exp(cells["time"]), ("n", "dim"), key)
+
+
+def error_exponent(runs: pd.DataFrame, error: str, on: tuple[str, ...], key: str) -> float:
+    """a in z^2 ~ key^a, where Phi(-z) is a run's error: for a Gaussian margin the error falls as exp(-z^2 / 2).
+
+    Bounds hold with high probability, that is of single runs, so z^2 is averaged over the runs of a cell, not the error, whose
+    mean rare runs dominate.
+    """
+    # Half an error more: a run without any has a finite z.
+    share = (runs[error] * runs["tested"] + 0.5) / (runs["tested"] + 1)
+    cells = runs.assign(z2=norm.isf(share) ** 2).groupby("cell")[["z2", *on]].mean()
+    return slope(cells, cells["z2"], on, key)
+
+
+def borders(runs: pd.DataFrame) -> pd.Series:
+    """log x at which the column `true` turns from false to true, for each rate: the estimator of Spearman and Kaerber.
+
+    That is the mean of log x under the distribution whose distribution function is the share of runs; linear in the shares.
+    A rate counts if the share goes from (nearly) none to (nearly) all over its values of x.
+    """
+    # To three digits: x is computed from other keys, and cells that are meant to be equal differ by rounding.
+    table = pd.DataFrame({"rate": runs["rate"], "log_x": np.log(runs["x"]), "true": runs["true"]})
+    points = table.groupby(["rate", table["log_x"].round(3).rename("at")]).mean()
+    found = {}
+    for rate in points.index.unique(0):
+        log_x, share = points.loc[rate].to_numpy(float).T
+        if share[0] > 1 - NEARLY_ALL or share[-1] < NEARLY_ALL:
+            continue
+        rises = np.diff(np.r_[0, share, 1])
+        middles = np.r_[log_x[0], (log_x[1:] + log_x[:-1]) / 2, log_x[-1]]
+        found[rate] = float(rises @ middles)
+    return pd.Series(found, dtype=float)
+
+
+def border(runs: pd.DataFrame) -> float:
+    """The x at which `true` turns true, the geometric mean over rates."""
+    return float(np.exp(borders(runs).mean()))
+
+
+def border_exponent(runs: pd.DataFrame) -> float:
+    """a in kappa ~ (1 - 2 tau)^a along the border, over rates."""
+    found = borders(runs)
+    margin = np.log(1 - 2 * found.index.to_numpy(float))
+    # Three rates at least: two fit any slope.
+    return float(np.polyfit(margin, found - margin, 1)[0]) if len(found) > 2 else np.nan
+
+
+def ratio(runs: pd.DataFrame, upper: str, lower: str) -> float:
+    """Ratio of the means of two columns."""
+    return float(runs[upper].mean() / runs[lower].mean()) if len(runs) else np.nan
+
+
+def mean(runs: pd.DataFrame, column: str) -> float:
+    """The mean of a column."""
+    return float(runs[column].mean()) if len(runs) else np.nan
+
+
+def with_truth(runs: pd.DataFrame, true: pd.Series) -> pd.DataFrame:
+    return runs.assign(true=true.astype(float))
+
+
+def stage1_exists(evidence: Evidence) -> pd.DataFrame:
+    """Stage I exists where fewer than half of the mislabelled are predicted as labelled at some step after the first."""
+    return with_truth(evidence.across_x, evidence.across_x["memorising_step"].notna())
+
+
+def signal_leads(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+    noise = runs[["noise_coef_clean_early", "noise_coef_noisy_early"]].max(axis=1)
+    return with_truth(runs, runs["signal_coef_early"] > noise)
+
+
+def inside(evidence: Evidence) -> pd.DataFrame:
+    return evidence.early[evidence.early["x"] >= INSIDE]
+
+
+def clean_fitted(evidence: Evidence) -> pd.DataFrame:
+    runs = inside(evidence)
+    return with_truth(runs, runs["clean_accuracy_early"] >= FITTED)
+
+
+def predicted_as_true(evidence: Evidence) -> pd.DataFrame:
+    runs = inside(evidence)
+    return with_truth(runs, runs["noisy_accuracy_early"] <= 1 - FITTED)
+
+
+def separated(evidence: Evidence) -> pd.DataFrame:
+    runs = inside(evidence)
+    return with_truth(runs, runs[["selection_precision_early", "selection_recall_early"]].min(axis=1) >= FITTED)
+
+
+def never_negative(evidence: Evidence) -> pd.DataFrame:
+    runs = evidence.runs[evidence.runs["stage1_conditions"] & evidence.runs["gamma_lowest"].notna()]
+    # gamma is computed from rounded numbers: a value that is 0 in theory may come out slightly below it.
+    return with_truth(runs, runs["gamma_lowest"] >= -ROUNDING * runs["signal_coef"].abs())
+
+
+def priced(evidence: Evidence) -> pd.DataFrame:
+    runs = evidence.noiseless
+    return runs.assign(price=runs["test_error"] - runs["best_test_error"])
+
+
+EARLY = f"after {EARLY_T1:g} T1"
+STAGE1 = "label noise; n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps"
+ONE_PAIR = f"{STAGE1}; one noise rate and one n SNR^2"
+DEEP = f"{STAGE1}; x >= {INSIDE:g}"
+NOISELESS = "no label noise, clean samples fitted, n|mu|^4 >= s^4 d (1 + n SNR^2)"
+HALF = "exponent of the time until half of the mislabelled are memorised"
+STATEMENTS = (
+    *(
+        Statement(
+            f"Stage I lasts for a time ~ {name}^a",
+            PAPER,
+            ONE_PAIR,
+            HALF,
+            f"a = {power:+d}",
+            (power - EXPONENT, power + EXPONENT),
+            lambda evidence: evidence.lengths,
+            partial(length_exponent, key=key),
+            "a, b",
+        )
+        for name, key, power in (("n", "n", 1), ("d", "dim", -1))
+    ),
+    Statement(
+        "Stage I exists from x = 1 on",
+        MEAN_FIELD,
+        f"{STAGE1}; x varied",
+        "x at which half of the runs have it",
+        "1",
+        (1 / BORDER, BORDER),
+        stage1_exists,
+        border,
+        "c",
+    ),
+    Statement(
+        f"gamma > rho-bar {EARLY} from x = 2 on",
+        MEAN_FIELD,
+        f"{STAGE1}; x varied",
+        "x at which it is true of half of the runs",
+        "2",
+        (2 / BORDER, 2 * BORDER),
+        lambda evidence: signal_leads(evidence, evidence.across_x[evidence.across_x["signal_coef_early"].notna()]),
+        border,
+        "c",
+    ),
+    Statement(
+        "x = n SNR^2 (1 - 2 tau) decides on Stage I, not n SNR^2",
+        MEAN_FIELD,
+        f"{STAGE1}; x varied at three rates or more",
+        "exponent of 1 - 2 tau in n SNR^2 along the border",
+        "a = -1",
+        (-1 - EXPONENT, -1 + EXPONENT),
+        stage1_exists,
+        border_exponent,
+        "c",
+    ),
+    *(
+        Statement(f"{claim} {EARLY}", PAPER, DEEP, "share of seeds", "all", (NEARLY_ALL, 1.0), runs, panel="c")
+        for claim, runs in (
+            ("gamma > rho-bar", lambda evidence: signal_leads(evidence, inside(evidence))),
+            ("clean samples are fitted", clean_fitted),
+            ("mislabelled samples are predicted as their true label", predicted_as_true),
+            ("the loss at margin 0 separates clean from mislabelled samples", separated),
+        )
+    ),
+    Statement(
+        "rho > gamma for a constant share of the mislabelled samples at convergence",
+        PAPER,
+        f"{STAGE1}; all labels fitted",
+        "mean share",
+        f"above {CONSTANT_SHARE}",
+        (CONSTANT_SHARE, np.inf),
+        lambda evidence: evidence.converged,
+        partial(mean, column="overtaken_share"),
+    ),
+    Statement(
+        "test error on true labels >= 0.5 min(tau_plus, tau_minus) at convergence",
+        PAPER,
+        f"{STAGE1}; all labels fitted; the largest d/n",
+        "mean test error over the bound",
+        "at least 1",
+        (1.0, np.inf),
+        lambda evidence: evidence.widest,
+        partial(ratio, upper="test_error", lower="floor"),
+        "d",
+    ),
+    Statement(
+        "no second stage without label noise",
+        PAPER,
+        NOISELESS,
+        "mean of final minus best test error",
+        "0",
+        (-np.inf, NO_PRICE),
+        priced,
+        partial(mean, column="price"),
+    ),
+    Statement(
+        "gamma is never negative",
+        PAPER,
+        "n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps",
+        "share of seeds",
+        "all",
+        (1.0, 1.0),
+        never_negative,
+    ),
+    *(
+        Statement(
+            f"test error {EARLY} = Phi(-z), z^2 ~ {name}^a",
+            f"{PAPER}: exp(-d / (C n))",
+            ONE_PAIR,
+            "exponent",
+            f"a = {power:+d}",
+            (power - EXPONENT, power + EXPONENT),
+            lambda evidence: evidence.early_errors,
+            partial(error_exponent, error="test_error_early", on=("n", "dim"), key=key),
+            "a, f",
+        )
+        for name, key, power in (("n", "n", -1), ("d", "dim", 1))
+    ),
+    Statement(
+        "final test error = Phi(-z), z^2 ~ (n|mu|^4 / (s^4 d (1 + n SNR^2)))^a",
+        f"{PAPER}: exp(-n|mu|^4 / (C s^4 d)), with the finite-size term",
+        NOISELESS,
+        "exponent",
+        "a = +1",
+        (1 - EXPONENT, 1 + EXPONENT),
+        lambda evidence: evidence.clean_errors,
+        partial(error_exponent, error="test_error", on=("benign",), key="benign"),
+        "a, e",
+    ),
+)
