@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from pyarrow import parquet as pq
 
 import analyze
+import lnt
 import train as train_entry
 from lnt.analysis.cells import conditions
 from lnt.analysis.figure_stages import figure_stages
@@ -119,9 +120,39 @@ def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch
     assert pd.read_csv(sweep / "analysis" / "cells.csv")["missing"].sum() == 5
 
 
+def test_a_half_finished_sweep_does_not_look_complete(sweep, monkeypatch):
+    """Only the lowest of three dimensions is done; the diagram still has all of them."""
+    (part,) = (sweep / "0" / "runs.parquet").iterdir()
+    runs = pd.read_parquet(part)
+    runs[runs["data.dim"] == 20].to_parquet(part)
+    assert lnt.load(sweep).phase(value="test_error").axes[0].get_legend().get_texts()[0].get_text() == "no run: 8 of 12 cells"
+    call(monkeypatch, f"path={sweep}", "value=test_error")
+    assert (sweep / "analysis" / "phase_test_error.png").exists()
+    cells = pd.read_csv(sweep / "analysis" / "phase_test_error.csv")
+    assert sorted(cells["data.dim"].unique()) == [20, 40, 80]
+
+
+def test_a_law_is_shown_beside_its_rivals(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=8", "data.n_test=200", "optimizer.steps=20", "optimizer.lr=1", "model.width=2", "seed=range(5)")
+    axes = ("data.dim=20,40,80,160", "data.signal_norm=0,1,2,3,4,6,8")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, *axes, "recordings=1", "hydra.sweep.dir=sweep"])
+    train_entry.main()
+    call(monkeypatch, "path=sweep")
+    fits = pd.read_csv("sweep/analysis/collapse_test_error_rivals.csv")
+    assert fits["kind"].tolist() == ["law"] + ["rival"] * 5 + ["shuffled"]
+    assert fits["r2"][0] > 0.6 > fits["r2"].iloc[-1]
+    captions = json.loads(Path("sweep/analysis/manifest.json").read_text())["figures"]
+    assert f"R^2 in held-out cells {fits['r2'][0]:.3f}, best rival " in captions["collapse_test_error"]
+    assert "boundary slope" in captions["phase_test_error"]
+    assert "data.dim^-1 data.signal_norm^5" in Path("sweep/analysis/report.html").read_text()
+
+
 def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
     call(monkeypatch, f"path={sweep}", "x=noise.rate", "y=data.dim", "value=train_loss")
-    assert "one point only" in json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"][0]
+    notes = json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"]
+    assert notes[0] == "12 of 12 cells have no intervals: fewer than 5 seeds"
+    assert "one point only" in notes[1]
     assert (sweep / "analysis" / "phase_train_loss.png").exists()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lnt.analysis.intervals import half_width
 from lnt.analysis.load import RunTables
 from lnt.column_names import SEEDS
 from lnt.errors import ConfigError
@@ -35,6 +36,40 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
 
 
+def planned_values(plans: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values that sweep plans give each configuration key, without repeats; axes come first, in the order of the plans.
+
+    A key that some of the planned runs do not have is null (None) in these, as in the table of runs.
+    """
+    groups = [group for plan in plans for group in plan["groups"]]
+    fixed = [dict(flatten(group["config"])) | group["config"]["choices"] for group in groups]
+    # Keys of one axis advance together: its points, transposed, are the values of each.
+    columns = [[(axis["keys"], list(zip(*axis["points"], strict=True))) for axis in group["axes"]] for group in groups]
+    moved = [{key: values for axis in part for key, values in zip(*axis, strict=True)} for part in columns]
+    found: dict[str, dict[str, Any]] = {key: {} for part in (*moved, *fixed) for key in part}
+    for values, rest in zip(moved, fixed, strict=True):
+        for key, known in found.items():
+            # Known by their text, since a value may be a list.
+            known.update((repr(value), value) for value in values.get(key, [rest.get(key)]))
+    return {key: list(known.values()) for key, known in found.items()}
+
+
+def swept_keys(results: RunTables) -> list[str]:
+    """The configuration keys with more than one value, seeds left out: as planned and in this order, then any others.
+
+    The table of runs alone would not do: while a sweep is running, a key may have one value there.
+    """
+    planned = [key for key, values in planned_values(results.plans).items() if len(values) > 1 and key not in SEEDS]
+    columns = config_columns(results.runs)
+    return list(dict.fromkeys([*(key for key in planned if key in columns), *swept(results.runs)]))
+
+
+def typed_plan(results: RunTables, keys: list[str]) -> pd.DataFrame:
+    """`planned_cells` of all plans, with the column types of the table of runs, so that the cells of both align."""
+    types = {key: results.runs[key].dtype for key in keys}
+    return planned_cells(results.plans, keys).astype(types)
+
+
 def config_columns(runs: pd.DataFrame) -> list[str]:
     """The columns that hold configuration: those between run_id and status."""
     columns = list(runs.columns)
@@ -42,7 +77,7 @@ def config_columns(runs: pd.DataFrame) -> list[str]:
 
 
 def swept(runs: pd.DataFrame) -> list[str]:
-    """The configuration keys that take more than one value, seeds left out."""
+    """The configuration keys that take more than one value in a table of runs, seeds left out."""
     # dropna=False: null is a value too, that of runs with another option.
     return [key for key in config_columns(runs) if key not in SEEDS and runs[key].nunique(dropna=False) > 1]
 
@@ -78,20 +113,18 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
     95 % confidence interval over the completed ones.
 
-    The interval is mean -/+ 1.96 sd / sqrt(n). Without a plan, a cell misses what it has less than the fullest cell.
+    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.analysis.intervals.FEWEST_SEEDS values.
+    Without a plan, a cell misses what it has less than the fullest cell.
     """
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.
     grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
     mean, sd = grouped[values].mean(), grouped[values].std()
-    # One run has no sd, so its interval is NaN: unknown, not of length 0.
-    half = 1.96 * sd / np.sqrt(grouped[values].count().clip(lower=1))
+    half = half_width(sd, grouped[values].count())
     kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
     counts = {"n": grouped.size()}
     counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
     if results.plans:
-        # A plan holds plain Python values. They get the types of the table, so that the cells of both align.
-        types = {key: results.runs[key].dtype for key in keys}
-        counts["planned"] = planned_cells(results.plans, keys).astype(types).groupby(keys, dropna=False)["planned"].sum()
+        counts["planned"] = typed_plan(results, keys).groupby(keys, dropna=False)["planned"].sum()
     table = pd.DataFrame(counts).fillna(0).astype(int)
     there = table[["n", "diverged", "failed"]].sum(axis=1)
     # Clipped: more runs than planned, as after a second sweep, are not a negative number of missing ones.
@@ -106,6 +139,17 @@ def is_axis(column: pd.Series) -> bool:
     return bool(numeric and column.notna().any())
 
 
-def numeric_axes(runs: pd.DataFrame) -> list[str]:
-    """The swept keys that can be axes: numbers, and given for all runs."""
-    return [key for key in swept(runs) if is_axis(runs[key]) and runs[key].notna().all()]
+def numeric_axes(results: RunTables) -> list[str]:
+    """The swept keys that can be axes, in the order of the plan: numbers, and given for all runs."""
+    runs, planned = results.runs, planned_values(results.plans)
+    given = [key for key in swept_keys(results) if None not in planned.get(key, [])]
+    return [key for key in given if is_axis(runs[key]) and runs[key].notna().all()]
+
+
+def is_product(results: RunTables, keys: list[str]) -> bool:
+    """Whether most combinations of the swept values are planned (without a plan: were run), not several grids side by side."""
+    table = planned_cells(results.plans, keys) if results.plans else results.runs
+    # Other keys belong to some of the options only.
+    common = [key for key in keys if table[key].notna().all()]
+    combinations = np.prod([table[key].nunique() for key in common], dtype=float)
+    return bool(len(table[common].drop_duplicates()) > combinations / 4)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
+from lnt.analysis.intervals import TOO_FEW
 
 
 def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
@@ -20,7 +21,8 @@ def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -
             ax.fill_between(table[x], table[f"{value}_low"], table[f"{value}_high"], color=colour, alpha=0.2, linewidth=0)
         scale_axis(ax, "x", table[x].to_numpy(float))
         ax.set(xlabel=label(x), ylabel=y_label)
-        ax.legend()
+        sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
+        ax.legend(title=None if sure else TOO_FEW)
     return figure
 
 
@@ -34,10 +36,10 @@ STRATEGY_PANELS = {
 
 
 def figure_strategies(table: pd.DataFrame) -> Figure:
-    """Strategies (lines) by noise rate, a column for each kind of label noise; means and two standard errors over seeds.
+    """Strategies (lines) by noise rate, a column for each kind of label noise; means and 95 % intervals over seeds.
 
-    `table` has noise, name, rate, and mean and sem of STRATEGY_PANELS. The oracle knows the test error of ordinary training
-    at every recorded step and stops at the best.
+    `table` has noise, name, rate, and mean, low and high of STRATEGY_PANELS. The oracle knows the test error of ordinary
+    training at every recorded step and stops at the best.
     """
     kinds, names = sorted(table["noise"].unique(), reverse=True), [name for name in table["name"].unique() if name != "none"]
     # Two styles and five colours have no common factor: ten pairs before one repeats.
@@ -55,7 +57,7 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
             for name, part in table[table["noise"] == kind].groupby("name"):
                 style, colour = looks[str(name)]
                 for ax, value in zip(axes[:, column], panels, strict=True):
-                    error = 2 * part[f"{value}_sem"]
+                    error = part[f"{value}_high"] - part[f"{value}_mean"]
                     ax.errorbar(part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=name)
                 if name == "none":
                     axes[0, column].plot(part["rate"], part["best_test_error_mean"], ":", color=PLAIN, label="oracle stopping")
@@ -64,5 +66,6 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
         for ax, value in zip(axes[:, 0], panels, strict=True):
             ax.set_ylabel(STRATEGY_PANELS[value])
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        sure = table["strategy_test_error_low"].notna().any()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, title=None if sure else TOO_FEW)
     return figure

@@ -1,16 +1,22 @@
 """Figures of phase diagrams: the map with its boundary, and the collapse on the theory's combination of parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
-from lnt.analysis.phase_diagram import Boundary, Facet, PowerLaw
+from lnt.analysis.goodness_of_fit import Fit
+from lnt.analysis.intervals import TOO_FEW
+from lnt.analysis.phase_diagram import Boundary, Facet, Grid, PowerLaw, is_log
 from lnt.column_names import ERRORS
 from lnt.theory.laws import coordinate, value_at
 
@@ -24,21 +30,16 @@ SYMBOLS = {  # of theory.laws.coordinate
 }
 
 
-def is_log(values: np.ndarray) -> bool:
-    """Whether an axis needs a logarithmic scale: positive, wide, and spaced more evenly in factors than in steps."""
-    if len(values) < 3 or values[0] <= 0 or values[-1] < 10 * values[0]:
-        return False
-    steps, factors = np.diff(values), np.diff(np.log(values))
-    return bool(factors.std() / factors.mean() < steps.std() / steps.mean())
-
-
 def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
     """Linear, or logarithmic with ticks at 1, 2 and 5 where there are too few powers of ten."""
-    if not is_log(values):
-        return
-    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    if is_log(values):
+        (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+        _log_ticks(ax.xaxis if which == "x" else ax.yaxis, values)
+
+
+def _log_ticks(axis: Axis, values: np.ndarray) -> None:
+    """Ticks of a logarithmic axis: at 1, 2 and 5 where there are too few powers of ten."""
     if values[-1] / values[0] < 100:
-        axis = ax.xaxis if which == "x" else ax.yaxis
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
@@ -57,10 +58,11 @@ def cell_edges(centres: np.ndarray) -> np.ndarray:
 
 
 def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str, width: float = DOUBLE) -> Figure:
-    """A value over two swept keys, one panel for each facet, on true coordinates; empty cells are hatched.
+    """A value over two swept keys, one panel for each facet, on true coordinates.
 
-    White line and band: where the mean over seeds crosses a level, and its 95 % bootstrap interval. Dashed: the theory's
-    power law with its fitted constant.
+    Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
+    White line and band: where the mean over seeds crosses a level for good, and its 95 % interval over seeds. Dashed: the
+    theory's power law with its fitted constant.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -72,16 +74,16 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
         low, high = _colour_range(value, [facet.data.mean for facet in facets.values()])
         for ax, (title, facet) in zip(axes.flat, facets.items(), strict=False):
             data = facet.data
-            ax.set_facecolor("white")
-            # The background is hatched: it shows where pcolormesh leaves out NaN.
-            ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
             edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
             mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
             scale_axis(ax, "x", data.x)
             scale_axis(ax, "y", data.y)
             ax.set_title(title)
+            marks = _mark_missing(ax, data)
             if facet.edge is not None:
-                _add_boundary(ax, data.x, facet.edge, facet.law, (x, y))
+                marks += _add_boundary(ax, data.x, facet.edge, facet.law, (x, y))
+            if marks:
+                ax.legend(handles=marks, loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
         for ax in axes.flat[len(facets) :]:
             ax.set_visible(False)
         figure.supxlabel(label(x), fontsize=8)
@@ -98,32 +100,76 @@ def _colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
     return (0.0, max(0.5, float(finite.max()))) if value in ERRORS else (float(finite.min()), float(finite.max()))
 
 
-def _add_boundary(ax: Axes, x: np.ndarray, edge: Boundary, law: PowerLaw | None, keys: tuple[str, str]) -> None:
-    """The measured boundary with its band, and the theory's power law."""
+def _mark_missing(ax: Axes, data: Grid) -> list[Artist]:
+    """Hatch the planned cells without a completed run and dot those with some of their runs; what the legend says of them."""
+    if data.missing is None or not (data.missing > 0).any():
+        return []
+    ax.set_facecolor("white")
+    # The background is hatched; white cells below the coloured ones hide it where nothing is missing.
+    ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
+    absent, partial = data.missing == 1, (data.missing > 0) & (data.missing < 1)
+    cover, white = np.where(absent, np.nan, 1.0), mpl.colors.ListedColormap(["white"])
+    ax.pcolormesh(cell_edges(data.x), cell_edges(data.y), cover, cmap=white, zorder=-1, rasterized=True)
+    planned = np.isfinite(data.missing).sum()
+    marks: list[Artist] = []
+    if absent.any():
+        text = f"no run: {absent.sum()} of {planned} cells"
+        marks.append(Patch(facecolor="white", edgecolor="0.7", hatch="////", label=text))
+    if partial.any():
+        j, i = np.nonzero(partial)
+        ax.plot(data.x[i], data.y[j], ".", color="white", markersize=2, markeredgecolor="black", markeredgewidth=0.3)
+        text = f"fewer than planned: {partial.sum()} cells"
+        marks.append(Line2D([], [], linestyle="", marker=".", color="white", markersize=3, label=text))
+    return marks
+
+
+def _add_boundary(ax: Axes, x: np.ndarray, edge: Boundary, law: PowerLaw | None, keys: tuple[str, str]) -> list[Artist]:
+    """The measured boundary with its band, and the theory's power law; what the legend shows of them."""
+    if np.isnan(edge.y).all():
+        return []
     # The theory's line may leave the map by far, and would rescale the axes.
     limits = ax.get_xlim(), ax.get_ylim()
     ax.fill_between(x, edge.low, edge.high, color="white", alpha=0.45, linewidth=0)
-    ax.plot(x, edge.y, color="white", label=f"measured: {edge.level:.3g}")
+    text = f"measured: {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
+    shown: list[Artist] = [*ax.plot(x, edge.y, color="white", label=text)]
     if law is not None:
-        exponent, error = law.exponent[0], (law.exponent[2] - law.exponent[1]) / 2
+        exponent, low, high = law.exponent
         form = rf"${SYMBOLS[keys[1]]} \propto {SYMBOLS[keys[0]]}^{{{law.predicted:.2g}}}$"
-        text = f"theory: {form}\n(measured {exponent:.2f} ± {error:.2f})"
+        interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+        text = f"theory: {form}\n(measured {exponent:.2f}{interval})"
         y = value_at(keys[1], law.constant[0] * coordinate(keys[0], x) ** law.predicted)
-        ax.plot(x, y, color="#E69F00", linestyle="--", label=text)
+        shown += ax.plot(x, y, color="#E69F00", linestyle="--", label=text)
     ax.set(xlim=limits[0], ylim=limits[1])
-    ax.legend(loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
+    return shown
 
 
 def figure_collapse(
-    combination: np.ndarray, value: np.ndarray, colour: np.ndarray, names: tuple[str, str, str], r2: float
+    combination: np.ndarray, value: np.ndarray, colour: np.ndarray, names: tuple[str, str, str], fits: Sequence[Fit]
 ) -> Figure:
-    """Cell means of a value against the theory's combination of parameters; `names` of combination, value and colour."""
+    """Cell means of a value against the law's combination of parameters; `names` of combination, value and colour.
+
+    Beside it stand the R^2 in held-out cells of the law, of rival exponents, and of shuffled values.
+    """
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(SINGLE, 2.6), layout="constrained")
         ax = figure.subplots()
-        norm = mpl.colors.LogNorm() if is_log(np.unique(colour)) else None
+        levels = np.unique(colour)
+        norm = mpl.colors.LogNorm() if is_log(levels) else None
         points = ax.scatter(combination, value, c=colour, s=3, cmap="viridis", norm=norm, linewidth=0, rasterized=True)
         ax.set_xscale("log")
-        ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"collapse: $R^2$ = {r2:.3f}")
-        figure.colorbar(points, label=label(names[2]))
+        ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"$R^2$ in held-out cells: {fits[0].r2:.3f}")
+        rows = [f"${_product(fit.exponents)}$: {fit.r2:.3f}" for fit in fits if fit.kind == "rival"]
+        rows += [f"shuffled: {fit.r2:.3f}" for fit in fits if fit.kind == "shuffled"]
+        # A legend, since it finds a place without points.
+        handles = [Line2D([], [], linestyle="", label=row) for row in rows]
+        ax.legend(handles=handles, title="$R^2$ of rivals", fontsize=5.5, title_fontsize=5.5, handlelength=0, labelspacing=0.2)
+        bar = figure.colorbar(points, label=label(names[2]))
+        if norm:
+            _log_ticks(bar.ax.yaxis, levels)
     return figure
+
+
+def _product(exponents: Mapping[str, float]) -> str:
+    """Powers of parameters, as TeX."""
+    powers = {key: f"^{{{power:g}}}" if power != 1 else "" for key, power in exponents.items() if power}
+    return r"\,".join(SYMBOLS[key] + power for key, power in powers.items())

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
+from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.laws import stage1_scale
 
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
@@ -33,7 +34,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
 def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
 
-    `groups` maps a title to (runs, curves). Lines are means over runs, bands one standard deviation. Vertical lines:
+    `groups` maps a title to (runs, curves). Lines are means over runs, bands their 95 % intervals. Vertical lines:
     where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels
     of which nothing was measured are left out.
     """
@@ -55,7 +56,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
                     ax.yaxis.set_label_coords(-0.17, 0.5)
             axes[-1, column].axhline(np.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
             axes[-1, column].annotate("log 2", (1, np.log(2)), (-2, 2), ("axes fraction", "data"), "offset points", ha="right")
-            axes[-1, column].set_xlabel("gradient step")
+            axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
         for ax, title in zip(axes[0], groups, strict=True):
             ax.set_title(title, pad=24 if heights == 1 else 42)
         for row in range(len(panels)):
@@ -69,14 +70,14 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
 
 
 def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
-    """Mean and standard deviation over runs of the given metrics."""
+    """Mean over runs of the given metrics, and its 95 % interval."""
     by_step = curves.groupby("step")[list(lines)]
-    mean, deviation = by_step.mean(), by_step.std().fillna(0)
+    mean, half = by_step.mean(), half_width(by_step.std(), by_step.count())
+    low, high = mean - half, mean + half
     for metric, (colour, label) in lines.items():
         if mean[metric].notna().any():
             ax.plot(mean.index, mean[metric], color=colour, label=label)
-            low, high = mean[metric] - deviation[metric], mean[metric] + deviation[metric]
-            ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(mean.index, low[metric], high[metric], color=colour, alpha=0.2, linewidth=0)
     # Step 0 is recorded too, and a log axis cannot show it.
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     ax.set_xlim(0, mean.index.max())

@@ -37,6 +37,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # what was not drawn, and why
     scorecard: pd.DataFrame | None = None
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
+    beside: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name of a figure -> the table that stands below it
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as parquet and CSV."""
@@ -79,6 +80,8 @@ class Report:
             parts.append(
                 f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
             )
+            if name in self.beside:
+                parts.append(self.beside[name].to_html(index=False, float_format="{:.3f}".format, na_rep=""))
         parts.append(f"<h2>Cells</h2>{summary_table.head(100).to_html(index=False, float_format='{:.4g}'.format)}")
         page = PAGE.format(title=html.escape(self.path.resolve().name), summary=summary, sections="\n".join(parts))
         write_atomically(self.folder / "report.html", lambda file: file.write_text(page))

@@ -12,7 +12,7 @@ from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import label
 from lnt.analysis.load import RunTables, read
-from lnt.analysis.phase_diagram import facet
+from lnt.analysis.phase_diagram import facets
 from lnt.errors import ConfigError, require
 from lnt.theory.conditions import law_of
 
@@ -48,7 +48,7 @@ class Results(RunTables):
 
     def stages(self) -> Figure:
         """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed."""
-        groups = cells.conditions(self.runs)
+        groups = cells.conditions(self.runs, cells.swept_keys(self))
         return figure_stages(
             {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
         )
@@ -64,9 +64,7 @@ class Results(RunTables):
         y = self._axis("y", y, x)
         cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         require(x != y, "y", y, "must be another key than x")
-        others = [key for key in cells.swept(self.runs) if key not in (x, y)]
-        law = law_of(value, self.runs)
-        panels = {title: facet(runs, x, y, value, level, law) for title, runs in cells.conditions(self.runs, others).items()}
+        panels = facets(self, x, y, value, level, law_of(value, self.runs))
         return figure_phase_diagram(panels, x, y, value)
 
     def lines(self, x: str | None = None, *values: str) -> Figure:
@@ -83,7 +81,7 @@ class Results(RunTables):
             columns = [key for key in cells.config_columns(self.runs) if cells.is_axis(self.runs[key])]
             cells.check_column(self.runs, name, given, columns)
             return given
-        free = [key for key in cells.numeric_axes(self.runs) if key != other]
+        free = [key for key in cells.numeric_axes(self) if key != other]
         if not free:
             raise ConfigError(name, None, "no numeric key was swept that could be this axis")
         return free[0]

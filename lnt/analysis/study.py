@@ -14,8 +14,10 @@ from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diag
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import SINGLE, label, save_figure
+from lnt.analysis.goodness_of_fit import compared, fits_table
+from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.analysis.load import read
-from lnt.analysis.phase_diagram import collapse, facet
+from lnt.analysis.phase_diagram import Grid, facets
 from lnt.analysis.report import Report
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
@@ -37,7 +39,7 @@ def write(
     `folders` are those of conf/ and the user's own: attributions find the class of an option there.
     """
     results = read(path)
-    runs, keys = results.runs, cells.swept(results.runs)
+    runs, keys = results.runs, cells.swept_keys(results)
     numeric = [key for key in cells.config_columns(runs) if cells.is_axis(runs[key])]
     outcomes = cells.outcome_columns(runs)
     for name, column, allowed in (("x", x, numeric), ("y", y, numeric), ("value", value, outcomes)):
@@ -54,10 +56,12 @@ def write(
     table = cells.cells(results, keys or ["data"], outcomes)
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
+    if (table["n"] < FEWEST_SEEDS).any():
+        report.note(f"{int((table['n'] < FEWEST_SEEDS).sum())} of {len(table)} cells have {TOO_FEW}")
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
-    axes = cells.numeric_axes(runs)
+    axes = cells.numeric_axes(results)
     x = x or next((key for key in axes if key != y), None)
     y = y or next((key for key in axes if key != x), None)
     absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
@@ -69,7 +73,7 @@ def write(
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if _add_strategies(report) and not asked:
         pass
-    elif x and y and not asked and not _is_product(runs, keys):
+    elif x and y and not asked and not cells.is_product(results, keys):
         report.note("the sweep is no full grid: no phase diagram is drawn")
     elif x and y:
         for name in values:
@@ -87,21 +91,14 @@ def write(
 
 def _add_stages(report: Report) -> None:
     """The two-stage figure, if there are few conditions and several recorded steps."""
-    runs = report.results.runs
-    many = len(runs[cells.swept(runs)].drop_duplicates()) > MAX_CONDITIONS  # runs may be a hundred thousand
+    runs, keys = report.results.runs, cells.swept_keys(report.results)
+    many = len(runs[keys].drop_duplicates()) > MAX_CONDITIONS  # runs may be a hundred thousand
     if many or report.results.curves["step"].nunique() < 3:
         return
-    groups, curves = cells.conditions(runs), report.results.curves
+    groups, curves = cells.conditions(runs, keys), report.results.curves
     tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
     data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
     report.figure("stages", figure_stages(tables), data.reset_index(), "Two stages of learning")
-
-
-def _is_product(runs: pd.DataFrame, keys: list[str]) -> bool:
-    """Whether most combinations of the swept values were run, as opposed to several grids side by side."""
-    keys = [key for key in keys if runs[key].notna().all()]  # others belong to some of the options only
-    combinations = np.prod([runs[key].nunique() for key in keys], dtype=float)
-    return bool(len(runs[keys].drop_duplicates()) > combinations / 4)
 
 
 def _add_scorecard(report: Report) -> None:
@@ -139,7 +136,9 @@ def _add_strategies(report: Report) -> bool:
     # Rates that are equal but for rounding (means of two rates) must fall into one group.
     table = runs.assign(name=names, rate=rates.round(6))
     grouped = table.groupby(["noise", "name", "rate"])[list(STRATEGY_PANELS)]
-    data = grouped.mean().add_suffix("_mean").join(grouped.sem().add_suffix("_sem")).reset_index()
+    mean, half = grouped.mean(), half_width(grouped.std(), grouped.count())
+    parts = [mean.add_suffix("_mean"), (mean - half).add_suffix("_low"), (mean + half).add_suffix("_high")]
+    data = pd.concat(parts, axis=1).reset_index()
     report.figure("strategies", figure_strategies(data), data, "What strategies recover, by label noise rate")
     return True
 
@@ -174,35 +173,43 @@ def _add_lines(report: Report, x: str, values: list[str]) -> None:
 
 def _add_phase(report: Report, x: str, y: str, others: list[str], value: str, level: float | None) -> None:
     """A phase diagram at single and double width, and the collapse where theory names a combination."""
-    facets = cells.conditions(report.results.runs, others)
-    if len(facets) > MAX_FACETS:
-        report.note(f"{len(facets)} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
-    # Of all runs together, so that all facets are compared with one law.
+    # Of all runs together, so that all panels are compared with one law.
     law = law_of(value, report.results.runs)
-    shown = {title: facet(runs, x, y, value, level, law) for title, runs in list(facets.items())[:MAX_FACETS]}
+    shown = facets(report.results, x, y, value, level, law, most=MAX_FACETS)
+    caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}"
     for title, panel in shown.items():
         if min(panel.data.mean.shape) < 2:
             report.note(f"an axis of the phase diagram of {value} has one point only")
         if panel.law is not None:
             slope, predicted = panel.law.exponent, panel.law.predicted
-            log.info("%s %s: boundary slope %.3f [%.3f, %.3f], predicted %.3g", value, title, *slope, predicted)
+            slopes = "boundary slope {:.3f} [{:.3f}, {:.3f}], predicted {:.3g}".format(*slope, predicted)
+            log.info("%s %s: %s", value, title, slopes)
+            caption += f"; {title + ': ' if title else ''}{slopes}"
     name = f"phase_{value}"
     table = cells.cells(report.results, [x, y, *others], [value])
-    caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}"
+    if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
+        report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
     report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
     if len(shown) == 1:
         save_figure(figure_phase_diagram(shown, x, y, value, SINGLE), report.folder / f"{name}_single")
     if law and not others and any(panel.law for panel in shown.values()):
-        _add_collapse(report, x, y, value, law)
+        _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
 
 
-def _add_collapse(report: Report, x: str, y: str, value: str, law: Law) -> None:
-    """Cell means against the combination of parameters that the law names."""
+def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, data: Grid) -> None:
+    """Cell means against the combination of parameters that the law names, and how well they follow it beside its rivals."""
     runs = report.results.runs
-    table = runs.assign(combination=law.of(runs)).groupby([x, y], as_index=False)[["combination", value]].mean()
+    table = runs.assign(combination=law.of(runs)).groupby(list(keys), as_index=False)[["combination", value]].mean()
     # The axis is logarithmic. At a noise rate of 1/2 the combination is 0.
     table = table[table["combination"] > 0]
     combination, mean = table["combination"].to_numpy(float), table[value].to_numpy(float)
-    r2 = collapse(combination, mean)
-    figure = figure_collapse(combination, mean, table[x].to_numpy(float), (f"${law.formula}$", value, x), r2)
-    report.figure(f"collapse_{value}", figure, table, f"Scaling collapse of {value} on {law.formula}: R^2 = {r2:.3f}")
+    fits = compared(data, runs, keys, law)
+    name, rivals = f"collapse_{value}", fits_table(fits)
+    figure = figure_collapse(combination, mean, table[keys[0]].to_numpy(float), (f"${law.formula}$", value, keys[0]), fits)
+    best = rivals[rivals["kind"] == "rival"].sort_values("r2", ascending=False).iloc[0]
+    caption = (
+        f"{value} on {law.formula}: R^2 in held-out cells {fits[0].r2:.3f}, best rival {best['combination']} {best['r2']:.3f}"
+    )
+    report.figure(name, figure, table, caption)
+    report.table(f"{name}_rivals", rivals)
+    report.beside[name] = rivals

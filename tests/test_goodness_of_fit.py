@@ -1,0 +1,135 @@
+"""R^2 in held-out cells: 1 for a law that is true, less for its rivals, 0 for noise, and the numbers of small cases by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnt.analysis.figure_phase_diagram import figure_collapse
+from lnt.analysis.goodness_of_fit import changed, compared, explained, fits_table, rivals, shuffled
+from lnt.analysis.phase_diagram import grid
+from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, deep_law
+
+KEYS = ("data.dim", "data.signal_norm")
+
+
+def table(seeds=6, noise=0.01, power=4.0, columns=12):
+    """Runs whose error is 1 / (2 + n |mu|^power / d), with noise of each run."""
+    rng = np.random.default_rng(0)
+    dims, norms = np.geomspace(100, 5000, columns), np.geomspace(1, 10, 20)
+    dim, norm, seed = (part.ravel() for part in np.meshgrid(dims, norms, np.arange(seeds), indexing="ij"))
+    error = 1 / (2 + 20 * norm**power / dim) + noise * rng.standard_normal(dim.size)
+    runs = pd.DataFrame({"data.dim": dim, "data.signal_norm": norm, "seed": seed, "test_error": error})
+    return runs.assign(**{"data.n_train": 20, "data.noise_std": 1.0, "data.snr": np.nan, "noise.rate": 0.0})
+
+
+def fits_of(runs, law=BENIGN_LAW):
+    return compared(grid(runs, *KEYS, "test_error"), runs, KEYS, law)
+
+
+def test_a_true_law_explains_all_and_its_rivals_less():
+    law, *others, chance = fits_of(table())
+    assert law.kind == "law"
+    assert law.r2 > 0.99
+    assert law.lead == (0, 0, 0)
+    assert {other.combination for other in others} == {
+        "data.dim^-2 data.signal_norm^4",
+        "data.signal_norm^4",
+        "data.dim^-1 data.signal_norm^3",
+        "data.dim^-1 data.signal_norm^5",
+        "data.dim^-1",
+    }
+    for other in others:
+        assert other.r2 < law.r2
+        assert other.lead[0] == pytest.approx(law.r2 - other.r2)
+        assert other.lead[1] > 0, "six seeds of small noise tell them apart"
+    assert chance.kind == "shuffled"
+    assert chance.r2 < 0.1
+
+
+def test_a_law_with_a_wrong_exponent_is_behind_a_rival():
+    others = fits_of(table(power=5.0))[1:-1]
+    best = max(others, key=lambda fit: fit.r2)
+    assert best.combination == "data.dim^-1 data.signal_norm^5"
+    assert best.lead[2] < 0
+
+
+@pytest.mark.parametrize("cells", [80, 400])
+def test_noise_is_not_explained(cells):
+    """Bins fitted and judged on the same 80 cells explain 0.48 of pure noise."""
+    rng, columns = np.random.default_rng(0), np.repeat(np.arange(10.0), cells // 10)
+    found = [explained(rng.gamma(1, size=cells), rng.standard_normal(cells), columns) for _ in range(100)]
+    assert np.mean(found) < 0.01
+    assert np.quantile(found, 0.9) < 0.05
+
+
+def test_noise_of_whole_columns_is_not_explained_by_the_column():
+    """Cells of a column share their noise, and a combination that names the column must not profit: columns are held out."""
+    rng = np.random.default_rng(0)
+    columns = np.repeat(np.arange(1.0, 21), 10)
+    found = [explained(columns, np.repeat(rng.standard_normal(20), 10), columns) for _ in range(100)]
+    assert np.mean(found) < 0.01
+
+
+def test_r2_by_hand():
+    """Two columns predict each other: 1 - (sum of squared errors) / (sum of squares about the mean)."""
+    c = np.tile(np.geomspace(1, 10, 10), 2)
+    place = np.repeat([1.0, 2.0], 10)
+    first, second = np.linspace(1, 0, 10), np.linspace(0.9, -0.1, 10)
+    both = np.r_[first, second]
+    assert explained(c, both, place) == pytest.approx(1 - 20 * 0.01 / np.sum((both - both.mean()) ** 2))
+    assert explained(c, np.r_[first, first], place) == pytest.approx(1)
+    # A value that rises is no falling function of c: the best one is a constant, which explains nothing.
+    assert explained(c, -np.r_[first, first], place) == pytest.approx(0)
+    # What falls in 1 / c rises in c.
+    assert explained(1 / c, -np.r_[first, first], place) == pytest.approx(1)
+
+
+def test_without_enough_cells_nothing_is_said():
+    c, place = np.geomspace(1, 10, 20), np.repeat([1.0, 2.0], 10)
+    assert np.isfinite(explained(c, -c, place))
+    assert np.isnan(explained(c[:19], -c[:19], place[:19]))
+    assert np.isnan(explained(c, np.ones(20), place))
+    assert np.isnan(explained(c, -c, np.ones(20))), "one column has nothing to be held out of"
+    assert np.isfinite(explained(np.r_[c, 0, np.nan], np.r_[-c, 5, 5], np.r_[place, 1, 2])), (
+        "cells outside the law are left out"
+    )
+
+
+def test_shuffled_values_are_chance():
+    c, place = np.tile(np.geomspace(1, 10, 10), 8), np.repeat(np.arange(8.0), 10)
+    assert explained(c, -np.log(c), place) == pytest.approx(1)
+    assert shuffled(c, -np.log(c), place) < 0.05
+    assert shuffled(c, -np.log(c), place) == shuffled(c, -np.log(c), place)
+
+
+def test_rivals_change_one_exponent_by_one_or_drop_it():
+    def of(law, keys):
+        return {tuple(rival.exponents_of(keys).get(key, 0) for key in keys) for rival in rivals(law, keys)}
+
+    assert of(deep_law(3), ("data.n_train", "data.snr")) == {(0, 3), (2, 3), (1, 2), (1, 4), (1, 0)}
+    assert of(EARLY_LAW, ("data.dim", "noise.rate")) == {(-2, 2), (0, 2), (-1, 1), (-1, 3), (-1, 0)}
+    # The SNR changes alone, not |mu| with it at fixed SNR.
+    assert of(BENIGN_LAW, ("data.dim", "data.snr")) == {(0, 4), (2, 4), (1, 3), (1, 5), (1, 0)}
+    assert dict(changed(deep_law(3), "data.snr", 1).exponents) == dict(deep_law(4).exponents)
+
+
+def test_fits_reach_the_table_and_the_figure():
+    runs = table()
+    fits = fits_of(runs)
+    found = fits_table(fits)
+    assert found["kind"].tolist() == ["law"] + ["rival"] * 5 + ["shuffled"]
+    assert found["r2"].tolist() == [fit.r2 for fit in fits]
+    assert found.loc[1, ["lead", "lead_low", "lead_high"]].tolist() == list(fits[1].lead)
+    cells = runs.assign(c=BENIGN_LAW.of(runs)).groupby(list(KEYS), as_index=False)[["c", "test_error"]].mean()
+    names = ("n", "test_error", "data.dim")
+    figure = figure_collapse(cells["c"].to_numpy(), cells["test_error"].to_numpy(), cells["data.dim"].to_numpy(), names, fits)
+    said = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert figure.axes[0].get_title() == f"$R^2$ in held-out cells: {fits[0].r2:.3f}"
+    assert rf"$d^{{-1}}\,|\mu|^{{5}}$: {fits[4].r2:.3f}" in said
+    assert said[-1] == f"shuffled: {fits[-1].r2:.3f}"
+
+
+def test_five_seeds_at_least_for_the_lead_of_a_law():
+    leads = np.array([fit.lead for fit in fits_of(table(seeds=4))[1:-1]])
+    assert np.isfinite(leads[:, 0]).all()
+    assert np.isnan(leads[:, 1:]).all()
