@@ -1,11 +1,13 @@
 """docs/results.md explains every column that is written, and none that is not."""
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import lnt
 from lnt.column_names import COMPONENTS, METRICS, OUTCOME_TYPES, SEEDS
 from lnt.options import CONF, read_option
 from lnt.runs.tables import SAMPLES
@@ -28,3 +30,32 @@ def test_every_setting_of_an_option_is_explained(group, option):
 def test_every_other_column_is_explained():
     settings = {field.name for field in fields(Settings)} - set(EXECUTION_SETTINGS)
     assert {"run_id", "step", *COMPONENTS, *SEEDS, *settings, *METRICS, *OUTCOME_TYPES, *SAMPLES.names} <= EXPLAINED
+
+
+READERS = sorted(file for room in ("analysis", "theory") for file in (Path(lnt.__file__).parent / room).glob("*.py"))
+SUFFIXES = ("_mean", "_sd", "_sem", "_low", "_high", "_early", "_best", "_last")  # that the analysis adds to a column's name
+MADE_HERE = {  # by the analysis: columns that it adds to its own tables, and names of its files
+    *("dim_over_n", "n_snr2", "memorising_step", "gamma_lowest", "plain_network", "stage1_conditions", "loss_from", "loss_to"),
+    *("scorecard_figure", "attributions_by_sample", "attributions_summary", "gray_r"),
+}
+
+
+def literals(file):
+    """The string literals of a module that are one word, docstrings left out."""
+    found = {node.value for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
+    return {text for text in found if isinstance(text, str) and re.fullmatch(r"[a-z0-9_.]+", text)}
+
+
+@pytest.mark.parametrize("file", READERS, ids=lambda file: file.name)
+def test_the_analysis_reads_columns_that_exist(file):
+    """A column that is renamed or misspelt would be missing, or empty, in the figures and verdicts that need it."""
+    words = literals(file)
+    settings = {word for word in words if word.partition(".")[0] in (*COMPONENTS, "seeds") and word.count(".") == 1}
+    # A prefix such as "strategy." names no column.
+    assert {word for word in settings if not word.endswith(".")} <= EXPLAINED
+    options = {option for _, option in OPTIONS}
+    columns = {
+        re.sub(f"({'|'.join(SUFFIXES)})$", "", word) for word in words if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+", word)
+    }
+    columns -= EXPLAINED | options | MADE_HERE
+    assert columns == set()
