@@ -21,8 +21,8 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "huang2025_label_noise_gd": ([], ["stages"]),
     "huang2025_heatmap": ([], ["phase_test_error"]),
     "digits_stages": ([], ["stages", "losses", "attributions_2", "attributions_3"]),
-    "phase_rate_dim": ([], ["phase_best_test_error", "phase_test_error", "phase_price_of_memorising"]),
-    "phase_rate_snr": ([], ["phase_best_test_error", "phase_test_error", "phase_price_of_memorising"]),
+    "phase_rate_dim": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
+    "phase_rate_snr": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
 }
 
 

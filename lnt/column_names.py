@@ -45,7 +45,8 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "error": "str",
     "last_step": "Int64",
     **dict.fromkeys(METRICS, "float64"),
-    "best_test_error": "float64",
+    "best_test_error": "float64",  # selected and evaluated on the same samples: optimistic
+    "best_test_error_fresh": "float64",  # selected on one half of the test set, evaluated on the other
     "best_step": "Int64",
     "strategy_test_error": "float64",  # of the network that the strategy returns
     "strategy_step": "Int64",
@@ -65,7 +66,7 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
 
 STATES = ("best", "last")  # networks on images that are kept: at the lowest test error, at the end
 KINDS = ("mislabelled", "clean")  # of samples
-ERRORS = ("test_error", "test_error_observed", "best_test_error")  # from 0 to 1
+ERRORS = ("test_error", "test_error_observed", "best_test_error", "best_test_error_fresh")  # from 0 to 1
 # Names that a user's own metric cannot have.
 TAKEN = {"run_id", "step", "price_of_memorising", *COMPONENTS, *SEEDS, *OUTCOME_TYPES}
 TAKEN |= {"engine", "device", "precision", "recordings"}  # the top-level settings

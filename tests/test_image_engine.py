@@ -114,6 +114,7 @@ class Until(StepCount):
 def assert_same_curves(one, other):
     np.testing.assert_array_equal(one.values, other.values)
     np.testing.assert_array_equal(one.chosen, other.chosen)
+    np.testing.assert_array_equal(one.fresh_error, other.fresh_error)
     if one.kept is not None:
         for state in ("best", "last"):
             seen, wanted = getattr(one.kept, state), getattr(other.kept, state)

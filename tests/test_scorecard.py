@@ -91,7 +91,7 @@ class MadeUp:
 
     def tables(self):
         count = {"step_size": 0.01, "status": "completed", "clean_accuracy": 1.0, "noisy_accuracy": 1.0, "signal_coef": 1.0}
-        runs = self.runs.assign(**count, test_error=self.final_error, best_test_error=self.best_error)
+        runs = self.runs.assign(**count, test_error=self.final_error, best_test_error_fresh=self.best_error)
         rates = {f"flip_rate{kind}": runs["noise.rate"] for kind in ("", "_positive", "_negative")}
         runs = runs.assign(**rates, overtaken_share=self.overtaken, noise=np.where(self.noisy, "symmetric", "none"))
         each = {name: np.repeat(np.asarray(values), len(STEPS)) for name, values in vars(self).items() if name not in ("runs",)}

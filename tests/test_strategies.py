@@ -124,12 +124,34 @@ def test_small_loss_finds_the_clean_samples_between_the_stages(experiment):
         assert column(curves, "noisy_accuracy")[-1] <= 0.1, "what was sorted out is not memorised"
 
 
-def test_early_stopping_returns_the_first_minimum_that_stands():
-    holdout, changes = (EarlyStopping(rule, 0.2, patience=2) for rule in ("holdout", "prediction_changes"))
-    criterion = np.array([[5, 3, 4, 4, 1.0], [5, 3, 3, 2, 1], [1, 1, 1, 1, 1], [3, 2, 1, np.nan, np.nan]]).T
-    np.testing.assert_array_equal(holdout.choose(criterion), [1, 3 + 1, 0, 2])
+@pytest.mark.parametrize(
+    ("criterion", "wanted"),
+    [
+        ([5, 3, 4, 4, 1], 1),  # 1 comes too late
+        ([5, 3, 3, 2, 1], 4),
+        ([5, 3, 4, 3, 3], 3),  # of equal ones the last before patience ends
+        ([1, 1, 1, 1, 1], 3),
+        ([0, 5, 4, 4, 6], 3),  # the untrained network is not returned
+        ([0, 5, 6, 7, 4], 1),
+        ([3, 2, 1, np.nan, np.nan], 2),
+        ([0, np.nan, np.nan, np.nan, np.nan], 0),  # unless there is nothing else
+    ],
+)
+def test_early_stopping_returns_the_first_minimum_that_stands(criterion, wanted):
+    assert EarlyStopping("holdout", 0.2, patience=2).choose(np.array([criterion], float).T).tolist() == [wanted]
+
+
+def test_the_untrained_network_is_never_returned():
+    """A training that ends worse than it began, as predictions and as held-out labels see it."""
+    worse = np.array([[0, 0.4, 0.5, 0.6, 0.6, 0.7]]).T
+    for rule in ("holdout", "prediction_changes"):
+        assert EarlyStopping(rule, 0.2, 3).choose(worse) == [1], rule
+
+
+def test_prediction_changes_stop_at_the_first_of_equal_ones():
     flat = np.array([[1, 0.5, 0.1, 0, 0, 0, 0.3, 0.4, 0, 0.0]]).T
-    assert changes.choose(flat)[0] == 5, "the middle of three steps without a change, as the moving average sees it"
+    chosen = EarlyStopping("prediction_changes", 0.2, patience=2).choose(flat)
+    assert chosen == [5], "the middle of three steps without a change, as the moving average sees it"
 
 
 def test_early_stopping_does_not_see_the_test_error(experiment):
@@ -137,7 +159,7 @@ def test_early_stopping_does_not_see_the_test_error(experiment):
     curves = train(experiment(*SMALL, "strategy=early_stopping", "strategy.holdout=0.25"))
     assert column(curves, "kept_share").ravel() == pytest.approx(0.75)
     criterion, error = column(curves, "stopping_criterion"), column(curves, "test_error")
-    assert criterion[curves.chosen[0]] == criterion[: curves.chosen[0] + 1].min()
+    assert criterion[curves.chosen[0]] == criterion[1 : curves.chosen[0] + 1].min()
     assert error[curves.chosen[0]] >= error.min()
 
 

@@ -28,7 +28,7 @@ def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -
 
 STRATEGY_PANELS = {
     "strategy_test_error": "test error (true labels)",
-    "best_test_error": "",  # drawn as the oracle's line in the first panel
+    "best_test_error_fresh": "",  # drawn as the oracle's line in the first panel
     "selection_auc": "",  # of the last network; in the figure's table only
     "kept_precision": "correctly labelled\namong those trained on",
     "kept_recall": "trained on among\nthe correctly labelled",
@@ -39,7 +39,7 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
     """Strategies (lines) by noise rate, a column for each kind of label noise; means and 95 % intervals over seeds.
 
     `table` has noise, name, rate, and mean, low and high of STRATEGY_PANELS. The oracle knows the test error of ordinary
-    training at every recorded step and stops at the best.
+    training at every recorded step and stops at the best; it is judged by other test samples than those that it knows.
     """
     kinds, names = sorted(table["noise"].unique(), reverse=True), [name for name in table["name"].unique() if name != "none"]
     # Two styles and five colours have no common factor: ten pairs before one repeats.
@@ -60,7 +60,9 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
                     error = part[f"{value}_high"] - part[f"{value}_mean"]
                     ax.errorbar(part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=name)
                 if name == "none":
-                    axes[0, column].plot(part["rate"], part["best_test_error_mean"], ":", color=PLAIN, label="oracle stopping")
+                    axes[0, column].plot(
+                        part["rate"], part["best_test_error_fresh_mean"], ":", color=PLAIN, label="oracle stopping"
+                    )
             axes[0, column].set_title(f"{kind} label noise")
             axes[-1, column].set_xlabel("label noise rate")
         for ax, value in zip(axes[:, 0], panels, strict=True):

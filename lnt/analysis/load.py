@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import yaml
@@ -80,9 +81,12 @@ def from_memory(runs: pa.Table, curves: pa.Table, samples: pa.Table, plan: Mappi
 def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, int]:
     """Rows of runs.parquet as runs that completed, diverged and failed, and how many rows were left out as duplicates.
 
-    The column price_of_memorising = test_error - best_test_error is added, and what runs of earlier versions had in effect.
+    The column price_of_memorising = test_error - best_test_error_fresh is added, and what runs of earlier versions had in
+    effect.
     """
-    rows = rows.assign(price_of_memorising=rows["test_error"] - rows["best_test_error"])
+    # Earlier versions measured no fresh error. The other one would make the price too high: it is a minimum of noisy numbers.
+    fresh = rows.get("best_test_error_fresh", pd.Series(np.nan, rows.index))
+    rows = rows.assign(best_test_error_fresh=fresh, price_of_memorising=rows["test_error"] - fresh)
     # Tables of earlier versions lack the column, or hold null where old and new runs are joined.
     for column, value in ADDED_LATER.items():
         if column not in rows:

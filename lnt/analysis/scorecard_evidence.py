@@ -11,7 +11,7 @@ from lnt.theory import conditions
 EARLY_T1 = 0.1  # Stage I is looked at after this many T1, whose constant the theory leaves open
 FITTED = 0.99
 COUNTED = 10  # wrong test samples in a run, on average over a cell, from which its error is taken for a number
-RECORDED = ("clean_accuracy", "noisy_accuracy", "test_error", "best_test_error", "signal_coef", "overtaken_share")
+RECORDED = ("clean_accuracy", "noisy_accuracy", "test_error", "best_test_error_fresh", "signal_coef", "overtaken_share")
 AT_STAGE1 = (
     *("clean_accuracy", "noisy_accuracy", "signal_coef", "noise_coef_clean", "noise_coef_noisy"),
     *("selection_precision", "selection_recall", "test_error"),

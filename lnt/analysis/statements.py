@@ -172,7 +172,7 @@ def never_negative(evidence: Evidence) -> pd.DataFrame:
 
 def priced(evidence: Evidence) -> pd.DataFrame:
     runs = evidence.noiseless
-    return runs.assign(price=runs["test_error"] - runs["best_test_error"])
+    return runs.assign(price=runs["test_error"] - runs["best_test_error_fresh"])
 
 
 EARLY = f"after {EARLY_T1:g} T1"

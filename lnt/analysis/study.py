@@ -28,7 +28,7 @@ from lnt.theory.laws import Law, flip_rate
 
 log = logging.getLogger(__name__)
 MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
-USUAL = ("best_test_error", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
+USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
 
 
 def write(
@@ -67,6 +67,11 @@ def write(
     absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
     if absent:
         report.note(f"{absent} runs that have no value of {x} or {y} are not in the figures over these")
+    earlier = int(runs["best_test_error_fresh"].isna().sum())
+    if earlier:
+        report.note(
+            f"{earlier} runs have no best_test_error_fresh (trained by an earlier version, or one test sample): no price"
+        )
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)

@@ -19,7 +19,8 @@ def run_summary(run: Mapping[str, Any]) -> Iterator[str]:
         yield "no sample is mislabelled"
     else:
         yield f"mislabelled samples memorised: {_when(run['stage2_step'])} ({share:.1%} of them now)"
-    yield f"test error: {run['test_error']:.4f}; the lowest was {run['best_test_error']:.4f}, at step {run['best_step']}"
+    lowest = f"the lowest was {run['best_test_error']:.4f}, at step {run['best_step']}"
+    yield f"test error: {run['test_error']:.4f}; {lowest} ({run['best_test_error_fresh']:.4f} where other samples choose the step)"
 
 
 def _when(step: int | None) -> str:

@@ -165,6 +165,7 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
         "last_step": _steps(curves.steps[last], measured),
         **dict(zip(curves.metrics, final, strict=True)),
         "best_test_error": np.where(measured, error.min(0), np.nan),
+        "best_test_error_fresh": np.where(measured, curves.fresh_error, np.nan),
         "best_step": _steps(curves.steps[best], measured),
         "strategy_test_error": np.where(measured, np.take_along_axis(error, chosen[None], 0)[0], np.nan),
         "strategy_step": _steps(curves.steps[chosen], measured),

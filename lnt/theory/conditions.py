@@ -22,7 +22,7 @@ from lnt.theory.laws import (
 )
 
 FINAL_ERRORS = ("test_error", "test_error_observed")
-EARLY_ERRORS = ("best_test_error",)
+EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
 
 
 def law_of(value: str, runs: pd.DataFrame) -> Law | None:

@@ -19,7 +19,7 @@ from lnt.signals import Stopped
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.engine import Engine, Snapshot, Truth
 from lnt.training.experiment import Experiment
-from lnt.training.metrics import OwnMetric, measure
+from lnt.training.metrics import OwnMetric, cross_fitted_error, errors_on_halves, measure
 from lnt.training.strategies import PriorKnowledge, Strategy
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Curves:
     steps: np.ndarray  # [T]
     values: np.ndarray  # [T, M, R]
     chosen: np.ndarray  # [R] index of the recorded step whose network the strategy returns
+    fresh_error: np.ndarray  # [R] test error of the best step, chosen by other test samples than those that judge it
     seconds: np.ndarray  # [R] wall time, shared evenly by the runs of a chunk
     counts: np.ndarray  # [K, K, R] training samples by true and by observed class, at the last recorded step
     kept: KeptNetworks | None = None
@@ -65,11 +66,11 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
     """Train all runs of the experiment, chunk by chunk."""
     with Progress(total=experiment.runs * experiment.total_steps()) as progress:
         parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
-    values, chosen, seconds, counts = (
-        np.concatenate([getattr(part, name) for part in parts], -1) for name in ("values", "chosen", "seconds", "counts")
-    )
-    kept = parts[0].kept if len(parts) == 1 else None
-    return Curves(parts[0].metrics, parts[0].steps, values, chosen, seconds, counts, kept)
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts], -1)
+        for name in ("values", "chosen", "fresh_error", "seconds", "counts")
+    }
+    return Curves(parts[0].metrics, parts[0].steps, **joined, kept=parts[0].kept if len(parts) == 1 else None)
 
 
 def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
@@ -107,6 +108,7 @@ class Training:
         self.own_metrics, self.classes = own_metrics, classes
         self.runs = len(problem.labels)
         self.values = np.full((len(steps), len(METRICS) + len(own_metrics), self.runs), np.nan)
+        self.halves = np.full((len(steps), 2, self.runs), np.nan)  # test errors on the two halves of the test set
         self.alive = np.ones(self.runs, bool)
         self.before: Tensor | None = None  # predictions at the recorded step before
         self.best: NetworkState | None = None
@@ -176,6 +178,8 @@ class Training:
         better = self.alive & (measured[ERROR] < lowest)
         # Runs that diverged still train with their batch, since a batch has one shape; their numbers are dropped.
         self.values[self.rows], self.before = np.where(self.alive, measured, np.nan), now.predicted
+        # Infinite, not NaN, after a run has diverged: these steps are never the best, NaN would say that one was not measured.
+        self.halves[self.rows] = np.where(self.alive, errors_on_halves(now, self.problem).cpu().numpy(), np.inf)
         if now.parameters is not None:
             self.best = updated(self.best, NetworkState(now.losses, now.parameters), torch.as_tensor(better))
         self.rows += 1
@@ -186,6 +190,7 @@ class Training:
         return {
             "engines": [engine.state() for engine in self.engines],
             "values": torch.as_tensor(self.values),
+            "halves": torch.as_tensor(self.halves),
             "alive": torch.as_tensor(self.alive),
             "before": self.before,
             "best": None if best is None else {"losses": best.losses, "parameters": dict(best.parameters)},
@@ -200,6 +205,8 @@ class Training:
         # A state is loaded to the CPU, whatever device it was saved from.
         device = self.problem.labels.device
         self.values, self.alive = state["values"].numpy(), state["alive"].numpy()
+        # A state of an earlier version has none: they stay NaN, and so does the error that rests on all of them.
+        self.halves = state["halves"].numpy() if "halves" in state else self.halves
         self.before = None if state["before"] is None else state["before"].to(device)
         self.rows, self.acted = state["rows"], state["acted"]
         if (best := state["best"]) is not None:
@@ -210,6 +217,7 @@ class Training:
     def curves(self, seconds: float) -> Curves:
         """The measurements, once training has ended."""
         chosen, last = self.strategy.choose(self.values[:, CRITERION]), self.last
+        fresh = cross_fitted_error(self.halves[: self.rows], self.problem.test_labels.shape[1])
         each = np.full(self.runs, seconds / self.runs)
         kept = None
         assert last is not None, "the last step is always recorded"
@@ -217,7 +225,7 @@ class Training:
             kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
         true, observed = self.problem.as_classes(self.problem.labels), self.problem.as_classes(last.observed)
         counts = class_counts(true, observed, self.classes)
-        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, each, counts, kept)
+        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, fresh, each, counts, kept)
 
 
 def class_counts(true: Tensor, observed: Tensor, classes: int) -> np.ndarray:

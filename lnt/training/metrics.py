@@ -5,6 +5,7 @@ lnt/column_names.py lists the metrics.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,6 +53,36 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
     measured = [values.get(name, missing) for name in METRICS]
     # A user's metric may return another dtype or device, which torch.stack would refuse.
     return torch.stack([*measured, *(metric(snapshot, problem).to(missing) for metric in own)])
+
+
+def errors_on_halves(snapshot: Snapshot, problem: Truth) -> Tensor:
+    """Test error on each half of the test samples, [2, R]; NaN on a half without samples."""
+    wrong = (snapshot.test_predicted != problem.test_labels).to(snapshot.losses)  # [R, N]
+    first = torch.as_tensor(first_half(wrong.shape[1]), device=wrong.device).to(wrong)
+    halves = torch.stack([first, 1 - first])  # [2, N]
+    return halves @ wrong.T / halves.sum(1, keepdim=True)
+
+
+def first_half(count: int) -> np.ndarray:
+    """Which of `count` test samples form the first half, [N]; with an odd number it has one more than the second."""
+    # Shuffled: files of images may be sorted, or take turns between classes. The same for all runs of so many samples.
+    return np.random.default_rng(0).permutation(count) % 2 == 0
+
+
+def cross_fitted_error(errors: np.ndarray, count: int) -> np.ndarray:
+    """Test error of the best recorded step, [R], from the errors on both halves of `count` test samples, [T, 2, R].
+
+    Each half is evaluated at the step that the other half chooses (the first one with its lowest error); the mean over all
+    samples. Given the networks on the way, the two halves are independent draws, so the choice knows nothing of the samples
+    that judge it: this is an unbiased estimate of the error of the network that half of the test set chooses. The lowest error
+    of the whole test set is biased downwards, as it is a minimum over recorded steps of noisy numbers. The price is that a
+    choice by N/2 samples is a slightly worse choice than one by N, so the expectation is that much higher; the variance is
+    about that of an error measured on N samples. NaN where an error is missing; infinite errors are never chosen.
+    """
+    chosen = errors.argmin(0)  # [2, R]
+    other = np.take_along_axis(errors, chosen[None, ::-1], 0)[0]  # of each half, at the step that the other one chooses
+    first = first_half(count).mean()
+    return first * other[0] + (1 - first) * other[1]
 
 
 def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:

@@ -74,11 +74,11 @@ class NoStrategy(Strategy):
 class EarlyStopping(Strategy):
     """Return the network of an earlier recorded step, without knowing the test error.
 
-    rule=holdout: a share `holdout` of the training samples, noisy labels and all, is not trained on; the first step with the
-    lowest error there wins. rule=prediction_changes: nothing is held out; the share of training predictions that changed since
-    the recorded step before, a moving average over three, has its first minimum between the two stages (Label Wave: Yuan, Feng,
-    Liu, "Early Stopping Against Label Noise Without Validation Data", ICLR 2024). Either gives up once there was nothing
-    better for `patience` recorded steps.
+    rule=holdout: a share `holdout` of the training samples, noisy labels and all, is not trained on; the step with the lowest
+    error there wins, the last of equal ones. rule=prediction_changes: nothing is held out; the share of training predictions
+    that changed since the recorded step before, a moving average over three, has its first minimum between the two stages
+    (Label Wave: Yuan, Feng, Liu, "Early Stopping Against Label Noise Without Validation Data", ICLR 2024). Either gives up once
+    there was nothing better for `patience` recorded steps. The untrained network is never returned.
     """
 
     rule: str = "holdout"  # holdout (samples with noisy labels that are not trained on) | prediction_changes (nothing held out)
@@ -117,17 +117,24 @@ class EarlyStopping(Strategy):
         return changed.mean(1)
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
-        """The first minimum that is not undercut for `patience` recorded steps."""
+        """The first minimum that is not undercut for `patience` recorded steps; of equal held-out errors the last one by then."""
         values = np.where(np.isfinite(criterion), criterion, np.inf)
         if self.rule == "prediction_changes":
             # The first value fills the window, so that the average has a value at every recorded step.
             padded = np.concatenate([values[:1], values[:1], values])
             values = (padded[2:] + padded[1:-1] + padded[:-2]) / 3
+        # With wrong labels an untrained network may do well by chance on a few of them. It wins only if there is nothing else.
+        values[0] = np.inf
         best = np.zeros(values.shape[1], int)
         for step in range(1, len(values)):
             # Once `patience` steps have passed without a better one, training would have stopped: later minima do not count.
             better = (values[step] < np.take_along_axis(values, best[None], 0)[0]) & (step - best <= self.patience)
             best[better] = step
+        if self.rule == "holdout":
+            # An error on a few samples takes few values, and stays the same while the network still learns.
+            recorded, lowest = np.arange(len(values))[:, None], np.take_along_axis(values, best[None], 0)
+            equal = (values == lowest) & np.isfinite(values) & (recorded <= best + self.patience)
+            best = np.where(equal, recorded, best).max(0)
         return best
 
 
