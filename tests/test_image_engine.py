@@ -2,6 +2,7 @@
 
 import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,77 @@ def test_training_is_the_usual_loop(experiment, overrides, optimizer, scheduler)
     oracle = usual_loop(ours, optimizer, scheduler)
     for name, value in oracle.named_parameters():
         torch.testing.assert_close(engine.parameters[name], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("left_out", [5, 17])
+def test_samples_of_weight_zero_enter_no_batch_statistics(experiment, left_out):
+    """As a loop that takes them out of each batch; with 17 of 20 left out some batches are empty."""
+    settings = (*EXACT[:2], "data.n_train=20", "data.n_test=5", "optimizer.batch_size=4", "precision=float64")
+    ours = experiment(*settings, "optimizer.epochs=2", "optimizer.momentum=0.9", "optimizer.weight_decay=0.01")
+    torch.manual_seed(0)
+    untrained = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2))
+    problem = replace(ours.sample(), networks=lambda: [copy.deepcopy(untrained)])
+    engine, kept = ours.start(problem), torch.arange(20) >= left_out
+    engine.weights.copy_(kept[None] * 20 / kept.sum())
+    engine.advance(10)
+    images, labels = problem.train.at(problem.index)[0], problem.observed.at(0)[0]
+    network, batches = untrained.to(images.dtype), MiniBatches(20, 4, np.array([ours.seeds.order]))
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
+    sizes = []
+    for step in range(10):
+        batch = torch.as_tensor(batches.at(step)[0])
+        batch = batch[kept[batch]]
+        sizes.append(len(batch))
+        if len(batch):
+            optimizer.zero_grad()
+            # A batch with fewer samples weighs less: each sample counts the same in an epoch.
+            (nn.functional.cross_entropy(network(images[batch]), labels[batch], reduction="sum") * 5 / kept.sum()).backward()
+        else:
+            for parameter in network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+    assert (0 in sizes) == (left_out == 17)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(engine.network.state_dict()[name], value, rtol=1e-4, atol=1e-6)  # weights are float32
+
+
+def predictions_while_training(ours):
+    """The usual loop, and what it predicts in the forward passes of each epoch, [epochs, n]."""
+    problem = ours.sample()
+    images, labels = problem.train.at(problem.index)[0], problem.observed.at(0)[0]
+    network, batch_size = problem.networks()[0].to(images.dtype), ours.optimizer.batch_size or ours.n
+    optimizer, batches = torch.optim.SGD(network.parameters(), ours.optimizer.lr), MiniBatches(ours.n, batch_size, np.array([0]))
+    per_epoch = ours.n // batch_size
+    found = np.zeros((ours.total_steps() // per_epoch, ours.n), int)
+    for step in range(ours.total_steps()):
+        batch = batches.at(step)[0] if ours.optimizer.batch_size else np.arange(ours.n)
+        optimizer.zero_grad()
+        outputs = network(images[batch])
+        found[step // per_epoch, batch] = outputs.argmax(1).numpy()
+        nn.functional.cross_entropy(outputs, labels[batch]).backward()
+        optimizer.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer.epochs=30", "optimizer.batch_size=20"),
+        ("optimizer.epochs=30", "optimizer.batch_size=20", "recordings=8"),
+        ("optimizer=gd", "optimizer.steps=40", "recordings=100"),
+        ("optimizer=gd", "optimizer.steps=40", "recordings=8"),
+    ],
+)
+def test_label_wave_counts_changes_between_consecutive_epochs_while_training(experiment, overrides):
+    """Neither recorded steps nor the predictions in evaluation mode decide."""
+    digits = ("data=digits", "data.classes=null", "data.n_train=40", "data.n_test=30", "model.width=4", "precision=float64")
+    ours = experiment(*digits, *overrides, "optimizer.lr=0.3", *STRATEGIES["changes"], "noise.rate=0.3")
+    curves, predicted = train(ours), predictions_while_training(ours)
+    changes = (predicted[1:] != predicted[:-1]).mean(1)
+    assert len(set(changes)) > 5
+    wanted = np.r_[1, 1, changes]  # nothing to compare with at step 0 and after the first epoch
+    epochs = curves.steps // (1 if ours.optimizer.batch_size is None else 2)
+    np.testing.assert_allclose(curves.values[:, METRICS.index("stopping_criterion"), 0], wanted[epochs], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

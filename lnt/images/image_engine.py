@@ -18,6 +18,7 @@ from lnt.training.engine import Snapshot
 from lnt.training.optimizers import Optimizer
 
 EVALUATED_AT_ONCE = 1000  # images of each run
+UNSEEN = -1  # stands for the prediction of a sample that no forward pass has seen yet
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
     Everything random is a function of seed and step (MiniBatches, Batches.augmented), so a checkpoint needs only the
-    step number. R > 1 requires networks without batch normalisation or dropout. `autocast`: forward passes in bfloat16. Samples
-    of weight 0 still pass through the network, so with batch normalisation they count in its statistics.
+    step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or dropout.
+    `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class ImageEngine:
         self.problem, self.batches, self.rate, self.step = problem, batches, rate, 0
         self.weights = torch.ones(problem.labels.shape, device=problem.labels.device)  # [R, n] of the samples in the loss
         self._numbers, self._autocast, self._compiled = optimizer, autocast, compiled
+        # Made in the forward passes of training, in the epoch before and in this one, [2, R, n]; UNSEEN before the first.
+        self._predicted = torch.full((2, *problem.labels.shape), UNSEEN, dtype=torch.int16, device=problem.labels.device)
         self._begin()
 
     def _begin(self) -> None:
@@ -108,6 +111,8 @@ class ImageEngine:
         """Take `steps` optimizer steps."""
         problem, runs = self.problem, torch.arange(len(self.weights), device=self.weights.device)[:, None]
         self.network.train()
+        # Only where it matters: networks without batch statistics (which are buffers) treat each sample on its own.
+        leave_out = any(True for _ in self.network.buffers()) and bool((self.weights == 0).any())
         for _ in range(steps):
             seen = slice(None) if self.batches is None else torch.as_tensor(self.batches.at(self.step), device=runs.device)
             # One index for positions, labels and weights alike: rows [R, 1] with columns [R, B].
@@ -116,10 +121,32 @@ class ImageEngine:
             # All networks are one parameter group, hence one step size for all runs.
             self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
             self.optimizer.zero_grad()
-            losses = self._losses(self.outputs(images), problem.observed.at(self.step)[of_batch])
-            (self.weights[of_batch] * losses).mean(1).sum().backward()  # runs share no parameters: no gradients mix
+            weights, labels = self.weights[of_batch], problem.observed.at(self.step)[of_batch]
+            part = weights[0].nonzero()[:, 0] if leave_out else slice(None)  # of the batch, what passes through the network
+            if self.step % self._steps_per_epoch() == 0:
+                self._predicted[0] = self._predicted[1]
+            if leave_out and not len(part):
+                # A step without a gradient: momentum and weight decay go on.
+                for parameter in self.parameters.values():
+                    parameter.grad = torch.zeros_like(parameter)
+            else:
+                logits = self.outputs(images[:, part])
+                losses = weights[:, part] * self._losses(logits, labels[:, part])
+                # A mean over the whole batch. Runs share no parameters, so no gradients mix in the sum over them.
+                (losses.sum(1) / weights.shape[1]).sum().backward()
+                predicted = self._predicted[1][of_batch]
+                predicted[:, part] = logits.detach().argmax(2).to(predicted)
+                self._predicted[1][of_batch] = predicted
             self.optimizer.step()
             self.step += 1
+
+    def _steps_per_epoch(self) -> int:
+        return 1 if self.batches is None else self.batches.per_epoch
+
+    def _changed(self) -> Tensor:
+        """Share of the samples, [R], that the forward passes of the last two epochs predict differently, or saw only once."""
+        before, now = self._predicted
+        return ((now != before) | (before == UNSEEN)).to(self.weights).mean(1)
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Losses [R, B] of logits [R, B, K]; the logistic loss is the cross entropy."""
@@ -148,6 +175,7 @@ class ImageEngine:
             predicted=logits.argmax(2),
             test_predicted=self._all_outputs(problem.test, problem.test_index).argmax(2),
             loss_at_zero=self.loss.at_zero,
+            changed=self._changed(),
             parameters=self._stacked(),
         )
 
@@ -165,12 +193,16 @@ class ImageEngine:
             "networks": self._stacked(),
             "optimizer": self.optimizer.state_dict(),
             "weights": self.weights,
+            "predicted": self._predicted,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
         self.step = state["step"]
         self.weights.copy_(state["weights"])
+        # A state of an earlier version has no predictions: they stay UNSEEN, and count as changed for two epochs.
+        if "predicted" in state:
+            self._predicted.copy_(state["predicted"])
         for name, value in self._stacked().items():
             # Into the live tensors: the optimizer and the compiled network hold on to these.
             value.copy_(state["networks"][name])

@@ -13,11 +13,12 @@ class MiniBatches:
 
     def __init__(self, n: int, batch_size: int, seeds: np.ndarray) -> None:
         self.n, self.batch_size, self.seeds = n, batch_size, seeds  # seeds [R]
+        self.per_epoch = -(-n // batch_size)  # steps
         self._epoch, self._order = -1, np.empty(0, int)
 
     def at(self, step: int) -> np.ndarray:
         """Sample indices [R, size of this batch]; the last batch of an epoch may be smaller."""
-        epoch, position = divmod(step, -(-self.n // self.batch_size))
+        epoch, position = divmod(step, self.per_epoch)
         # Steps come in order, so one epoch at a time is enough to keep.
         if epoch != self._epoch:
             (orders,), index = sample_per_run(

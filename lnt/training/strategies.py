@@ -76,9 +76,12 @@ class EarlyStopping(Strategy):
 
     rule=holdout: a share `holdout` of the training samples, noisy labels and all, is not trained on; the step with the lowest
     error there wins, the last of equal ones. rule=prediction_changes: nothing is held out; the share of training predictions
-    that changed since the recorded step before, a moving average over three, has its first minimum between the two stages
-    (Label Wave: Yuan, Feng, Liu, "Early Stopping Against Label Noise Without Validation Data", ICLR 2024). Either gives up once
+    that change, a moving average over three recorded steps, has its first minimum between the two stages. Either gives up once
     there was nothing better for `patience` recorded steps. The untrained network is never returned.
+
+    On images changes are those of Label Wave (Yuan, Feng, Liu, "Early Stopping Against Label Noise Without Validation Data",
+    ICLR 2024): between consecutive epochs, of the predictions made in the forward passes of training. On signal-noise data the
+    rule is a variant of it: predictions are compared between recorded steps, which are even in log(step).
     """
 
     rule: str = "holdout"  # holdout (samples with noisy labels that are not trained on) | prediction_changes (nothing held out)
@@ -109,10 +112,12 @@ class EarlyStopping(Strategy):
             engine.weights.copy_(normalised(trained))
 
     def criterion(self, now: Snapshot, before: Tensor | None) -> Tensor | None:
-        """Error on held-out observed labels, or share of predictions that changed (all, at step 0)."""
+        """Error on held-out observed labels, or share of predictions that changed (all, where there is nothing to compare)."""
         if self.rule == "holdout":
             wrong = (now.predicted != now.observed) & (now.weights == 0)
             return wrong.sum(1) / (now.weights == 0).sum(1)
+        if now.changed is not None:
+            return now.changed
         changed = torch.ones_like(now.losses) if before is None else (now.predicted != before).to(now.losses)
         return changed.mean(1)
 
