@@ -3,6 +3,9 @@
 docs/results.md has the meaning and the unit of each.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 COMPONENTS = ("data", "noise", "model", "loss", "optimizer", "strategy")  # the groups of conf/, each with a column of its own
 SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seeds.test")
 
@@ -12,6 +15,23 @@ EXECUTION_SETTINGS = ("keep_networks", "checkpoint_seconds", "metrics")
 NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "noise.file")
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
+# The same for settings of single options.
+ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("strategy", "small_loss"): {"rate": "oracle"},
+    ("strategy", "co_teaching"): {"rate": "oracle"},
+}
+
+
+def added_later(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """All keys that came later than the first run_ids, with the values that runs with these options had before."""
+    settings = {
+        f"{group}.{key}": value
+        for (group, option), later in ADDED_TO_OPTIONS.items()
+        if choices[group] == option
+        for key, value in later.items()
+    }
+    return {**ADDED_LATER, **settings}
+
 
 METRICS = (
     "train_loss",  # mean loss against observed labels

@@ -16,7 +16,7 @@ from lnt.training.strategies import NoStrategy, PriorKnowledge
 
 
 def test_each_half_is_judged_where_the_other_one_chooses():
-    """By hand: the first half chooses step 1, where the second one errs on 1/2; the second step 2, where the first errs on 1/4."""
+    """The first half chooses step 1, where the second one errs on 1/2; the second step 2, where the first errs on 1/4."""
     errors = np.array([[0.5, 0.25], [0, 0.5], [0.25, 0]])[..., None]
     assert cross_fitted_error(errors, 8) == [0.375]
     assert errors.mean(1).min() == 0.125, "what the lowest error of all samples would say"

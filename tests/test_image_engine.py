@@ -107,7 +107,8 @@ def predictions_while_training(ours):
     problem = ours.sample()
     images, labels = problem.train.at(problem.index)[0], problem.observed.at(0)[0]
     network, batch_size = problem.networks()[0].to(images.dtype), ours.optimizer.batch_size or ours.n
-    optimizer, batches = torch.optim.SGD(network.parameters(), ours.optimizer.lr), MiniBatches(ours.n, batch_size, np.array([0]))
+    optimizer = torch.optim.SGD(network.parameters(), ours.optimizer.lr)
+    batches = MiniBatches(ours.n, batch_size, np.array([0]))
     per_epoch = ours.n // batch_size
     found = np.zeros((ours.total_steps() // per_epoch, ours.n), int)
     for step in range(ours.total_steps()):

@@ -9,8 +9,9 @@ from conftest import measured
 
 from lnt.column_names import METRICS
 from lnt.noise.observed_labels import ObservedLabels
-from lnt.training.loop import train
-from lnt.training.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, normalised, smallest
+from lnt.progress import StepCount
+from lnt.training.loop import Training, train
+from lnt.training.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, low_weight, normalised, smallest
 from lnt.two_layer.sampled_problem import sample_problem
 
 SMALL = (
@@ -30,7 +31,9 @@ STRATEGIES = {
         "optimizer.momentum=0.5",
         "model.bias=true",
     ),
+    "estimated": ("strategy=small_loss", "strategy.step=30", "strategy.keep=share", "strategy.rate=estimated"),
     "co_teaching": ("strategy=co_teaching", "strategy.ramp=20", "strategy.every=7"),
+    "co_teaching, estimated": ("strategy=co_teaching", "strategy.ramp=20", "strategy.every=40", "strategy.rate=estimated"),
 }
 
 
@@ -174,6 +177,32 @@ def test_selections():
     assert normalised(torch.tensor([[True, False], [False, False]])).tolist() == [[2, 0], [1, 1]]
 
 
+def test_an_estimated_rate_needs_no_true_rate(experiment):
+    """Where the losses of both kinds lie apart the estimate is the share realised in the run, whatever the noise says."""
+    settings = ("data.n_train=60", "data.snr=0.6", "noise.exact=true", "optimizer.steps=200", "data.n_test=100")
+    rates = np.array([0.1, 0.2, 0.3])
+    for strategy in (("small_loss", "strategy.keep=share"), ("co_teaching", "strategy.every=20", "strategy.ramp=20")):
+        named = (*settings, f"strategy={strategy[0]}", *strategy[1:], "strategy.rate=estimated")
+        chunk = experiment(*named, runs=3, noise__rate=rates)
+        training = Training.of(chunk)
+        nobody = replace(training.known, clean_share=np.full(3, np.nan))
+        found = Training(training.engines, training.problem, training.steps, training.strategy, nobody)
+        found.run(StepCount())
+        kept, precision = (found.values[-1, METRICS.index(name)] for name in ("kept_share", "kept_precision"))
+        np.testing.assert_allclose(kept, 1 - rates, atol=0.04)
+        assert (precision >= 0.98).all()
+
+
+def test_the_share_of_the_lower_of_two_gaussians():
+    rng = np.random.default_rng(1)
+    for share in (0.95, 0.7, 0.55):
+        count = round(2000 * share)
+        losses = np.r_[rng.normal(0.2, 0.05, count), rng.normal(0.8, 0.1, 2000 - count)]
+        assert low_weight(losses) == pytest.approx(share, abs=0.01)
+        assert low_weight(10 * losses + 3) == pytest.approx(share, abs=0.01), "whatever the unit of the losses"
+    assert low_weight(np.ones(5)) == 1
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -182,6 +211,9 @@ def test_selections():
         (lambda: SmallLoss(None, None, None, "share", None, False), "exactly one of the three"),
         (lambda: SmallLoss(5, None, None, "all", None, False), "must be threshold, share or mixture"),
         (lambda: CoTeaching(1.5, 1, 1), r"share=1.5: must lie in \(0, 1\]"),
+        (lambda: CoTeaching(rate="true"), "rate=true: must be oracle or estimated"),
+        (lambda: CoTeaching(0.7, rate="estimated"), "rate=estimated: is for share=null; share=0.7 says how many"),
+        (lambda: SmallLoss(keep="mixture", rate="estimated"), "rate=estimated: is for keep=share; keep=mixture looks at"),
     ],
 )
 def test_bad_numbers_are_refused(make, says):

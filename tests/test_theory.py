@@ -105,7 +105,8 @@ def test_laws_are_claimed_only_where_they_were_proved():
     final = law_of("test_error", runs([1.0]))
     assert (final.exponents, final.finite_size) == (BENIGN_LAW.exponents, True)
     assert law_of("test_error", runs([1.0], data__orthogonal_noise=True)) is BENIGN_LAW
-    assert law_of("best_test_error", runs([1.0, 1.0])).exponents == EARLY_LAW.exponents
+    for early in ("best_test_error", "best_test_error_fresh"):
+        assert law_of(early, runs([1.0, 1.0])).exponents == EARLY_LAW.exponents
     assert law_of("test_error", runs([3.0])).boundary_exponent("data.n_train", "data.snr") == pytest.approx(-1 / 3)
     assert law_of("test_error", runs([2.0])) is None, "q = 2 is neither"
     assert law_of("test_error", runs([1.0, 3.0])) is None

@@ -5,6 +5,7 @@ processor with the same torch they are met bit for bit, elsewhere to rounding. C
 longer returns the untrained network (run 23).
 """
 
+import copy
 import json
 import shutil
 import subprocess
@@ -19,9 +20,13 @@ import yaml
 from image_sets import write_all
 
 import train as train_entry
+from lnt.analysis.load import by_outcome, study_of
 from lnt.analysis.results import load
-from lnt.column_names import ADDED_LATER
+from lnt.column_names import added_later
+from lnt.errors import ConfigError
+from lnt.runs.experiments_from_settings import without_classes
 from lnt.runs.tables import schemas, tables
+from lnt.sweeps.start import check_same
 from lnt.training.loop import train
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +67,8 @@ def test_a_run_is_what_it_was(experiment, files, number):
     one = experiment(*(override.replace("{files}", str(files)) for override in before["overrides"]))
     found = tables(one, train(one), schemas([one]))
     (row,) = found.runs.to_pylist()
-    assert {key: row.pop(key) for key in ADDED_LATER} == ADDED_LATER
+    later = added_later(row)
+    assert {key: row.pop(key) for key in later} == later
     assert {key for key in LATER if key in row} == LATER
     row = {key: value for key, value in row.items() if key not in LATER}
     row, wanted = ({key: value for key, value in r.items() if key not in LEFT_OUT} for r in (row, before["row"]))
@@ -117,6 +123,30 @@ def test_a_half_finished_sweep_goes_on(call):
     assert now.loc[~old_rows, [*LATER]].notna().all(axis=None)
     changed = ["wall_seconds", "price_of_memorising"]
     pd.testing.assert_frame_equal(now[new.columns].drop(columns=changed), new.drop(columns=changed), rtol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["small_loss", "co_teaching"])
+def test_a_plan_of_a_strategy_that_has_more_settings_since_is_the_same_plan(composed, tmp_path, strategy):
+    now = without_classes(composed(f"strategy={strategy}"))
+    before, other = copy.deepcopy(now), copy.deepcopy(now)
+    del before["strategy"]["rate"]
+    other["strategy"]["rate"] = "estimated"
+    before, now, other = ({"groups": [{"config": config, "axes": []}]} for config in (before, now, other))
+    check_same(before, now, tmp_path)
+    assert study_of(before) == study_of(now)
+    with pytest.raises(ConfigError, match=r"strategy.rate: oracle there, estimated now"):
+        check_same(before, other, tmp_path)
+
+
+def test_rows_from_before_have_the_settings_that_they_had_in_effect():
+    rows = pd.DataFrame({"run_id": list("abc"), "strategy": ["none", "small_loss", "small_loss"], "status": "completed"})
+    rows = rows.assign(**{"strategy.rate": [None, None, "estimated"]}, test_error=0.5, best_test_error=0.25)
+    for table, rates in ((rows, ["oracle", "estimated"]), (rows.drop(columns="strategy.rate"), ["oracle", "oracle"])):
+        found = by_outcome(table)[0]
+        assert found["strategy.rate"].isna().tolist() == [True, False, False]
+        assert found["strategy.rate"].tolist()[1:] == rates
+        assert found["price_of_memorising"].isna().all(), "no fresh error, no price"
+    assert by_outcome(rows.assign(best_test_error_fresh=0.375))[0]["price_of_memorising"].tolist() == [0.125] * 3
 
 
 def test_another_sweep_than_the_old_one_is_still_refused(call):

@@ -60,9 +60,8 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
                     error = part[f"{value}_high"] - part[f"{value}_mean"]
                     ax.errorbar(part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=name)
                 if name == "none":
-                    axes[0, column].plot(
-                        part["rate"], part["best_test_error_fresh_mean"], ":", color=PLAIN, label="oracle stopping"
-                    )
+                    best = part["best_test_error_fresh_mean"]
+                    axes[0, column].plot(part["rate"], best, ":", color=PLAIN, label="oracle stopping")
             axes[0, column].set_title(f"{kind} label noise")
             axes[-1, column].set_xlabel("label noise rate")
         for ax, value in zip(axes[:, 0], panels, strict=True):

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from lnt.column_names import ADDED_LATER
+from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
 from lnt.errors import require
 from lnt.files import read_parts
 
@@ -92,6 +92,13 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
         if column not in rows:
             rows.insert(1, column, value)
         rows[column] = rows[column].fillna(value)
+    for (group, option), later in ADDED_TO_OPTIONS.items():
+        for key, value in later.items():
+            if (chosen := rows[group] == option).any():
+                column = f"{group}.{key}"
+                if column not in rows:
+                    rows.insert(1, column, None)
+                rows[column] = rows[column].where(rows[column].notna() | ~chosen, value)
     # First those with an outcome: a run that failed and was trained again later is not failed.
     measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
     failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")
@@ -112,12 +119,13 @@ def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
 def study_of(plan: Mapping[str, Any]) -> tuple[str, ...]:
     """A key that sweeps of one study share: their configuration keys (values may differ) and their swept axes."""
     groups = plan["groups"]
+    added = {f"{group}.{key}" for (group, _), later in ADDED_TO_OPTIONS.items() for key in later}
     keys = {
         f"{name}.{key}"
         for group in groups
         for name, part in group["config"].items()
         if isinstance(part, dict)
         for key in part
-        if key not in ("_target_", *ADDED_LATER)
+        if key not in ("_target_", *ADDED_LATER) and f"{name}.{key}" not in added
     }
     return (*sorted(keys), *sorted({key for group in groups for axis in group["axes"] for key in axis["keys"]}))

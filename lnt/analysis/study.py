@@ -70,7 +70,7 @@ def write(
     earlier = int(runs["best_test_error_fresh"].isna().sum())
     if earlier:
         report.note(
-            f"{earlier} runs have no best_test_error_fresh (trained by an earlier version, or one test sample): no price"
+            f"{earlier} runs of an earlier version, or with one test sample, have no best_test_error_fresh and no price"
         )
     _add_stages(report)
     study_images.add_images(report, attributions, folders)

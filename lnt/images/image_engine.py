@@ -121,24 +121,28 @@ class ImageEngine:
             # All networks are one parameter group, hence one step size for all runs.
             self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
             self.optimizer.zero_grad()
-            weights, labels = self.weights[of_batch], problem.observed.at(self.step)[of_batch]
-            part = weights[0].nonzero()[:, 0] if leave_out else slice(None)  # of the batch, what passes through the network
-            if self.step % self._steps_per_epoch() == 0:
-                self._predicted[0] = self._predicted[1]
-            if leave_out and not len(part):
-                # A step without a gradient: momentum and weight decay go on.
-                for parameter in self.parameters.values():
-                    parameter.grad = torch.zeros_like(parameter)
-            else:
-                logits = self.outputs(images[:, part])
-                losses = weights[:, part] * self._losses(logits, labels[:, part])
-                # A mean over the whole batch. Runs share no parameters, so no gradients mix in the sum over them.
-                (losses.sum(1) / weights.shape[1]).sum().backward()
-                predicted = self._predicted[1][of_batch]
-                predicted[:, part] = logits.detach().argmax(2).to(predicted)
-                self._predicted[1][of_batch] = predicted
+            self._backward(images, of_batch, leave_out)
             self.optimizer.step()
             self.step += 1
+
+    def _backward(self, images: Tensor, of_batch: Any, leave_out: bool) -> None:
+        """Gradients of the mean loss over a batch, and its predictions; `leave_out` keeps weight 0 out of the network."""
+        weights, labels = self.weights[of_batch], self.problem.observed.at(self.step)[of_batch]
+        if self.step % self._steps_per_epoch() == 0:
+            self._predicted[0] = self._predicted[1]
+        part = weights[0].nonzero()[:, 0] if leave_out else slice(None)
+        if leave_out and not weights.any():
+            # A step without a gradient: momentum and weight decay go on.
+            for parameter in self.parameters.values():
+                parameter.grad = torch.zeros_like(parameter)
+            return
+        logits = self.outputs(images[:, part])
+        losses = weights[:, part] * self._losses(logits, labels[:, part])
+        # The divisor is the whole batch. Runs share no parameters, so no gradients mix in the sum over them.
+        (losses.sum(1) / weights.shape[1]).sum().backward()
+        predicted = self._predicted[1][of_batch]
+        predicted[:, part] = logits.detach().argmax(2).to(predicted)
+        self._predicted[1][of_batch] = predicted
 
     def _steps_per_epoch(self) -> int:
         return 1 if self.batches is None else self.batches.per_epoch

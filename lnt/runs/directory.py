@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock, Timeout
 from pyarrow import parquet as pq
 
-from lnt.column_names import ADDED_LATER, EXECUTION_SETTINGS, NOT_IN_RUN_ID
+from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, EXECUTION_SETTINGS, NOT_IN_RUN_ID
 from lnt.errors import ConfigError, require
 from lnt.files import join_parts, read_parts, write_atomically
 from lnt.settings import flatten
@@ -134,6 +134,8 @@ class RunDirectory:
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that make a configuration the same run. The place of a class is left out, since classes move."""
     added_later = {f"choices.{group}": option for group, option in ADDED_LATER.items()}
+    # Of all options: which one was chosen is compared too.
+    added_later |= {f"{group}.{key}": value for (group, _), later in ADDED_TO_OPTIONS.items() for key, value in later.items()}
     return {
         key: value
         for key, value in flatten(config)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lnt.column_names import ADDED_LATER, COMPONENTS
+from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, COMPONENTS
 from lnt.errors import ConfigError, keys_under, require
 from lnt.images.image_experiment import ImageExperiment
 from lnt.losses import Loss
@@ -29,9 +29,14 @@ ADDED_SETTINGS: dict[str, Any] = {"metrics": []}  # keys that came later, with w
 
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration that an earlier version has written, with the groups that came later."""
+    """A configuration that an earlier version has written, with the groups and settings that came later."""
     # Additions first: whatever the file has wins over them.
-    return {**ADDED_SETTINGS, **{group: {} for group in ADDED_LATER}, **config, "choices": {**ADDED_LATER, **config["choices"]}}
+    config = {**ADDED_SETTINGS, **{group: {} for group in ADDED_LATER}, **config}
+    choices = {**ADDED_LATER, **config["choices"]}
+    components = {
+        group: {**ADDED_TO_OPTIONS.get((group, choices[group]), {}), **config[group]} for group in COMPONENTS if group in config
+    }
+    return {**config, **components, "choices": choices}
 
 
 def without_classes(config: Mapping[str, Any]) -> dict[str, Any]:

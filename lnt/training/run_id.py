@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lnt.column_names import ADDED_LATER, NOT_IN_RUN_ID
+from lnt.column_names import NOT_IN_RUN_ID, added_later
 
 
 def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str, np.ndarray]]:
@@ -23,7 +23,8 @@ def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str
     # Sorted, so that the order in which components declare their fields does not matter.
     kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
     # A key that came later is left out at its old value: runs of earlier versions keep their ids.
-    kept = {key: value for key, value in kept.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+    later = added_later(columns)
+    kept = {key: value for key, value in kept.items() if key not in later or value != later[key]}
     if label_file:
         kept["noise.file"] = label_file
     varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}

@@ -7,7 +7,7 @@ the strategy would have returned.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from lnt.losses import LOG2
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component, PerRunFloat, unless
 from lnt.training.engine import Engine, Snapshot
+
+if TYPE_CHECKING:  # it takes long to import, and few runs need it
+    from sklearn.mixture import GaussianMixture
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class EarlyStopping(Strategy):
         return changed.mean(1)
 
     def choose(self, criterion: np.ndarray) -> np.ndarray:
-        """The first minimum that is not undercut for `patience` recorded steps; of equal held-out errors the last one by then."""
+        """The first minimum that is not undercut for `patience` recorded steps; of equal held-out errors the last by then."""
         values = np.where(np.isfinite(criterion), criterion, np.inf)
         if self.rule == "prediction_changes":
             # The first value fills the window, so that the average has a value at every recorded step.
@@ -147,17 +150,18 @@ class EarlyStopping(Strategy):
 class SmallLoss(Strategy):
     """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
 
-    keep=threshold: losses below log 2 (Han et al. 2025). keep=share: the smallest `share` of them (null: 1 - noise rate).
-    keep=mixture: those that a mixture of two Gaussians gives to the component with the lower mean (Li et al., DivideMix,
-    ICLR 2020). `restart`: training starts again from the initial filters. If nothing is kept, all is.
+    keep=threshold: losses below log 2 (Han et al. 2025). keep=share: the smallest `share` of them (null: 1 - noise rate, see
+    `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the component with the lower mean (Li et al.,
+    DivideMix, ICLR 2020). `restart`: training starts again from the initial filters. If nothing is kept, all is.
     """
 
     step: int | None = None  # when; give this, or epoch, or t1
     epoch: int | None = None  # when, in epochs
     t1: float | None = unless("step", "epoch", value=0.2)  # when, in units of Stage I's predicted scale (constant left open)
     keep: str = "threshold"  # threshold (loss below log 2) | share (the smallest) | mixture (the lower of two Gaussians)
-    share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate
+    share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate (an oracle; or rate=estimated)
     restart: bool = False  # train again from the initial filters
+    rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
 
     @property
     def restarts(self) -> bool:
@@ -171,9 +175,9 @@ class SmallLoss(Strategy):
         require(self.epoch is None or self.epoch >= 1, "epoch", self.epoch, "must be at least 1")
         require(self.t1 is None or self.t1 > 0, "t1", self.t1, "must be positive")
         require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
-        if self.share is not None:
-            share = np.asarray(self.share)
-            require((share > 0) & (share <= 1), "share", self.share, "must lie in (0, 1]")
+        check_share(self.share, self.rate)
+        fits = self.rate == "oracle" or self.keep == "share"
+        require(fits, "rate", self.rate, f"is for keep=share; keep={self.keep} looks at no rate")
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
         if self.step is not None:
@@ -203,19 +207,19 @@ class SmallLoss(Strategy):
         """Select in the runs whose time it is."""
         # Fails loudly for a subclass that trains several networks: this rule selects in one.
         (engine,) = engines
-        now = torch.as_tensor(self._steps(known) == engine.step, device=engine.weights.device)
-        share = known.clean_share if self.share is None else np.broadcast_to(self.share, known.clean_share.shape)
-        kept = self._kept(engine.losses()[now], share[now.cpu().numpy()], known.loss_at_zero)
-        engine.weights[now] = normalised(kept).to(engine.weights)
+        due = self._steps(known) == engine.step
+        now = torch.as_tensor(due, device=engine.weights.device)
+        engine.weights[now] = normalised(self._kept(engine.losses()[now], due, known)).to(engine.weights)
         if self.restart:
             engine.restart(now)
 
-    def _kept(self, losses: Tensor, share: np.ndarray, loss_at_zero: float) -> Tensor:
-        """Mask [R, n] of the samples to keep."""
+    def _kept(self, losses: Tensor, due: np.ndarray, known: PriorKnowledge) -> Tensor:
+        """Mask of the samples to keep in the runs that are `due` [R], which have these losses."""
         if self.keep == "threshold":
-            return losses < loss_at_zero
+            return losses < known.loss_at_zero
         if self.keep == "share":
-            return smallest(losses, share)
+            share = None if self.share is None else np.broadcast_to(self.share, due.shape)[due]
+            return smallest(losses, clean_share(share, self.rate, losses, known.clean_share[due]))
         # scikit-learn fits one mixture at a time, on the CPU.
         return torch.stack([torch.as_tensor(low_component(row)) for row in losses.double().cpu().numpy()]).to(losses.device)
 
@@ -225,20 +229,20 @@ class CoTeaching(Strategy):
     """Two networks from different initial filters; each is trained on the samples whose loss is small in the other.
 
     Every `every` steps (null: 10, or an epoch if that is longer) a share 1 - (1 - share) min(t / ramp, 1) of the samples is
-    chosen; share=null is 1 - noise rate, ramp=null is 100 steps, or ten epochs if these are longer.
+    chosen; share=null is 1 - noise rate (see `clean_share`; each network has its own estimate, at every choice), ramp=null is
+    100 steps, or ten epochs if these are longer.
     Source: Han et al., "Co-teaching", NeurIPS 2018 (there in every mini-batch).
     """
 
-    share: PerRunFloat | None = None  # share of samples kept in the end; null = 1 - noise rate
+    share: PerRunFloat | None = None  # share of samples kept in the end; null = 1 - noise rate (an oracle; or rate=estimated)
     ramp: int | None = None  # steps over which the share falls from 1; null = 100, or ten epochs if these are longer
     every: int | None = None  # steps between two choices; null = 10, or an epoch if that is longer
+    rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
 
     networks = 2
 
     def validate(self) -> None:
-        if self.share is not None:
-            share = np.asarray(self.share)
-            require((share > 0) & (share <= 1), "share", self.share, "must lie in (0, 1]")
+        check_share(self.share, self.rate)
         for key in ("ramp", "every"):
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "must be at least 1")
@@ -255,10 +259,11 @@ class CoTeaching(Strategy):
 
     def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
         """Each network chooses for the other."""
-        share = np.broadcast_to(known.clean_share if self.share is None else self.share, known.clean_share.shape)
         ramp = max(100, 10 * known.epoch) if self.ramp is None else self.ramp
-        now = 1 - (1 - share) * min(engines[0].step / ramp, 1)
-        chosen = [smallest(engine.losses(), now) for engine in engines]
+        chosen = []
+        for losses in (engine.losses() for engine in engines):
+            share = clean_share(self.share, self.rate, losses, known.clean_share)
+            chosen.append(smallest(losses, 1 - (1 - share) * min(engines[0].step / ramp, 1)))
         for engine, kept in zip(engines, reversed(chosen), strict=True):
             engine.weights.copy_(normalised(kept))
 
@@ -270,18 +275,51 @@ def smallest(losses: Tensor, share: np.ndarray) -> Tensor:
     return losses.argsort(stable=True, dim=1).argsort(1) < count[:, None]
 
 
+def check_share(share: PerRunFloat | None, rate: str) -> None:
+    """Raise ConfigError unless `share` and `rate` say how many samples to keep."""
+    require(rate in ("oracle", "estimated"), "rate", rate, "must be oracle or estimated")
+    if share is not None:
+        require((np.asarray(share) > 0) & (np.asarray(share) <= 1), "share", share, "must lie in (0, 1]")
+        require(rate == "oracle", "rate", rate, f"is for share=null; share={share} says how many samples are kept")
+
+
+def clean_share(share: PerRunFloat | None, rate: str, losses: Tensor, oracle: np.ndarray) -> np.ndarray:
+    """The share of samples to keep, [R]: the one that is given, or 1 - noise rate.
+
+    rate=oracle takes `oracle` [R], from the true rate, which nobody knows in practice. rate=estimated needs the losses [R, n]
+    only: it is the weight of the lower component of a mixture of two Gaussians. Without label noise there is one group of
+    losses, which the mixture splits all the same.
+    """
+    if share is not None:
+        return np.broadcast_to(share, oracle.shape)
+    return oracle if rate == "oracle" else np.array([low_weight(row) for row in losses.double().cpu().numpy()])
+
+
 def low_component(losses: np.ndarray) -> np.ndarray:
     """Mask [n] of the losses that belong to the lower of two Gaussians; all of them if they do not differ."""
+    mixture, scaled = two_gaussians(losses)
+    if mixture is None:
+        return np.ones(len(losses), bool)
+    return np.asarray(mixture.predict(scaled) == mixture.means_[:, 0].argmin())
+
+
+def low_weight(losses: np.ndarray) -> float:
+    """Weight of the lower of two Gaussians fitted to the losses [n]; 1 if they do not differ."""
+    mixture, _ = two_gaussians(losses)
+    return 1.0 if mixture is None else float(mixture.weights_[mixture.means_[:, 0].argmin()])
+
+
+def two_gaussians(losses: np.ndarray) -> "tuple[GaussianMixture | None, np.ndarray]":
+    """A mixture of two Gaussians fitted to the losses [n], and these on the scale of the fit, [n, 1]; None if none differ."""
     from sklearn.mixture import GaussianMixture  # takes as long to import as some sweeps take to train
 
     spread = np.ptp(losses)
     if not np.isfinite(spread) or spread < 1e-12 or len(losses) < 2:
-        return np.ones(len(losses), bool)
+        return None, losses[:, None]
     # To [0, 1], since reg_covar is absolute: at another scale of the losses it would weigh more or less.
     scaled = (losses[:, None] - losses.min()) / spread
     # A fixed random state: the same losses must select the same samples, alone, in a sweep and after a resume.
-    mixture = GaussianMixture(2, reg_covar=5e-4, random_state=0).fit(scaled)
-    return np.asarray(mixture.predict(scaled) == mixture.means_[:, 0].argmin())
+    return GaussianMixture(2, reg_covar=5e-4, random_state=0).fit(scaled), scaled
 
 
 def normalised(kept: Tensor) -> Tensor:
