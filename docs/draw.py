@@ -20,7 +20,7 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "meng2024_xor": ([], ["phase_test_error", "collapse_test_error"]),
     "huang2025_label_noise_gd": ([], ["stages"]),
     "huang2025_heatmap": ([], ["phase_test_error"]),
-    "digits_stages": ([], ["stages", "losses", "attributions_2", "attributions_3"]),
+    "digits_stages": ([], ["stages", "losses", "attributions_2", "attributions_3", "attributions_numbers"]),
     "phase_rate_dim": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
     "phase_rate_snr": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
 }

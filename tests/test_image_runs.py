@@ -263,7 +263,10 @@ def test_analysis_of_images(study, monkeypatch):
         ["noise.rate=0.2", "clean", 2],
     ]
     assert summary["centre_share_best"].between(0, 1).all()
-    assert summary["agreement_sem"].gt(0).all()
+    assert summary[[f"{name}_sem" for name in attribution.NUMBERS]].gt(0).all(axis=None)
+    assert summary["centre_share_null"].between(0.4, 0.5).all(), "of the digits' own variation"
+    assert "attributions_numbers" in figures
+    assert all("margin of the observed class" in figures[name] for name in figures if name.startswith("attributions_2"))
     with np.load(folder / "attributions.npz", allow_pickle=False) as arrays:
         assert len(arrays.files) == 2 * 3
         assert all(arrays[name].shape[1:] == (1, 8, 8) for name in arrays.files)
@@ -289,6 +292,9 @@ def test_deep_shap_adds_up_to_the_change_of_the_margin(study):
     index = np.random.default_rng(0).choice(own["index"].to_numpy(np.int64), attribution.BACKGROUND, replace=False)
     with torch.no_grad():
         background = network(batches.at(torch.as_tensor(index)[None])[0]).mean(0)
+        shown = batches.at(torch.as_tensor(found.samples["index"].to_numpy(np.int64))[None])[0]
+        mean_image = batches.at(torch.as_tensor(index)[None])[0].mean(0)
+        np.testing.assert_allclose(found.deviations, shown - mean_image, atol=1e-6)
         logits = network(batches.at(torch.as_tensor(found.samples["index"].to_numpy(np.int64))[None])[0]) - background
     sign = torch.as_tensor(1 - 2 * data.as_classes(found.samples["observed"].to_numpy(np.int64)))
     wanted = sign * (logits[:, 0] - logits[:, 1])
@@ -329,12 +335,62 @@ def test_numbers_of_attributions_on_known_maps():
     centre[..., 2:6, 2:6] = -1
     even = np.ones((1, 3, 32, 32))
     assert attribution.centre_share(centre) == 1
-    assert attribution.centre_share(even) == 0.25
+    assert attribution.centre_share(even) == 0.25, "its share of the area"
     noise = np.random.default_rng(0).standard_normal((1, 1, 8, 8))
     assert attribution.agreement(noise, 3 * noise + 1) == pytest.approx(1)
     assert attribution.agreement(noise, -noise) == pytest.approx(-1)
     values = np.stack([noise, 2 * noise, 4 * noise], -1)
     np.testing.assert_allclose(attribution.margin(values, np.array([2])), 4 * noise - 1.5 * noise)
+
+
+def test_the_null_of_the_share_on_the_centre_is_that_of_linear_functions_without_a_place():
+    """Its SHAP values are w (x - mean): over random weights w their share on the centre is that of the pixels."""
+    rng = np.random.default_rng(2)
+    deviations = rng.standard_normal((1, 1, 8, 8)) * np.where(np.abs(np.arange(8) - 3.5) < 2, 3, 1)
+    weights = rng.standard_normal((20_000, 1, 8, 8))
+    size = np.abs(weights * deviations).mean(0)[0]
+    share = size[2:6, 2:6].sum() / size.sum()
+    assert share == pytest.approx(attribution.centre_share(deviations)[0], abs=0.01)
+    assert share > 0.3, "more than its share of the area"
+
+
+def explained(best, last, kinds, labels):
+    samples = pd.DataFrame({"kind": kinds, "index": range(len(kinds)), "true": 0, "observed": labels})
+    images = np.zeros(best.shape, np.uint8)
+    return attribution.Explained(samples, images, {"best": best, "last": last}, best, "deep")
+
+
+def test_maps_that_share_nothing_but_their_group_agree_as_much_as_the_null_says():
+    """Each map is a common part of its group and a part of its own; only the second group keeps its own part to the end."""
+    rng, n = np.random.default_rng(4), 40
+    common = np.repeat(rng.standard_normal((2, 1, 8, 8)), n, 0)
+    own, later = rng.standard_normal((2, 2 * n, 1, 8, 8))
+    kinds, labels = np.repeat(["mislabelled", "clean"], n), np.repeat([1, 0], n)
+    found = attribution.numbers_of(
+        explained(common + own, common + np.where(np.arange(2 * n)[:, None, None, None] < n, later, own), kinds, labels)
+    )
+    means = found.groupby("kind")[["agreement", "agreement_null"]].mean()
+    assert means.loc["mislabelled", "agreement"] == pytest.approx(0.5, abs=0.05)
+    assert means["agreement_null"].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+    assert means.loc["clean", "agreement"] == pytest.approx(1)
+
+
+def test_nulls_by_hand():
+    """Correlations of maps that are rows of a Hadamard matrix are 0, 1 and -1; who is alone in a group has no null."""
+    a, b = (np.array(signs, float).reshape(1, 1, 4, 4) for signs in ([1, 1, -1, -1] * 4, [1, -1, 1, -1] * 4))
+    best, last = np.concatenate([a, a, b, a]), np.concatenate([a, -a, b, a])
+    np.testing.assert_allclose(attribution.agreement(best, last), [1, -1, 1, 1])
+    null = attribution.agreement_with_others(best, last, np.array([0, 0, 0, 1]))
+    np.testing.assert_allclose(null, [-0.5, 0.5, 0, np.nan])
+
+
+def test_a_change_of_sign_is_no_change_of_place():
+    """A network that gives the opposite answer for the same reasons: the maps of |SHAP| are the same."""
+    maps = np.random.default_rng(5).standard_normal((3, 1, 8, 8))
+    found = attribution.numbers_of(explained(maps, -2 * maps, ["mislabelled"] * 3, [1] * 3))
+    np.testing.assert_allclose(found["agreement"], -1)
+    np.testing.assert_allclose(found["overlap"], 1)
+    assert found["overlap_null"].abs().max() < 0.5
 
 
 class Bomb:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, STYLE, NotebookFigure
+from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
 from lnt.column_names import KINDS, STATES
 from lnt.losses import LOG2
 
@@ -57,7 +57,8 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
 def figure_attributions(explained: "Explained") -> Figure:
     """Some samples of each kind: the image with its labels, and its SHAP values at both states, each on its own scale.
 
-    Red pixels speak for the observed class, blue ones against it (summed over channels).
+    What is explained is the margin of the observed class over the mean of the others. Red pixels raise it, blue ones lower it
+    (summed over channels).
     """
     chosen = np.concatenate([np.flatnonzero(explained.samples["kind"] == kind)[:SHOWN] for kind in KINDS])
     with mpl.rc_context(STYLE):
@@ -77,5 +78,41 @@ def figure_attributions(explained: "Explained") -> Figure:
             ax.spines[["top", "right"]].set_visible(True)
         for ax, label in zip(axes[:, 0], ("image", *WHEN.values()), strict=True):
             ax.set_ylabel(label)
-        figure.colorbar(shown, ax=axes[1:], label="SHAP value for the observed\nclass (of the map's largest)", shrink=0.9)
+        figure.colorbar(
+            shown, ax=axes[1:], label="SHAP value of the observed class's\nmargin (of the map's largest)", shrink=0.9
+        )
+    return figure
+
+
+def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
+    """Shares on the centre and agreements by condition and kind, means and two standard errors; nulls as grey lines.
+
+    `summary` is the table of that name of lnt/images/attribution.py.
+    """
+    panels = {
+        "share of |SHAP|\non the centre": {"centre_share_best": ("o", "lowest test error"), "centre_share_last": ("s", "end")},
+        "correlation of both maps": {"agreement": ("o", "SHAP"), "overlap": ("s", "|SHAP|")},
+    }
+    nulls = {"centre_share_best": "centre_share_null", "agreement": "agreement_null", "overlap": "overlap_null"}
+    places = np.arange(len(summary))
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(DOUBLE, 2.9), layout="constrained")
+        for ax, (label, marks) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            for shift, (column, (marker, name)) in zip((-0.13, 0.13), marks.items(), strict=True):
+                colours = [NOISY if kind == "mislabelled" else CLEAN for kind in summary["kind"]]
+                ax.errorbar(
+                    places + shift, summary[column], 2 * summary[f"{column}_sem"], fmt="none", ecolor=colours, linewidth=1
+                )
+                filled = colours if marker == "o" else "white"
+                ax.scatter(places + shift, summary[column], 22, filled, marker=marker, edgecolors=colours, zorder=3)
+                ax.scatter([], [], 22, PLAIN if marker == "o" else "white", marker=marker, edgecolors=PLAIN, label=name)
+                if column in nulls:
+                    reach = 0.3 if label.startswith("share") else 0.11
+                    middle = places if label.startswith("share") else places + shift
+                    ax.hlines(summary[nulls[column]], middle - reach, middle + reach, color=PLAIN, linewidth=1.2, zorder=1)
+            ax.plot([], [], color=PLAIN, linewidth=1.2, label="null")
+            ax.set_xticks(places, [f"{row.kind}\n{row.condition}" for row in summary.itertuples()], fontsize=6.5)
+            ax.set_ylabel(label)
+            # Above the axes: the error bars of any study may reach into a corner.
+            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return figure

@@ -78,12 +78,15 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
             arrays[f"{run['run_id']}_images"] = found.images
         if first is not None:
             name = f"attributions_{number}" if len(groups) > 1 else "attributions"
-            caption = f"Attributions {title}: red speaks for the observed class ({first.method} SHAP)"
+            caption = f"Attributions {title}: red pixels raise the margin of the observed class ({first.method} SHAP)"
             report.figure(name, figure_images.figure_attributions(first), numbers[-1], caption)
     if numbers:
         table = pd.concat(numbers, ignore_index=True)
         report.table("attributions_by_sample", table)
-        report.table("attributions_summary", attribution.summary(table))
+        summary = attribution.summary(table)
+        report.table("attributions_summary", summary)
+        figure = figure_images.figure_attribution_numbers(summary)
+        report.figure("attributions_numbers", figure, summary, "Attributions in numbers, beside what would be expected anyway")
         write_atomically(report.folder / "attributions.npz", lambda file: _save(file, arrays))
 
 

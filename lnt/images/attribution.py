@@ -30,6 +30,10 @@ from lnt.training.experiment import Data, Model
 log = logging.getLogger(__name__)
 BACKGROUND = 50  # training images whose mean output an explanation starts from
 GRADIENT_SAMPLES = 200  # of expected gradients, for each image
+NUMBERS = (  # of each explained sample; *_null: what is expected of maps without any preference, or of other samples
+    *("centre_share_best", "centre_share_last", "centre_share_null"),
+    *("agreement", "agreement_null", "overlap", "overlap_null"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Explained:
     samples: pd.DataFrame  # kind, index, true, observed: one row for each of n samples
     images: np.ndarray  # [n, C, H, W] uint8
     values: Mapping[str, np.ndarray]  # best, last: [n, C, H, W]
+    deviations: np.ndarray  # [n, C, H, W]: the standardised image minus the mean one that explanations start from
     method: str  # deep or gradient
 
 
@@ -71,7 +76,8 @@ def explain_run(
         values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
     # The original pixels, for figures; the network has seen them standardised.
     pixels = data.arrays()["train"][chosen["index"]]
-    return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, method)
+    deviations = (images - background.mean(0)).numpy()
+    return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, deviations, method)
 
 
 def component(group: str, run: pd.Series, base: type, folders: Sequence[Path] = (CONF,)) -> Any:
@@ -159,7 +165,11 @@ def margin(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 
 def centre_share(values: np.ndarray) -> np.ndarray:
-    """Share of |SHAP| in the central half of the image each way, [n]; a quarter if it were spread evenly."""
+    """Share of |values| [n, C, H, W] in the central half of the image each way, a quarter of its area, [n].
+
+    Of SHAP values it is to be compared with that of `Explained.deviations`: a linear function whose weights know nothing of
+    the place gives pixel x the value w (x - mean), so the share is that of the pixels' own variation.
+    """
     size = np.abs(values).sum(1)  # [n, H, W]
     height, width = size.shape[1] // 4, size.shape[2] // 4
     return size[:, height:-height, width:-width].sum((1, 2)) / size.sum((1, 2))
@@ -172,16 +182,38 @@ def agreement(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (flat[0] * flat[1]).sum(1) / norms
 
 
+def agreement_with_others(one: np.ndarray, other: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Mean correlation of each sample's first explanation with the second ones of the other samples of its group, [n].
+
+    This is what `agreement` is where the two explanations share nothing but what the group brings; NaN for one alone.
+    """
+    found = np.full(len(one), np.nan)
+    for i, group in enumerate(groups):
+        others = np.flatnonzero((groups == group) & (np.arange(len(groups)) != i))
+        if len(others):
+            found[i] = agreement(np.broadcast_to(one[i], other[others].shape), other[others]).mean()
+    return found
+
+
 def numbers_of(explained: Explained) -> pd.DataFrame:
-    """The samples with their numbers: share on the centre at both states, agreement between these."""
-    shares = {f"centre_share_{state}": centre_share(values) for state, values in explained.values.items()}
-    agree = agreement(*(explained.values[state] for state in STATES))
-    return explained.samples.assign(**shares, agreement=agree, method=explained.method)
+    """The samples with their numbers: shares on the centre and agreements of both states, each with its null.
+
+    By completeness a map adds up to the margin. Mislabelled samples are chosen among those whose margin changes its sign, so
+    their maps agree less by construction; the null of `agreement` is therefore taken from other samples of the same kind with
+    the same labels, and `overlap`, of the maps of |SHAP|, does not see signs.
+    """
+    best, last = (explained.values[state] for state in STATES)
+    groups = explained.samples.groupby(["kind", "true", "observed"], sort=False).ngroup().to_numpy()
+    numbers = {f"centre_share_{state}": centre_share(values) for state, values in explained.values.items()}
+    numbers["centre_share_null"] = centre_share(explained.deviations)
+    for name, one, other in (("agreement", best, last), ("overlap", np.abs(best), np.abs(last))):
+        numbers |= {name: agreement(one, other), f"{name}_null": agreement_with_others(one, other, groups)}
+    return explained.samples.assign(**numbers, method=explained.method)
 
 
 def summary(numbers: pd.DataFrame) -> pd.DataFrame:
     """Means by condition and kind of sample with standard errors: over runs if there are several, else over samples."""
-    columns = ["centre_share_best", "centre_share_last", "agreement"]
+    columns = list(NUMBERS)
     keys, rows = ["condition", "kind"], []
     for (condition, kind), group in numbers.groupby(keys, sort=False):
         of_runs = group.groupby("run_id")[columns].mean()
