@@ -72,17 +72,19 @@ def first_half(count: int) -> np.ndarray:
 def cross_fitted_error(errors: np.ndarray, count: int) -> np.ndarray:
     """Test error of the best recorded step, [R], from the errors on both halves of `count` test samples, [T, 2, R].
 
-    Each half is evaluated at the step that the other half chooses (the first one with its lowest error); the mean over all
-    samples. Given the networks on the way, the two halves are independent draws, so the choice knows nothing of the samples
-    that judge it: this is an unbiased estimate of the error of the network that half of the test set chooses. The lowest error
-    of the whole test set is biased downwards, as it is a minimum over recorded steps of noisy numbers. The price is that a
-    choice by N/2 samples is a slightly worse choice than one by N, so the expectation is that much higher; the variance is
-    about that of an error measured on N samples. NaN where an error is missing; infinite errors are never chosen.
+    Each half is evaluated at the step that the other half chooses; the mean over all samples. Given the networks on the way,
+    the two halves are independent draws, so the choice knows nothing of the samples that judge it: this is an unbiased estimate
+    of the error of the network that half of the test set chooses. The lowest error of the whole test set is biased downwards,
+    as it is a minimum over recorded steps of noisy numbers. The price is that a choice by N/2 samples is a slightly worse one
+    than a choice by N, and the expectation is that much higher; the variance is about that of an error measured on N samples.
+    NaN where an error is missing; infinite errors are never chosen.
     """
-    chosen = errors.argmin(0)  # [2, R]
+    # Of equal steps the middle one: where few samples are wrong many steps are equal, and the first of them is still learning.
+    order = (errors == errors.min(0)).cumsum(0)
+    chosen = (order == order[-1] // 2 + 1).argmax(0)  # [2, R]
     other = np.take_along_axis(errors, chosen[None, ::-1], 0)[0]  # of each half, at the step that the other one chooses
     first = first_half(count).mean()
-    return first * other[0] + (1 - first) * other[1]
+    return np.where(np.isnan(errors).any((0, 1)), np.nan, first * other[0] + (1 - first) * other[1])
 
 
 def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:
