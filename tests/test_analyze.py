@@ -148,6 +148,22 @@ def test_a_law_is_shown_beside_its_rivals(tmp_path, monkeypatch):
     assert "data.dim^-1 data.signal_norm^5" in Path("sweep/analysis/report.html").read_text()
 
 
+def test_strategies_have_intervals_of_students_t(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=20", "data.n_test=100", "optimizer.steps=40", "model.width=2", "data.dim=100", "seed=range(5)")
+    axes = ("noise.rate=0,0.2,0.4", "strategy=none,small_loss")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, *axes, "hydra.sweep.dir=sweep"])
+    train_entry.main()
+    call(monkeypatch, "path=sweep")
+    table = pd.read_csv("sweep/analysis/strategies.csv").set_index(["name", "rate"])
+    runs = pd.read_parquet("sweep/analysis/runs.parquet")
+    errors = runs[(runs["strategy"] == "small_loss") & (runs["noise.rate"] == 0.4)]["strategy_test_error"]
+    # Five seeds: 4 degrees of freedom.
+    half = 2.776 * errors.std() / 5**0.5
+    found = table.loc[("small_loss", 0.4), ["strategy_test_error_low", "strategy_test_error_high"]]
+    assert found.tolist() == pytest.approx([errors.mean() - half, errors.mean() + half], abs=1e-4)
+
+
 def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
     call(monkeypatch, f"path={sweep}", "x=noise.rate", "y=data.dim", "value=train_loss")
     notes = json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"]
