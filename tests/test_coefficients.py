@@ -6,7 +6,7 @@ import torch
 
 from lnt.column_names import METRICS
 from lnt.training.loop import train
-from lnt.two_layer.coefficients import decompose
+from lnt.two_layer.coefficients import decompose, from_span
 
 SIGNAL = METRICS.index("signal_coef")
 
@@ -52,3 +52,78 @@ def test_residual_stays_at_rounding(experiment, engine):
     values = train(experiment("data.n_train=30", "data.dim=200", "optimizer.steps=300", f"engine={engine}")).values
     assert np.nanmax(values[:, METRICS.index("decomposition_residual")]) < 1e-5
     assert np.isfinite(values[:, SIGNAL]).all()
+
+
+# By hand. Two filters of each sign where there is one signal direction, two of each sign on xor.
+
+
+def double(rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_coefficients_of_a_span_by_hand():
+    """C = j gamma / |mu|^2 and rho / |xi|^2, with |mu|^2 = 4, |xi_1|^2 = 9, |xi_2|^2 = 2; run 1 with 1, 1, 10."""
+    span = double(
+        [
+            [[0.5, 1, 0], [-0.25, 0, 3], [0.75, 2, -1], [-1, 0, 0.5]],
+            [[1, 0.1, 0.2], [2, 0.3, 0.4], [3, 0.5, 0.6], [4, 0.7, 0.8]],
+        ]
+    )
+    residual = double([0.5, 0.25])
+    found = from_span(span, double([[4, 9, 2], [1, 1, 10]]), residual, 1)
+    # Filters 0 and 1 have j = +1, filters 2 and 3 have j = -1.
+    assert found.gamma.tolist() == [[2, -1, -3, 4], [1, 2, -3, -4]]
+    wanted = [[[9, 0], [0, 6], [18, -2], [0, 1]], [[0.1, 2], [0.3, 4], [0.5, 6], [0.7, 8]]]
+    np.testing.assert_allclose(found.rho, wanted, rtol=1e-15)
+    assert found.residual.tolist() == [0.5, 0.25]
+
+
+def test_coefficients_on_two_signal_directions_by_hand():
+    """gamma is |coefficient of u| for j = +1, |coefficient of v| for j = -1; |u|^2 = 4, |v|^2 = 16, |xi|^2 = 3."""
+    span = double([[[0.5, 9, 1], [-0.25, 9, 2], [9, 0.5, -1], [9, -1, 0.5]]])
+    found = from_span(span, double([[4, 16, 3]]), double([0]), 2)
+    assert found.gamma.tolist() == [[2, 1, 8, 16]]
+    assert found.rho.tolist() == [[[3], [6], [-3], [1.5]]]
+
+
+# mu and xi are not orthogonal: <mu, xi> = 2, |mu|^2 = 4, |xi|^2 = 10.
+ROWS = [[2, 0, 0], [1, 3, 0]]
+INITIAL = [[0.5, -1, 2], [1, 1, -4]]  # of the filters with j = +1 and j = -1
+# With gamma = 6, rho = 5 for j = +1, gamma = -2, rho = -10 for j = -1, and a = 1/2:
+#   w_+ = (0.25, -0.5, 1) + 6/4 (2, 0, 0) + 5/10 (1, 3, 0) = (3.75, 1, 1)
+#   w_- = (0.5, 0.5, -2) + 2/4 (2, 0, 0) - 10/10 (1, 3, 0) = (0.5, -2.5, -2)
+FILTERS = [[3.75, 1, 1], [0.5, -2.5, -2]]
+
+
+def test_filters_are_decomposed_by_hand():
+    found = decompose(*map(double, ([FILTERS], [INITIAL], [0.5], [ROWS])), 1)
+    np.testing.assert_allclose(found.gamma, [[6, -2]], rtol=1e-14)
+    np.testing.assert_allclose(found.rho, [[[5], [-10]]], rtol=1e-14)
+    assert found.residual.tolist() == pytest.approx([0], abs=1e-15)
+
+
+def test_before_the_first_step_nothing_has_moved():
+    found = decompose(*map(double, ([INITIAL], [INITIAL], [1], [ROWS])), 1)
+    assert found.gamma.tolist() == [[0, 0]]
+    assert found.rho.tolist() == [[[0], [0]]]
+    assert found.residual.tolist() == [0]
+
+
+@pytest.mark.parametrize(("outside", "allowed"), [(1.4e-8, True), (1.5e-8, False)])
+def test_the_residual_is_the_share_outside_the_span_and_may_be_as_large_as_rounding(outside, allowed):
+    """sqrt of the spacing of doubles at 1 is 1.49e-8. Run 0 has moved by (3, 0, 0) and (0, 0, 3 outside), together of norm 3."""
+    filters = double([[[3, 0, 0], [0, 0, 3 * outside]], [[1, 0, 0], [1, 0, 0]]])
+    found = decompose(filters, 0 * filters, torch.ones(2, dtype=torch.float64), double([ROWS, ROWS]), 1)
+    assert (found is not None) == allowed, "one run is enough to refuse"
+    if allowed:
+        np.testing.assert_allclose(found.residual, [outside, 0], rtol=1e-7)
+
+
+def test_what_is_parallel_is_refused_and_what_is_only_short_is_not():
+    """In one run of two; with as many rows as dimensions a decomposition exists."""
+    short = [[1e-9, 0], [0, 1e6]]
+    one = torch.ones(2, dtype=torch.float64)
+    nothing = torch.zeros(2, 2, 2, dtype=torch.float64)
+    assert decompose(nothing, nothing, one, double([short, short]), 1) is not None
+    for parallel in ([[1, 2], [2, 4]], [[0, 0], [1, 2]]):
+        assert decompose(nothing, nothing, one, double([short, parallel]), 1) is None

@@ -1,0 +1,237 @@
+"""Every metric against numbers worked out by hand: a column of METRICS without one fails here.
+
+To add a metric, add a row to EXPECTED with its value in each of the three runs, and to `snapshot` what it is computed from.
+"""
+
+import math
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from lnt.column_names import METRICS
+from lnt.progress import StepCount
+from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.loop import Training
+from lnt.training.metrics import measure, mean_over, own_metrics, separation
+from lnt.training.strategies import EarlyStopping, NoStrategy, PriorKnowledge
+
+NAN = math.nan
+
+# Six training samples and four test samples of three runs:
+#   run 0: samples 1 and 3 are mislabelled          run 1: none is          run 2: all are, and no loss is small
+TRUE = [[1, 1, -1, -1, 1, -1], [1, -1, 1, -1, 1, -1], [1, 1, 1, 1, 1, 1]]
+OBSERVED = [[1, -1, -1, 1, 1, -1], [1, -1, 1, -1, 1, -1], [-1, -1, -1, -1, -1, -1]]
+PREDICTED = [[1, -1, 1, 0, -1, 1], [1, -1, -1, 1, 1, -1], [-1, 1, 1, 1, 1, 1]]  # 0 is never right
+LOSSES = [[0.25, 1.5, 0.5, 0.5, 1.0, 1.25], [0.5, 0.5, 1.5, 3.0, 0.25, 0.25], [1.0, 2.0, 1.0, 2.0, 3.0, 3.0]]
+LOSS_AT_ZERO = 1.0  # a loss of exactly this is not small
+WEIGHTS = [[0.5, 3.0, 0.0, 2.5, 0.0, 0.0], [1.0] * 6, [6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+TEST_TRUE = [[1, 1, -1, -1]] * 3
+TEST_OBSERVED = [[1, -1, -1, 1], [-1, 1, 1, 1], [-1, -1, 1, -1]]
+TEST_PREDICTED = [[1, -1, -1, 0], [1, 1, -1, 1], [-1, -1, 1, 1]]
+
+# Two filters of either sign. 9 stands where a filter's sign is not the observed label, which no metric may look at.
+GAMMA = [[0.5, 2.0, 1.0, -0.5], [1.0, 1.0, 1.0, 1.0], [-1.0, -2.0, -3.0, -4.0]]
+RHO = [
+    [[1, 9, 9, 1.5, 0, 9], [2, 9, 9, 0.5, 0.25, 9], [9, 4, 0.5, 9, 9, 2.5], [9, 1, 3, 9, 9, 2.5]],
+    [[0.5, 9, 0.5, 9, 0.5, 9], [0.5, 9, 0.5, 9, 0.5, 9], [9, 0.25, 9, 0.25, 9, 0.25], [9, 0.25, 9, 0.25, 9, 0.25]],
+    [[9] * 6, [9] * 6, [-1, 0, -1, -2, -1, -3], [-1, -2, -1, -2, -1, -3]],
+]
+RESIDUAL = [0.125, 0.0, 0.5]
+
+EXPECTED = {
+    # Means of LOSSES: 5 / 6, 6 / 6, 12 / 6; clean of run 0: 0.25, 0.5, 1, 1.25; mislabelled: 1.5, 0.5.
+    "train_loss": (5 / 6, 1.0, 2.0),
+    "clean_loss": (0.75, 1.0, NAN),
+    "noisy_loss": (1.0, NAN, 2.0),
+    # PREDICTED = OBSERVED at samples 0, 1 of run 0 (0 is clean, 1 mislabelled); 0, 1, 4, 5 of run 1; 0 of run 2.
+    "clean_accuracy": (1 / 4, 4 / 6, NAN),
+    "noisy_accuracy": (1 / 2, NAN, 1 / 6),
+    # TEST_PREDICTED is wrong at 1 and 3; at 3; everywhere. Against TEST_OBSERVED: at 3; at 0 and 2; at 3.
+    "test_error": (2 / 4, 1 / 4, 4 / 4),
+    "test_error_observed": (1 / 4, 2 / 4, 1 / 4),
+    "signal_coef": (2.0, 1.0, -1.0),
+    "signal_coef_mean": (0.75, 1.0, -2.5),
+    "signal_coef_min": (-0.5, 1.0, -4.0),
+    # rho-bar of run 0, sample by sample: (1, 2), (4, 1), (0.5, 3), (1.5, 0.5), (0, 0.25), (2.5, 2.5); clean: 0, 2, 4, 5.
+    "noise_coef_clean": (3.0, 0.5, NAN),
+    "noise_coef_clean_mean": (11.75 / 8, (6 * 0.5 + 6 * 0.25) / 12, NAN),
+    "noise_coef_noisy": (4.0, NAN, 0.0),
+    "noise_coef_noisy_mean": (7 / 4, NAN, -18 / 12),
+    # Largest rho-bar against signal_coef: 4 > 2, 1.5 < 2; in run 2 against -1: -1 three times, 0, -2, -3.
+    "overtaken_share": (1 / 2, NAN, 1 / 6),
+    "decomposition_residual": (0.125, 0.0, 0.5),
+    # Small losses: samples 0, 2, 3 of run 0 (3 is mislabelled); 0, 1, 4, 5 of run 1; none of run 2.
+    "selection_precision": (2 / 3, 1.0, NAN),
+    "selection_recall": (2 / 4, 4 / 6, NAN),
+    # Of run 0's 4 x 2 pairs the clean one has the smaller loss in 5 (four below 1.5, one below 0.5), and one is a tie.
+    "selection_auc": (5.5 / 8, NAN, NAN),
+    "realised_noise_rate": (2 / 6, 0.0, 1.0),
+    # Weights above 0: samples 0, 1, 3 of run 0 (0 is clean); all of run 1; 0 of run 2.
+    "kept_share": (3 / 6, 1.0, 1 / 6),
+    "kept_precision": (1 / 3, 1.0, 0.0),
+    "kept_recall": (1 / 4, 1.0, NAN),
+    # Set by a strategy: see the tests of the loop below.
+    "stopping_criterion": (NAN, NAN, NAN),
+}
+
+
+def tensor(rows, dtype=torch.float64):
+    return torch.tensor(rows, dtype=dtype)
+
+
+def snapshot(**changes):
+    coefficients = Coefficients(tensor(GAMMA), tensor(RHO), tensor(RESIDUAL))
+    shown = [tensor(rows) for rows in (LOSSES, OBSERVED, WEIGHTS, PREDICTED, TEST_PREDICTED)]
+    fields = ("losses", "observed", "weights", "predicted", "test_predicted")
+    return Snapshot(
+        **dict(zip(fields, shown, strict=True)), **({"loss_at_zero": LOSS_AT_ZERO, "coefficients": coefficients} | changes)
+    )
+
+
+def truth(**changes):
+    labels = {"labels": tensor(TRUE), "test_labels": tensor(TEST_TRUE), "test_observed": tensor(TEST_OBSERVED)}
+    return SimpleNamespace(**(labels | changes))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_has_the_value_worked_out_by_hand(name):
+    measured = measure(snapshot(), truth())[METRICS.index(name)]
+    np.testing.assert_allclose(measured, EXPECTED[name], rtol=1e-15, atol=0)
+
+
+def test_no_expectation_is_left_of_a_metric_that_is_gone():
+    assert set(EXPECTED) == set(METRICS)
+    assert measure(snapshot(), truth()).shape == (len(METRICS), 3)
+
+
+def test_without_test_labels_or_coefficients_only_these_metrics_are_missing():
+    """Human labels have no observed test labels; images and Adam have no decomposition."""
+    values = measure(snapshot(coefficients=None), truth(test_observed=None))
+    lost = {"test_error_observed", "overtaken_share", "decomposition_residual"} | {n for n in METRICS if "coef" in n}
+    assert len(lost) == 10
+    for name, row in zip(METRICS, values, strict=True):
+        np.testing.assert_allclose(row, (NAN, NAN, NAN) if name in lost else EXPECTED[name], rtol=1e-15, err_msg=name)
+
+
+def test_metrics_have_the_precision_of_the_losses():
+    shown = snapshot(coefficients=None)
+    single = Snapshot(shown.losses.float(), shown.observed, shown.weights, shown.predicted, shown.test_predicted, LOSS_AT_ZERO)
+    assert measure(single, truth()).dtype == torch.float32
+
+
+def test_metrics_of_ones_own_follow_in_order():
+    """Whatever dtype they have."""
+    own = (lambda shown, true: shown.observed.sum(1).int(), lambda shown, true: true.labels[:, 0] > 2)
+    found = measure(snapshot(), truth(), own)[len(METRICS) :]
+    assert found.tolist() == [[0, 0, -6], [0, 0, 0]]
+    assert found.dtype == torch.float64
+
+
+def test_names_of_ones_own_metrics():
+    found = own_metrics(["math.sqrt", "os.path.basename"])
+    assert found == {"sqrt": math.sqrt, "basename": os.path.basename}
+    for dotted, said in (
+        ("math.nothing", "metrics=math.nothing: must be the dotted name of a function of a snapshot and the truth"),
+        ("math.pi", "metrics=math.pi: must be the dotted name of a function of a snapshot and the truth"),
+        (f"{__name__}.test_error", f"metrics={__name__}.test_error: there is a column test_error already"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}"):
+            own_metrics([dotted])
+    with pytest.raises(ValueError, match="^metrics=cmath.sqrt: there is a column sqrt already$"):
+        own_metrics(["math.sqrt", "cmath.sqrt"])
+
+
+def test_error():
+    """A function with the name of a column, which no metric of one's own may have."""
+
+
+def test_a_mean_over_a_mask_leaves_out_what_is_infinite():
+    values = tensor([[1.0, math.inf, 3.0], [1.0, 2.0, 6.0], [5.0, 5.0, 5.0]])
+    mask = torch.tensor([[True, False, True], [True, True, True], [False, False, False]])
+    np.testing.assert_array_equal(mean_over(values, mask), [2.0, 3.0, NAN])
+
+
+def test_separation_by_hand():
+    """Clean losses 1, 1, 2 and mislabelled 1, 3: pairs 1<->1 tie twice, 1 < 3 twice, 2 > 1, 2 < 3: (2 / 2 + 3) / 6."""
+    losses = tensor([[1, 1, 2, 1, 3], [1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
+    clean = torch.tensor([[True, True, True, False, False]]).expand(3, 5)
+    np.testing.assert_allclose(separation(losses, clean), [4 / 6, 1, 0], rtol=1e-15)
+
+
+class Shown:
+    """An engine that shows prepared snapshots, by step."""
+
+    def __init__(self, snapshots):
+        self.snapshots, self.step, self.weights = snapshots, 0, snapshots[0].weights
+
+    def advance(self, steps):
+        self.step += steps
+
+    def snapshot(self):
+        return self.snapshots[self.step]
+
+
+def trained(shown, strategy, steps, labels, test_labels):
+    """A training in which the prepared snapshots are recorded."""
+    problem = SimpleNamespace(labels=labels, test_labels=test_labels, test_observed=None)
+    known = PriorKnowledge(*[np.zeros(len(labels))] * 3)
+    training = Training([Shown(shown)], problem, np.array(steps), strategy, known)
+    training.run(StepCount())
+    return training
+
+
+def column(training, name):
+    return training.values[:, METRICS.index(name)].T.tolist()
+
+
+def prepared(losses=((0.5, 0.5), (0.5, 0.5)), predicted=((1, 1), (1, 1)), test=((1, 1), (1, 1)), weights=((1, 1), (1, 1))):
+    """A snapshot of two runs with two training samples, all observed +1, and two test samples; its weight is its step's name."""
+    ones, parameters = tensor([[1, 1]] * 2), {"w": tensor(losses).clone()}
+    return Snapshot(tensor(losses), ones, tensor(weights), tensor(predicted), tensor(test), 0.7, None, parameters)
+
+
+def test_the_criterion_of_a_holdout_is_the_error_on_what_has_no_weight():
+    """Held out: samples 1, 2, 3 of run 0 and sample 3 of run 1."""
+    weights = tensor([[4, 0, 0, 0], [4 / 3, 4 / 3, 4 / 3, 0]])
+    observed, test = tensor([[1, -1, 1, -1]] * 2), tensor([[1]] * 2)
+    by_step = [
+        [[-1, 1, -1, 1], [-1, 1, -1, -1]],  # of the held out wrong: 3 of 3, 0 of 1
+        [[-1, -1, 1, 1], [1, -1, 1, 1]],  # 1 of 3, 1 of 1
+        [[1, -1, 1, -1], [1, -1, 1, 0]],  # 0 of 3, 1 of 1
+    ]
+    shown = [Snapshot(tensor([[0.5] * 4] * 2), observed, weights, tensor(rows), test, 0.7) for rows in by_step]
+    training = trained(shown, EarlyStopping("holdout"), [0, 1, 2], observed, test)
+    np.testing.assert_allclose(column(training, "stopping_criterion"), [[1, 1 / 3, 0], [0, 1, 1]])
+
+
+def test_the_criterion_of_prediction_changes_is_the_share_that_changed_since_the_record_before():
+    """Also where steps lie between two records: it counts at steps 0, 1 and 3."""
+    by_step = [((1, 1), (1, -1)), ((1, -1), (1, -1)), ((7, 7), (7, 7)), ((-1, 1), (1, 1))]
+    shown = [prepared(predicted=predicted) for predicted in by_step]
+    training = trained(shown, EarlyStopping("prediction_changes"), [0, 1, 3], tensor([[1, 1]] * 2), tensor([[1, 1]] * 2))
+    assert column(training, "stopping_criterion") == [[1, 0.5, 1], [1, 0, 0.5]]
+
+
+def test_a_run_that_diverged_stays_diverged_and_the_lowest_test_error_is_kept_with_its_network():
+    """Run 0 has its lowest error first at step 1, and again at 2. Run 1's loss is infinite at step 2, and finite again at 3."""
+    inf = math.inf
+    shown = [
+        prepared(losses=((4, 4), (14, 14)), test=((-1, -1), (-1, -1))),  # errors 1, 1
+        prepared(losses=((3, 3), (13, 13)), test=((1, -1), (1, -1))),  # 1/2, 1/2
+        prepared(losses=((2, 2), (inf, 12)), test=((-1, 1), (1, 1))),  # 1/2, (0)
+        prepared(losses=((1, 1), (11, 11)), test=((-1, -1), (1, 1))),  # 1, (0)
+    ]
+    training = trained(shown, NoStrategy(), [0, 1, 2, 3], tensor([[1, 1]] * 2), tensor([[1, 1]] * 2))
+    np.testing.assert_array_equal(column(training, "train_loss"), [[4, 3, 2, 1], [14, 13, NAN, NAN]])
+    np.testing.assert_array_equal(column(training, "test_error"), [[1, 0.5, 0.5, 1], [1, 0.5, NAN, NAN]])
+    np.testing.assert_array_equal(training.values[2:, :, 1], NAN)
+    curves = training.curves(seconds=3.0)
+    assert curves.metrics == METRICS
+    assert curves.seconds.tolist() == [1.5, 1.5]
+    assert curves.chosen.tolist() == [3, 3], "the last record"
+    assert curves.kept.best.losses.tolist() == curves.kept.best.parameters["w"].tolist() == [[3, 3], [13, 13]]
+    assert curves.kept.last.losses.tolist() == curves.kept.last.parameters["w"].tolist() == [[1, 1], [11, 11]]
+    assert curves.kept.observed.tolist() == [[1, 1], [1, 1]]
