@@ -62,3 +62,47 @@ def test_both_engines_train_alike_with_a_loss_of_ones_own(experiment, monkeypatc
 def test_a_loss_of_margins_only_is_refused_on_images(experiment):
     with pytest.raises(ConfigError, match="it has no form for K classes"):
         experiment("data=digits", "data.n_train=8", f"++loss._target_={__name__}.Exponential")
+
+
+# By hand: e^ln 3 = 3, so log(1 + 1/3) = log 4/3 and log(1 + 3) = log 4.
+
+
+def test_the_logistic_loss_at_points_that_are_known():
+    log3 = math.log(3)
+    margins = torch.tensor([-log3, 0.0, log3], dtype=torch.float64)
+    np.testing.assert_allclose(Logistic().value(margins), [1.3862943611198906, 0.6931471805599453, 0.28768207245178090])
+    np.testing.assert_allclose(Logistic().minus_slope(margins), [3 / 4, 1 / 2, 1 / 4])
+    assert Logistic().at_zero == pytest.approx(0.6931471805599453, abs=1e-16)
+
+
+def test_the_cross_entropy_of_logits_by_hand():
+    """Probabilities 1/4, 3/4 and 1/6, 3/6, 2/6: one loss for each sample, of its own class."""
+    two = torch.tensor([[0, math.log(3)], [0, math.log(3)]], dtype=torch.float64)
+    np.testing.assert_allclose(Logistic().of_logits(two, torch.tensor([0, 1])), [math.log(4), math.log(4 / 3)])
+    three = torch.tensor([[0, math.log(3), math.log(2)]], dtype=torch.float64)
+    np.testing.assert_allclose(Logistic().of_logits(three, torch.tensor([2])), [math.log(3)])
+
+
+def test_the_slope_by_differentiation_is_that_of_each_margin_and_leaves_no_trace():
+    margins = torch.tensor([[0.0, 1.0], [2.0, -1.0]], dtype=torch.float64)
+    with torch.no_grad():
+        slope = Exponential(1.0).minus_slope(margins)
+    np.testing.assert_allclose(slope, [[1, math.exp(-1)], [math.exp(-2), math.exp(1)]])
+    assert not slope.requires_grad
+    assert not margins.requires_grad
+
+
+def test_promises_of_a_loss_are_not_inherited():
+    """The kernel and the cross entropy are those of the logistic loss."""
+
+    class Other(Logistic):
+        def value(self, margins):
+            return margins**2
+
+    class Promised(Logistic):
+        has_kernel = True
+
+    assert (Logistic.has_kernel, Other.has_kernel, Promised.has_kernel) == (True, False, True)
+    assert (Logistic.for_classes, Exponential.for_classes) == (True, False)
+    with pytest.raises(NotImplementedError, match="Exponential is a loss of margins only; for_classes promises of_logits"):
+        Exponential().of_logits(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))

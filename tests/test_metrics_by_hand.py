@@ -15,7 +15,7 @@ from lnt.column_names import METRICS
 from lnt.progress import StepCount
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.loop import Training
-from lnt.training.metrics import measure, mean_over, own_metrics, separation
+from lnt.training.metrics import mean_over, measure, own_metrics, separation
 from lnt.training.strategies import EarlyStopping, NoStrategy, PriorKnowledge
 
 NAN = math.nan
@@ -140,7 +140,7 @@ def test_names_of_ones_own_metrics():
     ):
         with pytest.raises(ValueError, match=f"^{said}"):
             own_metrics([dotted])
-    with pytest.raises(ValueError, match="^metrics=cmath.sqrt: there is a column sqrt already$"):
+    with pytest.raises(ValueError, match=r"^metrics=cmath.sqrt: there is a column sqrt already$"):
         own_metrics(["math.sqrt", "cmath.sqrt"])
 
 
@@ -188,7 +188,7 @@ def column(training, name):
 
 
 def prepared(losses=((0.5, 0.5), (0.5, 0.5)), predicted=((1, 1), (1, 1)), test=((1, 1), (1, 1)), weights=((1, 1), (1, 1))):
-    """A snapshot of two runs with two training samples, all observed +1, and two test samples; its weight is its step's name."""
+    """A snapshot of two runs with two training samples, all observed +1, and two test samples; the weights are its losses."""
     ones, parameters = tensor([[1, 1]] * 2), {"w": tensor(losses).clone()}
     return Snapshot(tensor(losses), ones, tensor(weights), tensor(predicted), tensor(test), 0.7, None, parameters)
 
