@@ -1,0 +1,309 @@
+"""What is said of a run, a sweep and their progress, against sentences and times worked out by hand."""
+
+import json
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+import yaml
+from pyarrow import parquet as pq
+
+from lnt import progress, status
+from lnt.progress import Progress, StepCount
+from lnt.runs.run_summary import run_summary
+from lnt.status import Job, Scheduler, describe, estimate, jobs
+from lnt.sweeps import slurm
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+COMMAND = "python train.py -m seed=range(10)"
+
+
+class Clock(datetime):
+    """It is always noon."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return NOW.astimezone(tz)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(status, "datetime", Clock)
+    monkeypatch.setattr(status.time, "time", NOW.timestamp)
+
+
+def at(seconds):
+    """The time so many seconds before now."""
+    return NOW - timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def sweep(tmp_path, clock):
+    """A plan of 2 x 3 + 4 = 10 runs, of which none has begun."""
+    three = [{"keys": ["seed"], "points": [[0], [1], [2]]}, {"keys": ["data.dim"], "points": [[50], [60]]}]
+    groups = [{"config": {}, "axes": three}, {"config": {}, "axes": [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]}]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": groups, "command": COMMAND}))
+    return tmp_path
+
+
+def job(sweep, number, state, rows=(), silent=0, began=None, **said):
+    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began."""
+    folder = sweep / str(number)
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump({"job": number}))
+    content = {"state": state, "time": at(600).isoformat(), "host": "node", "pid": 40 + number, "slurm": None, **said}
+    (folder / "status.json").write_text(json.dumps(content))
+    os.utime(folder / "status.json", (at(silent).timestamp(),) * 2)
+    if began is not None:
+        (folder / "provenance.json").write_text(json.dumps({"time": at(began).isoformat()}))
+    if rows:
+        ids, states = zip(*rows, strict=True)
+        pq.write_table(pa.table({"run_id": ids, "status": states}), folder / "runs.parquet")
+
+
+def completed(*names):
+    return [(name, "completed") for name in names]
+
+
+def test_a_sweep_of_which_nothing_has_begun(sweep):
+    lines = [f"10 runs: 0 completed, 0 diverged, 0 failed, 10 missing; {sweep}", f"to finish the rest: {COMMAND}"]
+    assert describe(sweep) == ("\n".join(lines), False)
+
+
+def test_runs_are_counted_by_how_they_ended_and_once(sweep):
+    """b failed first and completed later; d failed; e and f have rows of two job directories."""
+    job(sweep, 0, "completed", [*completed("a", "e"), ("b", "failed"), ("c", "diverged"), ("d", "failed")])
+    job(sweep, 1, "completed", completed("b", "e", "f"))
+    text, complete = describe(sweep)
+    assert not complete
+    assert text.splitlines() == [
+        f"10 runs: 4 completed, 1 diverged, 1 failed, 4 missing; {sweep}",
+        "2 jobs begun: 2 completed",
+        f"to finish the rest: {COMMAND}",
+    ]
+
+
+def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep):
+    job(sweep, 0, "completed", [(name, "diverged" if name in "ab" else "completed") for name in "abcdefghij"])
+    text = f"10 runs: 8 completed, 2 diverged, 0 failed, 0 missing; {sweep}\n1 jobs begun: 1 completed"
+    assert describe(sweep) == (text, True)
+    job(sweep, 1, "completed", [("k", "failed")])
+    assert not describe(sweep)[1], "one failed"
+
+
+def test_each_job_that_is_not_complete_has_a_line(sweep):
+    job(sweep, 10, "failed", slurm="17_3", error="OSError: disk full", runs=1)
+    job(sweep, 9, "running", silent=30, began=100, done=1, of=5)
+    job(sweep, 2, "preempted", done=2, of=5)
+    job(sweep, 3, "interrupted")
+    job(sweep, 1, "running", silent=61, done=3, of=5)
+    job(sweep, 0, "completed", completed("a", "b"), runs=2)
+    (sweep / "notes").mkdir()
+    (sweep / "notes" / "status.json").write_text("no job")
+    text, _ = describe(sweep)
+    assert text.splitlines() == [
+        f"10 runs: 2 completed, 0 diverged, 0 failed, 8 missing; {sweep}",
+        "6 jobs begun: 1 completed, 1 died, 1 preempted, 1 interrupted, 1 running, 1 failed",
+        "  job 1: died, 3 of 5 runs, node:41, 11:50:00 UTC",
+        "  job 2: preempted, 2 of 5 runs, node:42, 11:50:00 UTC",
+        "  job 3: interrupted, 0 of 0 runs, node:43, 11:50:00 UTC",
+        "  job 9: running, 1 of 5 runs, node:49, 11:50:00 UTC",
+        "  job 10: failed, 1 of 1 runs, SLURM 17_3, 11:50:00 UTC: OSError: disk full",
+        "about 800 s left at the pace so far",  # job 9 took 100 s for one run, and 8 are missing
+    ]
+
+
+@pytest.mark.parametrize(("silent", "state"), [(59, "running"), (60, "running"), (61, "died")])
+def test_a_job_has_died_once_four_beats_are_missing(sweep, silent, state):
+    """It beats every 15 s; a job that has ended is silent without having died."""
+    job(sweep, 0, "running", silent=silent, done=0, of=2)
+    job(sweep, 1, "completed", silent=10_000, runs=2)
+    assert [found.state for found in jobs(sweep)] == [state, "completed"]
+    assert jobs(sweep)[1] == Job(1, "completed", 2, 2, at(600), "node", 41, None, "")
+
+
+def test_a_running_job_finishes_the_rest_itself(sweep):
+    job(sweep, 0, "running", done=0, of=10, began=5)
+    assert "to finish" not in describe(sweep)[0]
+    assert "left" not in describe(sweep)[0], "no run has ended, so there is no pace"
+
+
+# Estimates: missing runs times the seconds that each run has taken so far.
+
+
+@pytest.mark.parametrize(
+    ("running", "missing", "wanted"),
+    [
+        ([(100, 4)], 6, 150.0),  # 25 s for each
+        ([(100, 4), (50, 6)], 5, 50.0),  # ten runs in the 100 s since the first of them began
+        ([(50, 6), (100, 4)], 5, 50.0),
+        ([(100, 4), (None, 6)], 5, 50.0),  # one without provenance counts with what it has done
+        ([(100, 0)], 6, None),
+        ([(100, 4)], 0, None),
+        ([(None, 4)], 6, None),
+        ([], 6, None),
+    ],
+)
+def test_the_time_left_by_hand(sweep, running, missing, wanted):
+    job(sweep, 8, "completed", began=5000, runs=100)  # of an earlier start: it says nothing about the pace now
+    job(sweep, 9, "preempted", began=4000, done=50, of=60)
+    for number, (began, done) in enumerate(running):
+        job(sweep, number, "running", began=began, done=done, of=9)
+    assert estimate(sweep, missing, jobs(sweep)) == wanted
+
+
+# SLURM's answers.
+
+
+def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, monkeypatch):
+    """squeue is asked about all jobs that were submitted, sacct about those that are not in the queue."""
+    for name in ("17_0", "17_1", "17_2", "17_3", "17_4", "18"):
+        (sweep / ".submitit" / name).mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(slurm, "queued", lambda ids: asked.append(ids) or {"17_1": "RUNNING", "17_2": "PENDING"})
+    monkeypatch.setattr(slurm, "ended", lambda ids: asked.append(ids) or {"17_0": "TIMEOUT", "18": "PENDING", "17_1": "OLD"})
+    job(sweep, 0, "preempted", slurm="17_0", done=1, of=2)
+    job(sweep, 1, "running", slurm="17_1", done=1, of=2)
+    text, _ = describe(sweep)
+    assert asked == [{"17_0", "17_1", "17_2", "17_3", "17_4", "18"}, {"17_0", "17_3", "17_4", "18"}]
+    assert text.splitlines()[2:] == [
+        "submitted, not begun: 2 PENDING, 2 of unknown state",
+        "  job 0: preempted, 1 of 2 runs, SLURM 17_0 TIMEOUT, 11:50:00 UTC",
+        "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC",
+    ]
+
+
+def test_jobs_in_the_queue_finish_the_rest_themselves_and_a_queue_that_does_not_answer_keeps_nobody(sweep, monkeypatch):
+    (sweep / ".submitit" / "17").mkdir(parents=True)
+    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    for queued, wanted in (({"17": "PENDING"}, False), ({}, True), (None, True)):
+        monkeypatch.setattr(slurm, "queued", lambda ids, answer=queued: answer)
+        assert (f"to finish the rest: {COMMAND}" in describe(sweep)[0]) == wanted
+
+
+def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, monkeypatch):
+    monkeypatch.setattr(slurm, "queued", lambda ids: pytest.fail("asked"))
+    monkeypatch.setattr(slurm, "ended", lambda ids: pytest.fail("asked"))
+    assert Scheduler.ask(sweep) == Scheduler(set(), {}, {})
+    assert Scheduler(set(), None, {"3": "TIMEOUT"}).state("3") == "TIMEOUT"
+    assert Scheduler(set(), None, {}).state(None) == ""
+
+
+def test_of_many_jobs_twenty_have_a_line(sweep):
+    for number in range(20):
+        job(sweep, number, "preempted")
+    assert describe(sweep)[0].count("  job ") == 20
+    assert "more" not in describe(sweep)[0]
+    job(sweep, 20, "preempted")
+    lines = describe(sweep)[0].splitlines()
+    assert sum(line.startswith("  job ") for line in lines) == 20
+    assert lines[22] == "  and 1 more"
+
+
+# The progress of one process.
+
+
+@pytest.fixture
+def seconds(monkeypatch):
+    """The seconds that time.monotonic says; tests set it."""
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize(
+    ("done", "elapsed", "said"),
+    [
+        (250, 60, ", about 180 s left"),  # 60 s for a quarter: 180 s for the rest
+        (999, 999, ", about 1 s left"),
+        (1000, 100, ", about 0 s left"),
+        (20, 10, ", about 490 s left"),  # 2 % are enough, less are not
+        (19, 10, ""),
+        (0, 10, ""),
+        (500, 0, ""),
+    ],
+)
+def test_the_time_left_of_1000_steps(seconds, done, elapsed, said):
+    with Progress(1000, shown=False) as bar:
+        bar.done = done
+        assert bar._left(1000.0 + elapsed) == said
+
+
+def test_a_log_line_comes_every_ten_seconds_where_there_is_no_terminal(seconds, caplog):
+    caplog.set_level(logging.INFO)
+    with Progress(200) as bar:
+        for elapsed, steps in ((9.9, 10), (10.0, 15), (19.9, 25), (20.0, 50), (25.0, 100)):
+            seconds[0] = 1000 + elapsed
+            bar.update(steps)
+    assert bar.done == 200
+    assert [record.getMessage() for record in caplog.records] == [
+        "25 of 200 run-steps done (12 %), about 70 s left",  # 10 s for an eighth
+        "100 of 200 run-steps done (50 %), about 20 s left",
+    ]
+
+
+def test_a_progress_that_is_not_shown_counts_and_says_nothing(seconds, caplog):
+    caplog.set_level(logging.INFO)
+    with Progress(200, shown=False) as bar:
+        seconds[0] += 1000
+        bar.update(70)
+        bar.update(30)
+    assert bar.done == 100
+    assert not caplog.records
+    count = StepCount()
+    count.update(3)
+    count.update(4)
+    assert count.done == 7
+
+
+# One run in three lines.
+
+RUN = {
+    "status": "completed",
+    "error": None,
+    "last_step": 2000,
+    "stage1_step": 120,
+    "stage2_step": 1500,
+    "noisy_accuracy": 0.9951,
+    "test_error": 0.12345,
+    "best_test_error": 0.02,
+    "best_step": 150,
+}
+LAST = "test error: 0.1235; the lowest was 0.0200, at step 150"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            [
+                "completed after step 2000; clean samples fitted: at step 120",
+                "mislabelled samples memorised: at step 1500 (99.5% of them now)",
+                LAST,
+            ],
+        ),
+        (
+            {"status": "diverged", "last_step": 7, "stage1_step": None, "stage2_step": None, "noisy_accuracy": 0.0},
+            [
+                "diverged after step 7; clean samples fitted: never",
+                "mislabelled samples memorised: never (0.0% of them now)",
+                LAST,
+            ],
+        ),
+        (
+            {"noisy_accuracy": None},
+            ["completed after step 2000; clean samples fitted: at step 120", "no sample is mislabelled", LAST],
+        ),
+        (
+            {"noisy_accuracy": float("nan"), "stage1_step": 0},
+            ["completed after step 2000; clean samples fitted: at step 0", "no sample is mislabelled", LAST],
+        ),
+        ({"status": "diverged", "last_step": None}, ["diverged before anything was measured; try a smaller optimizer.lr"]),
+        ({"status": "failed", "error": "ValueError: no", "last_step": None}, ["the run failed: ValueError: no"]),
+    ],
+)
+def test_a_run_in_words(changes, said):
+    assert list(run_summary(RUN | changes)) == said
