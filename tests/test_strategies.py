@@ -11,7 +11,16 @@ from lnt.column_names import METRICS
 from lnt.noise.observed_labels import ObservedLabels
 from lnt.progress import StepCount
 from lnt.training.loop import Training, train
-from lnt.training.strategies import CoTeaching, EarlyStopping, SmallLoss, low_component, low_weight, normalised, smallest
+from lnt.training.strategies import (
+    CoTeaching,
+    EarlyStopping,
+    NoStrategy,
+    SmallLoss,
+    low_component,
+    low_weight,
+    normalised,
+    smallest,
+)
 from lnt.two_layer.sampled_problem import sample_problem
 
 SMALL = (
@@ -157,13 +166,59 @@ def test_prediction_changes_stop_at_the_first_of_equal_ones():
     assert chosen == [5], "the middle of three steps without a change, as the moving average sees it"
 
 
+def by_run(*runs):
+    """A criterion [T, R] from the values of each run."""
+    return np.array(runs, float).T
+
+
+@pytest.mark.parametrize(
+    ("patience", "chosen"),
+    [
+        # Run 0 falls to 3 at record 2, and to 2 at record 6, four later; run 1 falls by one at every second record; run 2 has
+        # its lowest at the end; run 3 diverged after record 2.
+        (1, [2, 2, 1, 2]),
+        (2, [2, 8, 1, 2]),
+        (3, [2, 8, 1, 2]),
+        (4, [6, 8, 1, 2]),
+        (5, [6, 8, 1, 2]),
+        (6, [6, 8, 1, 2]),
+        (7, [6, 8, 8, 2]),
+    ],
+)
+def test_a_holdout_waits_for_a_lower_error_as_long_as_its_patience(patience, chosen):
+    nan = np.nan
+    criterion = by_run(
+        [9, 4, 3, 5, 5, 5, 2, 5, 5],
+        [9, 8, 7, 7.5, 6, 6.5, 5, 5.5, 4],
+        [9, 4, 5, 5, 5, 5, 5, 5, 3],
+        [9, 8, 7, nan, nan, nan, nan, nan, nan],
+    )
+    assert EarlyStopping("holdout", patience=patience).choose(criterion).tolist() == chosen
+
+
+def test_prediction_changes_are_averaged_over_three_records_of_which_the_first_counts_before_it():
+    """Averages of 9, 9, 9, 3, 0, 6, 9: 9, 9, 9, 7, 4, 3, 5. Without them record 4 would be the lowest, of any two record 5."""
+    criterion = by_run([9, 9, 9, 3, 0, 6, 9], [9, 6, 0, 6, 9, 9, 9])  # of the second: 9, 8, 5, 4, 5, 8, 9
+    assert EarlyStopping("prediction_changes", patience=3).choose(criterion).tolist() == [5, 3]
+    assert EarlyStopping("holdout", patience=3).choose(criterion).tolist() == [4, 2]
+
+
+@pytest.mark.parametrize("strategy", [NoStrategy(), SmallLoss(), CoTeaching()])
+def test_other_strategies_return_the_last_network(strategy):
+    assert strategy.choose(np.full((4, 2), np.nan)).tolist() == [3, 3]
+
+
 def test_early_stopping_does_not_see_the_test_error(experiment):
-    """Held-out samples are not trained on; the chosen network is worse than the oracle's, at most."""
-    curves = train(experiment(*SMALL, "strategy=early_stopping", "strategy.holdout=0.25"))
-    assert column(curves, "kept_share").ravel() == pytest.approx(0.75)
-    criterion, error = column(curves, "stopping_criterion"), column(curves, "test_error")
-    assert criterion[curves.chosen[0]] == criterion[1 : curves.chosen[0] + 1].min()
-    assert error[curves.chosen[0]] >= error.min()
+    """A quarter of the 24 samples is held out and not trained on; other test samples change nothing but the test error."""
+    stopped = ("strategy=early_stopping", "strategy.holdout=0.25")
+    one, other = (train(experiment(*SMALL, *stopped, f"seeds.test={seed}")) for seed in (0, 1))
+    assert column(one, "kept_share").ravel() == pytest.approx(0.75)
+    assert (column(one, "test_error") != column(other, "test_error")).any()
+    np.testing.assert_array_equal(column(one, "stopping_criterion"), column(other, "stopping_criterion"))
+    np.testing.assert_array_equal(one.chosen, other.chosen)
+    criterion = column(one, "stopping_criterion")
+    assert criterion[one.chosen[0]] == criterion[1 : one.chosen[0] + 1].min()
+    np.testing.assert_allclose(criterion * 6, np.rint(criterion * 6), err_msg="shares of six samples")
 
 
 def test_selections():
