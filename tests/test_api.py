@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 import lnt
 
@@ -42,8 +41,14 @@ def test_workers_change_nothing(simulated):
 
 
 def test_results_draw_themselves(simulated, tmp_path):
-    assert isinstance(simulated.stages(), Figure)
-    assert isinstance(simulated.lines("noise.rate", "test_error", "best_test_error"), Figure)
+    runs, curves = simulated.runs, simulated.curves
+    lines = simulated.lines("noise.rate", "test_error", "best_test_error").axes[0].lines
+    for line, value in zip(lines, ("test_error", "best_test_error"), strict=True):
+        assert line.get_xdata().tolist() == [0, 0.3]
+        np.testing.assert_allclose(line.get_ydata(), runs.groupby("noise.rate")[value].mean())
+    noisy = curves[curves["run_id"].isin(runs.loc[runs["noise.rate"] == 0.3, "run_id"])].groupby("step")["noisy_accuracy"]
+    drawn = [line.get_ydata() for ax in simulated.stages().axes for line in ax.lines]
+    assert any(np.shape(y) == (noisy.ngroups,) and np.allclose(y, noisy.mean()) for y in drawn)
     grid = lnt.simulate(**SMALL, over={"data.dim": [100, 200, 400], "data.snr": [0.1, 0.3], "seed": range(2)}, progress=False)
     axes = grid.phase(value="best_test_error").axes[0]
     assert axes.get_xlim()[1] > 400

@@ -121,7 +121,7 @@ def test_the_residual_is_the_share_outside_the_span_and_may_be_as_large_as_round
 
 def test_what_is_parallel_is_refused_and_what_is_only_short_is_not():
     """In one run of two; with as many rows as dimensions a decomposition exists."""
-    short = [[1e-9, 0], [0, 1e6]]
+    short = [[1e-9, 1e-9], [1e6, -1e6]]
     one = torch.ones(2, dtype=torch.float64)
     nothing = torch.zeros(2, 2, 2, dtype=torch.float64)
     assert decompose(nothing, nothing, one, double([short, short]), 1) is not None

@@ -27,6 +27,27 @@ def test_every_setting_of_an_option_is_explained(group, option):
     assert names <= EXPLAINED
 
 
+def names_in(section):
+    """The columns in the tables of a section of the page."""
+    (text,) = re.findall(rf"^#+ {re.escape(section)}\n((?:(?!#).*\n)*)", PAGE, re.MULTILINE)
+    return [name for line in text.splitlines() for name in re.findall(r"^\| `([\w.]+)`", line)]
+
+
+def test_nothing_is_explained_that_is_not_written():
+    """And each column once."""
+    own = set(OUTCOME_TYPES) - set(METRICS)
+    assert sorted(names_in("Outcomes")) == sorted({*own, "price_of_memorising"})
+    assert sorted(names_in("Metrics")) == sorted(METRICS)
+    assert sorted(names_in("curves.parquet")) == ["run_id", "step"]
+    assert sorted(names_in("samples.parquet")) == sorted(SAMPLES.names)
+    settings = {field.name for field in fields(Settings)} - set(EXECUTION_SETTINGS)
+    assert sorted(names_in("Seeds and settings")) == sorted({*SEEDS, *settings})
+    for group in COMPONENTS:
+        options = [class_of(read_option(group, option)) for kind, option in OPTIONS if kind == group]
+        known = {group, *(f"{group}.{field.name}" for option in options for field in fields(option))}
+        assert sorted(names_in(f"Group {group}")) == sorted(known)
+
+
 def test_every_other_column_is_explained():
     settings = {field.name for field in fields(Settings)} - set(EXECUTION_SETTINGS)
     assert {"run_id", "step", *COMPONENTS, *SEEDS, *settings, *METRICS, *OUTCOME_TYPES, *SAMPLES.names} <= EXPLAINED

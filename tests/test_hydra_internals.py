@@ -30,7 +30,7 @@ def test_2_launchers_use_nothing_of_the_loader_but_load_sweep_config():
         "sweep_overrides",
     ]
     source = inspect.getsource(BasicLauncher)
-    assert source.count("config_loader.") == source.count("config_loader.load_sweep_config(")
+    assert source.count("config_loader.") == source.count("config_loader.load_sweep_config(") == 1
     from hydra_plugins.hydra_submitit_launcher import submitit_launcher
 
     source = inspect.getsource(submitit_launcher)

@@ -184,11 +184,12 @@ class Until(StepCount):
             raise Killed
 
 
-def assert_same_curves(one, other):
+def assert_same_curves(one, other, images):
     np.testing.assert_array_equal(one.values, other.values)
     np.testing.assert_array_equal(one.chosen, other.chosen)
     np.testing.assert_array_equal(one.fresh_error, other.fresh_error)
-    if one.kept is not None:
+    assert (one.kept is not None, other.kept is not None) == (images, images)
+    if images:
         for state in ("best", "last"):
             seen, wanted = getattr(one.kept, state), getattr(other.kept, state)
             assert torch.equal(seen.losses, wanted.losses)
@@ -223,7 +224,7 @@ def test_a_run_that_is_killed_at_random_and_resumed_ends_bit_for_bit_the_same(ex
         else:
             break
     assert kills > 1
-    assert_same_curves(train(one, checkpoint), undisturbed)
+    assert_same_curves(train(one, checkpoint), undisturbed, images=one.data.kind == "images")
 
 
 def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(experiment, tmp_path):
@@ -283,6 +284,7 @@ def test_the_observed_labels_of_data_seeds_and_noise_rates_are_independent(exper
     assert torch.equal(base.index, noisier.index)
     wrong, more = (problem.observed.at(0) != problem.labels for problem in (base, noisier))
     assert (wrong <= more).all()
+    assert 0 < wrong.sum() < more.sum()
     one, other = (problem.networks()[0].state_dict() for problem in (base, noisier))
     assert all(torch.equal(one[key], other[key]) for key in one)
 

@@ -16,6 +16,7 @@ from lnt.errors import ConfigError
 from lnt.images.augment import Batches, sample_shifts, shift
 from lnt.images.dataset_files import load
 from lnt.images.datasets import Cifar10, Digits, Mnist, digits, pixel_statistics
+from lnt.noise.by_class import Asymmetric
 
 NONE = {"n_train": None, "n_test": None, "classes": None, "balanced": True, "augment": "none"}
 
@@ -246,5 +247,17 @@ def test_augmentation_is_fresh_at_each_step_and_the_same_in_any_company():
     assert torch.equal(batches.augmented(positions, "none", seeds, 0), batches.at(positions))
 
 
-def test_classes_of_mnist_are_confused_as_is_customary():
-    assert Mnist.confusions == {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
+@pytest.mark.parametrize(
+    ("data", "confused"),
+    [
+        (Mnist, {2: 7, 3: 8, 5: 6, 6: 5, 7: 1}),  # Patrini et al., CVPR 2017
+        (Cifar10, {2: 0, 3: 5, 4: 7, 5: 3, 9: 1}),  # the same
+    ],
+)
+def test_classes_are_confused_as_is_customary(data, confused):
+    """Each source class turns into its target at the given rate, the others keep their class."""
+    wanted = np.eye(10)
+    for source, target in confused.items():
+        wanted[source, [source, target]] = 0.7, 0.3
+    classes = data(**(NONE | {"root": "nowhere", "download": False})).task()
+    np.testing.assert_allclose(Asymmetric(source_rate=0.3).transition(classes)[0], wanted)

@@ -15,11 +15,14 @@ LONG = ("data.n_train=60", "data.n_test=100", "optimizer.steps=200000", "noise.r
 def interrupted(command, where, begun):
     """What a command says when it is interrupted as soon as `begun` is true."""
     process = subprocess.Popen([sys.executable, *command], cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not begun(where) and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    try:
+        end = time.monotonic() + 60
+        while not begun(where) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()  # one that did not end would train on beside the other tests
     assert process.returncode != 0
     assert "Traceback" not in said
     return said

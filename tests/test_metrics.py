@@ -81,6 +81,8 @@ def test_own_entries_are_never_negative_and_gamma_grows(experiment):
     assert (own >= 0).all()
     assert (other <= 0).all()
     assert (coefficients.gamma >= 0).all()
+    for learned in (own.amax((1, 2)), -other.amin((1, 2)), coefficients.gamma.amax(1)):
+        assert (learned > 0).all(), "something was learned at all"
 
 
 def test_what_does_not_exist_is_nan():

@@ -93,7 +93,7 @@ def batch(experiment):
     return experiment("data.n_train=6", "data.n_test=4", runs=4, seed=np.arange(4), optimizer__lr=RATES)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # for each test anew, so that `make mutation` sees which tests run the functions that are called here
 def written(batch):
     """The tables of the four runs and of one that failed."""
     schema = schemas([batch])

@@ -35,11 +35,14 @@ SPAN = (
 def stopped(command, where, number, group):
     """Start a command, send it the signal when it has begun to train, return its status."""
     process = subprocess.Popen(command, cwd=where, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
-    while process.poll() is None and not list(where.rglob("provenance.json")):
-        time.sleep(0.02)
-    time.sleep(0.5)
-    (os.killpg if group else os.kill)(process.pid, number)
-    _, said = process.communicate(timeout=60)
+    try:
+        while process.poll() is None and not list(where.rglob("provenance.json")):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        (os.killpg if group else os.kill)(process.pid, number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     return process.returncode, said.decode()
 
 

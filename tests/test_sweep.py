@@ -1,6 +1,5 @@
 """Packed sweeps: the same numbers as each run alone, whatever the packing; nothing lost, nothing twice."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -42,11 +41,15 @@ def call(tmp_path, monkeypatch, capsys):
     """call(*overrides) runs train.py -m with its results in DIR/sweep and returns what it printed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*overrides, directory="sweep"):
+    def run(*overrides, directory="sweep", status=0):
         where = [f"hydra.sweep.dir={directory}"] if directory else []
         monkeypatch.setattr(sys, "argv", ["train.py", "-m", *TINY, *where, *overrides])
-        with contextlib.suppress(SystemExit):  # with status 1, if runs are missing or failed
+        ended = 0
+        try:
             train.main()
+        except SystemExit as stop:  # 1 if runs are missing or failed
+            ended = stop.code
+        assert ended == status
         return capsys.readouterr().out
 
     return run
@@ -181,13 +184,16 @@ def test_a_job_killed_before_its_first_part_can_be_rerun(call):
     ("optimizer", "axis"),
     [("gd", "momentum"), ("sgd", "momentum"), ("sgd", "weight_decay"), ("adam", "weight_decay"), ("adam", "lr")],
 )
-def test_autograd_sweeps_over_any_rate(call, optimizer, axis):
+def test_autograd_sweeps_over_any_rate(call, monkeypatch, optimizer, axis):
     overrides = [key for key in TINY if "steps" not in key]
     steps = "optimizer.steps=3" if optimizer == "gd" else "optimizer.epochs=2"
     argv = ["train.py", "-m", *overrides, f"optimizer={optimizer}", "engine=autograd", f"optimizer.{axis}=0.1,0.2", steps]
-    sys.argv = [*argv, "hydra.sweep.dir=sweep"]
+    monkeypatch.setattr(sys, "argv", [*argv, "hydra.sweep.dir=sweep"])
     train.main()
-    assert (rows("sweep")["status"] == "completed").all()
+    found = rows("sweep")
+    assert found["status"].tolist() == ["completed"] * 2
+    assert sorted(found[f"optimizer.{axis}"]) == [0.1, 0.2]
+    assert found["train_loss"].nunique() == 2, "the rate has its effect"
 
 
 def test_glob_and_nulls(call):
@@ -217,7 +223,7 @@ def test_a_failing_run_costs_one_row(call, monkeypatch):
         return original(chunk, progress, checkpoint)
 
     monkeypatch.setattr(train_runs, "train_chunk", broken)
-    said = call("seed=range(8)")
+    said = call("seed=range(8)", status=1)
     assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
     assert "to finish the rest: python train.py -m" in said
     found = load(Path("sweep"))
@@ -233,7 +239,7 @@ def test_a_sweep_whose_runs_all_fail_or_diverge_at_once_still_has_its_rows(call,
     assert "2 runs: 0 completed, 2 diverged" in said
     assert len(pd.read_parquet("diverged/0/curves.parquet")) == 0
     monkeypatch.setattr(train_runs, "train_chunk", lambda *arguments: 1 / 0)
-    assert "2 runs: 0 completed, 0 diverged, 2 failed" in call("seed=1,2", directory="failed")
+    assert "2 runs: 0 completed, 0 diverged, 2 failed" in call("seed=1,2", directory="failed", status=1)
     found = pd.read_parquet("failed/0/runs.parquet")
     assert found["error"].tolist() == ["ZeroDivisionError: division by zero"] * 2
     assert found["test_error"].isna().all()
@@ -253,7 +259,7 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
     with monkeypatch.context() as patch:
         patch.setattr(train_runs, "train_chunk", crash)
         patch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
-        said = call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
+        said = call("seed=range(12)", "hydra.sweeper.runs_per_job=12", status=1)
     assert "12 runs: 11 completed, 0 diverged, 1 failed, 0 missing" in said
     assert load(Path("sweep")).failed["error"].item().startswith("RuntimeError: its process died")
     assert "12 runs: 12 completed" in call("seed=range(12)", "hydra.sweeper.runs_per_job=12")

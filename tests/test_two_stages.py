@@ -23,7 +23,8 @@ def test_the_example_and_the_engines_train_alike(experiment, engine):
     trained = one.start(explicit)  # the span engine takes any vectors: reduced coordinates are one choice of them
     mu, xi = explicit.patches[0, 0], explicit.patches[0, 2:]
     labels, observed = explicit.labels[0], explicit.observed.at(0)[0]
-    steps = two_stages.train(mu, xi, labels, observed, explicit.filters[0], 0.02, 300)
+    steps = list(two_stages.train(mu, xi, labels, observed, explicit.filters[0], 0.02, 300))
+    assert len(steps) > 300
     for step, (outputs, filters) in enumerate(steps):
         if step % 50 == 0:
             now = trained.snapshot()
