@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-examples test-slurm test-wheel lint bench studies clean
+.PHONY: demo test test-slow test-examples test-slurm test-wheel lint mutation bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -35,6 +35,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Which faults the tests would notice: see CONTRIBUTING.md. Goes on where an earlier call was stopped.
+mutation: $(READY)
+	nice $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+	$(BIN)/python -m benchmarks.mutation
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -49,4 +55,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,7 +13,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+import lnt
 from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.runs.experiments_from_settings import experiment_from
+from lnt.runs.simulate import configuration
 from lnt.runs.tables import (
     Schemas,
     failed_tables,
@@ -87,10 +90,16 @@ EXPECTED = {
 }
 
 
+def made(runs=1, seed=0, metrics=(), **components):
+    """An experiment of six training samples from components; without Hydra, which would take most of the time."""
+    parts = {"data": lnt.SignalNoise(n_train=6, n_test=4), **components}
+    return experiment_from(configuration(parts, {"seed": seed, "metrics": metrics}, {}), runs)
+
+
 @pytest.fixture(scope="module")
-def batch(experiment):
+def batch():
     """Four runs whose curves are prepared."""
-    return experiment("data.n_train=6", "data.n_test=4", runs=4, seed=np.arange(4), optimizer__lr=RATES)
+    return made(runs=4, seed=np.arange(4), optimizer=lnt.GradientDescent(lr=RATES))
 
 
 @pytest.fixture  # for each test anew, so that `make mutation` sees which tests run the functions that are called here
@@ -147,8 +156,8 @@ def test_curves_are_long_run_by_run_and_end_where_a_run_diverged(batch, written)
     assert len(written.samples) == 0
 
 
-def test_metrics_of_ones_own_are_columns_of_both_tables(experiment, batch):
-    own = experiment("data.n_train=6", "data.n_test=4", "metrics=[math.sqrt]")
+def test_metrics_of_ones_own_are_columns_of_both_tables(batch):
+    own = made(metrics=("math.sqrt",))
     curves = Curves(
         (*METRICS, "sqrt"), np.array([0, 2]), np.full((2, len(METRICS) + 1, 1), 0.5), np.array([1]), np.array([1.0])
     )
@@ -161,9 +170,9 @@ def test_metrics_of_ones_own_are_columns_of_both_tables(experiment, batch):
     assert without.curves.column("sqrt").to_pylist() == [None] * 13
 
 
-def test_one_schema_holds_the_runs_of_all_experiments(experiment, batch):
+def test_one_schema_holds_the_runs_of_all_experiments(batch):
     """A value that one of them lacks has the type that it has in the other; a key that only one has is null in the other."""
-    other = experiment("data.n_train=6", "data.n_test=4", "data.signal_norm=3", "noise=asymmetric", "noise.exact=true")
+    other = made(data=lnt.SignalNoise(signal_norm=3), noise=lnt.Asymmetric(exact=True))
     both = schemas([batch, other])
     assert both.runs.names == [*schemas([batch]).runs.names[: -len(OUTCOME_TYPES)], *new(batch, other), *OUTCOME_TYPES]
     assert both == Schemas(both.runs, schemas([other]).curves)
@@ -192,15 +201,12 @@ def test_types_are_those_with_which_pandas_reads():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "wanted"),
-    [
-        (["optimizer.lr=0.03"], 0.03),
-        # T1 = n m / (eta s^2 d) is 10 steps: eta = 20 5 / (10 2^2 50) = 1 / 20.
-        (["optimizer.t1_steps=10", "data.n_train=20", "model.width=5", "data.noise_std=2", "data.dim=50"], 0.05),
-    ],
+    ("optimizer", "wanted"),
+    # T1 = n m / (eta s^2 d) is 10 steps: eta = 20 5 / (10 2^2 50) = 1 / 20.
+    [(lnt.GradientDescent(lr=0.03), 0.03), (lnt.GradientDescent(t1_steps=10), 0.05)],
 )
-def test_the_step_size_is_eta_also_where_t1_was_given(experiment, overrides, wanted):
-    one = experiment(*overrides)
+def test_the_step_size_is_eta_also_where_t1_was_given(optimizer, wanted):
+    one = made(data=lnt.SignalNoise(n_train=20, dim=50, noise_std=2), model=lnt.TwoLayerCNN(width=5), optimizer=optimizer)
     assert outcomes(one, empty(1))["step_size"].tolist() == pytest.approx([wanted])
 
 
@@ -208,10 +214,9 @@ def test_the_step_size_is_eta_also_where_t1_was_given(experiment, overrides, wan
 
 
 @pytest.fixture(scope="module")
-def images(experiment):
+def images():
     """Two runs with four training samples each."""
-    settings = ("data=digits", "data.classes=[3,8]", "data.n_train=4", "data.n_test=4")
-    return experiment(*settings, runs=2, seed=np.arange(2))
+    return made(runs=2, seed=np.arange(2), data=lnt.Digits(classes=(3, 8), n_train=4, n_test=4))
 
 
 KEPT = KeptNetworks(
