@@ -181,7 +181,7 @@ class _MeanField:
         self.first, self.late, self.late_square = zero, zero, zero  # rho: responding from the start; later ones, and squares
         self.reaction, self.pushed = zero, zero  # of other samples on a sample's own push; -rho of filters of the other sign
         # <w, mu> of the filters of each sign, those that start above and below 0; the mean of a half-normal variable.
-        start = np.sqrt(2 / np.pi) * self.h * np.sqrt(self.kappa / self.n)
+        start = np.maximum(np.sqrt(2 / np.pi) * self.h * np.sqrt(self.kappa / self.n), TINY)
         self.aligned = np.repeat(np.concatenate([start, -start], 1)[:, None], 2, 1)  # [R, 2, 2]
         self.bend, self.turn = np.zeros((runs, 4)), np.zeros((runs, 4))  # arc length and angle of the push, see _turn
         self.variance, self.covariance, self.cross = np.zeros((runs, 2)), np.zeros((runs, 2)), np.zeros(runs)
@@ -295,8 +295,7 @@ class _MeanField:
             self.overshoot = np.maximum(length**2 - 2 * np.sqrt(2 / np.pi) * length * self.h, 0)
         rho = 0.5 * self.first + self.late
         self.reaction = self.reaction + dt * self._by_sign(self.responding**2 * curvature)[:, OBSERVED][:, :, None] * rho
-        # Filters with <w, mu> > 0 see class +, the others class -; both push a filter towards its own sign.
-        self.aligned = self.aligned + dt * np.where(self.aligned > 0, drive[:, :1, None], drive[:, 1:, None]) * [[1], [-1]]
+        self._align(dt * drive)
         self.late_square = self.late_square + dt * pull * (2 * self.late + 0.5 * dt * self.joined * pull)
         self.first = self.first + dt * pull * self.holding
         self.late = self.late + 0.5 * dt * pull * self.joined
@@ -304,6 +303,15 @@ class _MeanField:
         self._moments()
         self.t += dt
         self._margins()
+
+    def _align(self, pushes: np.ndarray) -> None:
+        """Move <w, mu> by the pushes [R, 2] of both classes: filters above 0 see class +, those below 0 class -."""
+        above, below = (pushes[:, side, None, None] * np.array([[1], [-1]]) for side in (0, 1))
+        moved = self.aligned + np.where(self.aligned > 0, above, below)
+        # What lies beyond 0 belongs to the other class, which may push back: then the filter stays at 0.
+        first, second = np.where(self.aligned > 0, above, below), np.where(self.aligned > 0, below, above)
+        beyond = moved * np.maximum(second / np.where(first == 0, 1, first), 0)
+        self.aligned = np.where(moved * self.aligned < 0, beyond, moved)
 
     def _spread(self, dt: float, curvature: np.ndarray) -> None:
         """Deviations of S_a over runs with the same counts, to first order, in six independent modes.
@@ -343,9 +351,12 @@ class _MeanField:
         speed = self._by_others(self.responding * self.pull**2) + (drive[:, OBSERVED] * self.to_noise) ** 2
         along = self._by_others(rho * self.pull) + self.own_push * drive[:, OBSERVED] * self.to_noise
         size = self.h**2 + self._by_others(0.5 * self.first**2 + self.late_square) + self.own_push**2
-        self.bend = self.bend + np.arctan2(np.sqrt(np.maximum(size * speed - along**2, 0)) * dt, size + along * dt)
+        angle = np.arctan2(np.sqrt(np.maximum(size * speed - along**2, 0)) * dt, size + along * dt)
         after = np.maximum(size + 2 * along * dt + speed * dt**2 - self.h**2, 0)
-        self.turn = np.maximum(self.turn, np.arctan2(np.sqrt(after), np.broadcast_to(self.h, after.shape)))
+        turned = np.arctan2(np.sqrt(after), np.broadcast_to(self.h, after.shape))
+        # With w(0) = 0 the path starts at once at a right angle to it.
+        self.bend = self.bend + np.where(size == 0, turned, angle)
+        self.turn = np.maximum(self.turn, turned)
 
     def _moments(self) -> None:
         """Variances and covariances of <w, xi> on fresh noise patches, and the signal that comes from noise patches."""
@@ -431,6 +442,44 @@ def sample_counts(n: int, rate_positive: float, rate_negative: float, draws: int
     positive = rng.binomial(n, 0.5, draws)
     flipped, back = rng.binomial(positive, rate_positive), rng.binomial(n - positive, rate_negative)
     return np.stack([positive - flipped, flipped, back, n - positive - back], 1).astype(float)
+
+
+@dataclass(frozen=True)
+class Average:
+    """What is predicted on average over drawn label counts, for R cells."""
+
+    time: np.ndarray  # [R] half of the mislabelled are memorised, median; NaN if by t_end less than half of the draws are there
+    time_range: np.ndarray  # [R, 2] its 10 % and 90 % quantiles over the draws in which it exists
+    final_error: np.ndarray  # [R] test error at t_end, mean
+    lowest_error: np.ndarray  # [R] mean over draws of the lowest test error
+
+
+def average_over_counts(
+    cells: Cells, rates: np.ndarray, t_end: float, loss: MarginLoss = LOGISTIC, draws: int = 32, seed: int = 0
+) -> Average:
+    """Predict each cell at `draws` label counts of its n samples, flipped with `rates` [R, 2] of the classes + and -.
+
+    Test errors are convex in the counts: the few draws in which a class has lost most of its majority make the mean.
+    """
+    rng = np.random.default_rng(seed)
+    settings = zip(cells.n.astype(int), *np.broadcast_to(rates, (len(cells.n), 2)).T, strict=True)
+    counts = np.concatenate([sample_counts(n, plus, minus, draws, rng) for n, plus, minus in settings])
+    rest = {field.name: np.repeat(getattr(cells, field.name), draws) for field in fields(cells)[1:]}
+    found = predict(Cells(counts, **rest), t_end, loss)
+    times = found.memorised().reshape(-1, draws)
+    # Not reached sorts last; a draw without mislabelled samples says nothing.
+    reached = np.where((counts[:, NOISY].sum(1) > 0).reshape(times.shape) & np.isnan(times), np.inf, times)
+    some = np.isfinite(times).any(1)
+    time = np.array([np.nanmedian(row) if ok else np.nan for row, ok in zip(reached, some, strict=True)])
+    spread = np.array(
+        [np.nanquantile(row, (0.1, 0.9)) if ok else (np.nan, np.nan) for row, ok in zip(times, some, strict=True)]
+    )
+    return Average(
+        np.where(np.isfinite(time), time, np.nan),
+        spread,
+        found.test_error().reshape(-1, draws).mean(1),
+        found.lowest_test_error()[0].reshape(-1, draws).mean(1),
+    )
 
 
 def expected_counts(n: float, rate_positive: float, rate_negative: float) -> np.ndarray:
