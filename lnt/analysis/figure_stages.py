@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
 from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.laws import stage1_scale
+from lnt.theory.run_cells import predictable, predicted_curves
 
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "coefficient (max)": {
@@ -34,6 +35,8 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
 def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
     """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
 
+    Dotted lines: the mean-field theory at the label counts of these runs, where it is about them; nothing is fitted.
+
     `groups` maps a title to (runs, curves). Lines are means over runs, bands their 95 % intervals. Vertical lines:
     where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels
     of which nothing was measured are left out.
@@ -47,9 +50,12 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         heights = 1
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
         for column, (runs, curves) in enumerate(groups.values()):
+            theory = predicted_curves(runs) if predictable(runs).all() else None
             for row, (label, lines) in enumerate(panels.items()):
                 ax = axes[row, column]
                 _lines(ax, curves, lines)
+                if theory is not None:
+                    _predicted(ax, theory, lines)
                 heights = max(heights, _boundaries(ax, runs, names=row == 0))
                 if column == 0:
                     ax.set_ylabel(label)
@@ -81,6 +87,14 @@ def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]])
     # Step 0 is recorded too, and a log axis cannot show it.
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
     ax.set_xlim(0, mean.index.max())
+
+
+def _predicted(ax: Axes, theory: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
+    """The same metrics as theory has them."""
+    for metric, (colour, _) in lines.items():
+        if theory[metric].notna().any():
+            ax.plot(theory.index, theory[metric], color=colour, linestyle=":", linewidth=1.6)
+    ax.plot([], [], color=PLAIN, linestyle=":", label="theory, nothing fitted")
 
 
 def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:

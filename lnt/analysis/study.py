@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lnt.analysis import cells, study_images
+from lnt.analysis import cells, study_images, study_theory
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
@@ -75,6 +75,7 @@ def write(
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
+    study_theory.add_theory(report, x, y)
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if _add_strategies(report) and not asked:
         pass

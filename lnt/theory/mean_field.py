@@ -232,7 +232,9 @@ class _MeanField:
         of_first = 0.5 * (held * self.holding + (self.own_std * _density(held / self.own_std) if self.t > 0 else 0))
         of_late = self.late * (1 - self.back) + 0.5 * self.joined * self.common
         h = self.h[:, :, None]
-        chosen = 0.5 * (single[:, :, None] - h) * density + (h / np.sqrt(2 * np.pi) if self.t > 0 else 0)
+        # Filters of the other sign respond at first too, and their share of the output ends as their rho grows to -<w(0), xi>.
+        ahead = self.first / np.maximum(h, TINY)
+        chosen = 0.5 * (single[:, :, None] - h) * density + h * (_density(0.0) - _density(ahead) + ahead * ndtr(-ahead))
         self.responding = 0.5 * (self.holding + self.joined)
         # Of m filters a random number responds: v spreads the samples by its standard deviation.
         mean = self._mean(self.responding)
@@ -259,7 +261,7 @@ class _MeanField:
             "signal_variance": (self.spread**2).sum(2),
             "gamma": self.gamma,
             "rho": self._mean(rho),
-            "rho_max": self.first.max(2),
+            "rho_max": np.where(self.cells.counts > 0, self.first.max(2), np.nan),
             "responding": self._mean(self.responding),
             "margin": self._mean(self.margin),
             "accuracy": self._positive(),
@@ -272,7 +274,9 @@ class _MeanField:
 
     def _positive(self) -> np.ndarray:
         """Share of the samples of each kind with a positive margin, which is taken as linear between the nodes in u."""
-        margin = self.margin.reshape(*self.margin.shape[:2], PUSHES, SHARES)
+        # What <w(0), xi> leaves of the output of a sample has mean 0; it matters while nothing else is there.
+        left_over = self.h * np.sqrt((1 - 1 / np.pi) / self.cells.width[:, None])
+        margin = (self.margin + self.u * left_over[:, :, None]).reshape(*self.margin.shape[:2], PUSHES, SHARES)
         left, right = margin[:, :, :-1], margin[:, :, 1:]
         low, high = self.nodes[:-1, None], self.nodes[1:, None]
         crossing = ndtr(low + (high - low) * np.clip(left / np.where(left == right, 1, left - right), 0, 1))
@@ -493,7 +497,7 @@ def _normal_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
     return nodes, weights / weights.sum()
 
 
-def _density(x: np.ndarray) -> np.ndarray:
+def _density(x: Any) -> np.ndarray:
     return np.exp(-np.minimum(x * x, 1400.0) / 2) / np.sqrt(2 * np.pi)
 
 

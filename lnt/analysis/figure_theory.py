@@ -1,0 +1,88 @@
+"""Figures of the mean-field theory beside what was measured: run by run, as phases, and as a boundary on a phase diagram."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+from lnt.analysis.figure_phase_diagram import cell_edges, scale_axis
+from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
+
+PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
+COLOURS = ("#D9D9D9", "#E8A87C", "#9CC5DE")
+PRICE = 0.01  # of memorising, from which a Stage I has one
+SHOWN_ERROR = 1e-3  # errors below it are drawn on it: a test set cannot tell them apart
+
+
+def figure_predicted(table: pd.DataFrame) -> Figure:
+    """Each run's memorising time, final and lowest test error against what theory predicts at its own label counts.
+
+    Columns: `memorised` in T1, `test_error`, `best_test_error`, and the same with the suffix _predicted.
+    """
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(DOUBLE, 2.5), layout="constrained")
+        axes = figure.subplots(1, 3)
+        names = {"memorised": r"$t/T_1$ when half is memorised", "test_error": label("test_error")}
+        names["best_test_error"] = label("best_test_error")
+        for ax, (column, name) in zip(axes, names.items(), strict=True):
+            least = 0.05 if column == "memorised" else SHOWN_ERROR
+            both = table[[f"{column}_predicted", column]].dropna().clip(lower=least)
+            ax.scatter(*both.to_numpy(float).T, s=4, color=NOISY, alpha=0.35, linewidth=0, rasterized=True)
+            low, high = least * 0.9, max(float(both.max().max()), 10 * least) * 1.1 if len(both) else 10 * least
+            ax.plot([low, high], [low, high], color=PLAIN, linewidth=0.8)
+            ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="predicted", ylabel="measured")
+            ax.set_title(name)
+    return figure
+
+
+def figure_phases(phases: pd.DataFrame, x: str, y: str) -> Figure:
+    """Which phase each cell is in, measured, with the predicted borders kappa (1 - 2 tau) = 1 and 2.
+
+    One row for each cell: x, y, `kappa`, `rate`, `staged` (share of runs with a Stage I), `price` (of memorising, mean)
+    and `price_predicted`.
+    """
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(SINGLE * 1.35, 3.0), layout="constrained")
+        ax = figure.subplots()
+        grids = {column: phases.pivot(index=y, columns=x, values=column) for column in phases if column not in (x, y)}
+        xs, ys = (grids["kappa"].columns.to_numpy(float), grids["kappa"].index.to_numpy(float))
+        staged, price = grids["staged"].to_numpy(float), grids["price"].to_numpy(float)
+        phase = np.where(staged < 0.5, 0, np.where(price >= PRICE, 1, 2)).astype(float)
+        colours = ListedColormap(COLOURS)
+        shown = np.where(np.isfinite(staged), phase, np.nan)
+        mesh = ax.pcolormesh(
+            cell_edges(xs), cell_edges(ys), shown, cmap=colours, norm=BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3), rasterized=True
+        )
+        scale_axis(ax, "x", xs)
+        scale_axis(ax, "y", ys)
+        combined = grids["kappa"] * (1 - 2 * grids["rate"])
+        for border, style in ((1, "-"), (2, "--")):
+            _contour(ax, xs, ys, combined.to_numpy(float), border, SIGNAL, style, rf"theory: $\kappa(1-2\tau) = {border}$")
+        _contour(ax, xs, ys, grids["price_predicted"].to_numpy(float), PRICE, "black", ":", f"theory: price {PRICE:g}")
+        ax.set(xlabel=label(x), ylabel=label(y))
+        ax.legend(loc="upper left", fontsize=6)
+        bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
+        bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
+    return figure
+
+
+def add_predicted_boundary(ax: Axes, predicted: pd.DataFrame, level: float, colour: str = "white") -> None:
+    """Draw where the predicted value crosses `level` on a phase diagram; `predicted` has y as rows and x as columns."""
+    xs, ys = predicted.columns.to_numpy(float), predicted.index.to_numpy(float)
+    _contour(ax, xs, ys, predicted.to_numpy(float), level, colour, ":", "mean-field theory, nothing fitted")
+
+
+def _contour(
+    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, level: float, colour: str, style: str, name: str
+) -> None:
+    """The line on which values [Y, X] cross a level, if they do, and its name for the legend."""
+    finite = values[np.isfinite(values)]
+    if min(values.shape) < 2 or not finite.size or not finite.min() < level < finite.max():
+        return
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.contour(x, y, values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.2)
+    # A contour has no handle for the legend.
+    ax.plot([], [], color=colour, linestyle=style, linewidth=1.2, label=name)
+    ax.set(xlim=limits[0], ylim=limits[1])
