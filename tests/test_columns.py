@@ -54,10 +54,21 @@ def test_every_other_column_is_explained():
 
 
 READERS = sorted(file for room in ("analysis", "theory") for file in (Path(lnt.__file__).parent / room).glob("*.py"))
-SUFFIXES = ("_mean", "_sd", "_sem", "_low", "_high", "_early", "_best", "_last")  # that the analysis adds to a column's name
+SUFFIXES = (
+    "_mean",
+    "_sd",
+    "_sem",
+    "_low",
+    "_high",
+    "_early",
+    "_best",
+    "_last",
+    "_predicted",
+)  # that the analysis adds to a column's name
 MADE_HERE = {  # by the analysis: columns that it adds to its own tables, and names of its files
     *("dim_over_n", "n_snr2", "memorising_step", "gamma_lowest", "plain_network", "stage1_conditions", "loss_from", "loss_to"),
-    *("scorecard_figure", "attributions_by_sample", "attributions_summary", "gray_r"),
+    *("scorecard_figure", "attributions_by_sample", "attributions_summary", "attributions_numbers", "gray_r"),
+    *("centre_share", "log_x", "price", "memorised", "signal_variance", "rho_max", "cross_covariance"),
 }
 
 
