@@ -20,7 +20,7 @@ SEEDS = 100  # more than any grid of the study has
 
 def shifted(text: str, first: int) -> str:
     """The study with seeds from `first` on."""
-    return re.sub(r"seed: range\((\d+)\)", lambda found: f"seed: range({first},{first + int(found[1])})", text)
+    return re.sub(r"seed: range\((\d+)\)", lambda found: f'seed: "range({first},{first + int(found[1])})"', text)
 
 
 def verdicts(number: int, folder: Path) -> dict[str, str]:
