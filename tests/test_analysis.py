@@ -1,5 +1,7 @@
 """Analysis on tables in which the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.load import RunTables
 from lnt.analysis.phase_diagram import Facet, Grid
 from lnt.column_names import METRICS
+from lnt.theory.laws import BENIGN_LAW
 
 NOTHING = pd.DataFrame  # no curves, no samples
 DIM_BY_NORM = ("data.dim", "data.signal_norm")
@@ -303,7 +306,8 @@ def test_phase_diagrams_hatch_what_is_missing_and_keep_true_coordinates():
     data = Grid(data.x, data.y, data.values, missing)
     edge = phase_diagram.boundary(data, 0.25)
     law = phase_diagram.power_law(data.x, edge, DIM_BY_NORM, 0.25, 20)
-    figure = figure_phase_diagram({"": Facet(data, edge, law)}, "data.dim", "data.signal_norm", "test_error")
+    line = law.constant[0] * data.x**0.25
+    figure = figure_phase_diagram({"": Facet(data, edge, law, line)}, "data.dim", "data.signal_norm", "test_error")
     ax = figure.axes[0]
     assert ax.get_xscale() == "log"
     assert ax.get_yscale() == "linear"
@@ -313,7 +317,7 @@ def test_phase_diagrams_hatch_what_is_missing_and_keep_true_coordinates():
         np.testing.assert_array_equal(np.isnan(np.ma.filled(mesh.get_array(), np.nan)), missing)
     lines = {line.get_label(): line for line in ax.lines}
     theory = next(line for name, line in lines.items() if name.startswith("theory"))
-    np.testing.assert_allclose(theory.get_ydata(), law.constant[0] * data.x**0.25)
+    np.testing.assert_allclose(theory.get_ydata(), line)
     low, high = law.exponent[1:]
     assert f"measured {law.exponent[0]:.2f} [{low:.2f}, {high:.2f}]" in theory.get_label()
 
@@ -335,3 +339,25 @@ def test_scales():
     assert is_log(np.array([1, 2, 5, 10]))
     assert not is_log(np.array([100, 250, 400, 550, 700]))
     assert not is_log(np.array([1, 100])), "two points have no spacing"
+
+
+@pytest.mark.parametrize("orthogonal", [True, False])
+def test_the_boundary_of_a_law_with_its_finite_size_term(orthogonal):
+    """n = 20, s = 1, tau = 0: the boundary n m^4 / d = 2 (1 + n m^2 / d) solves n m^4 - 2 n m^2 - 2 d = 0 for m = |mu|."""
+    x, y, n = np.geomspace(100, 1000, 8), np.geomspace(0.8, 8, 30), 20
+    table = pd.DataFrame(
+        [(d, m, seed) for d in x for m in y for seed in range(5)], columns=["data.dim", "data.signal_norm", "seed"]
+    )
+    table = table.assign(**{"data.n_train": n, "data.noise_std": 1.0, "data.snr": np.nan, "data.orthogonal_noise": orthogonal})
+    table["flip_rate"] = 0.0
+    term = 0 if orthogonal else n * table["data.signal_norm"] ** 2 / table["data.dim"]
+    table["test_error"] = 1 / (2 + n * table["data.signal_norm"] ** 4 / table["data.dim"] / (1 + term))
+    law = BENIGN_LAW if orthogonal else replace(BENIGN_LAW, finite_size=True)
+    data = phase_diagram.grid(table, *DIM_BY_NORM, "test_error")
+    found = phase_diagram.facet(data, table, DIM_BY_NORM, "test_error", 0.25, law)
+    wanted = (2 * x / n) ** 0.25 if orthogonal else np.sqrt(1 + np.sqrt(1 + 2 * x / n))
+    np.testing.assert_allclose(found.line, wanted, rtol=0.01)
+    slope = np.polyfit(np.log(x), np.log(wanted), 1)[0]
+    assert found.law.predicted == pytest.approx(slope, abs=0.003)
+    assert found.law.exponent[0] == pytest.approx(slope, abs=0.01)
+    assert bool(abs(slope - 0.25) < 1e-6) is orthogonal

@@ -16,9 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.intervals import TOO_FEW
-from lnt.analysis.phase_diagram import Boundary, Facet, Grid, PowerLaw, is_log
+from lnt.analysis.phase_diagram import Boundary, Facet, Grid, is_log
 from lnt.column_names import ERRORS
-from lnt.theory.laws import coordinate, value_at
 
 SYMBOLS = {  # of theory.laws.coordinate
     "data.dim": "d",
@@ -62,7 +61,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
 
     Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
     White line and band: where the mean over seeds crosses a level for good, and its 95 % interval over seeds. Dashed: the
-    theory's power law with its fitted constant.
+    theory's boundary with its fitted constant.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -81,7 +80,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
             ax.set_title(title)
             marks = _mark_missing(ax, data)
             if facet.edge is not None:
-                marks += _add_boundary(ax, data.x, facet.edge, facet.law, (x, y))
+                marks += _add_boundary(ax, facet, facet.edge, (x, y))
             if marks:
                 ax.legend(handles=marks, loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
         for ax in axes.flat[len(facets) :]:
@@ -123,8 +122,9 @@ def _mark_missing(ax: Axes, data: Grid) -> list[Artist]:
     return marks
 
 
-def _add_boundary(ax: Axes, x: np.ndarray, edge: Boundary, law: PowerLaw | None, keys: tuple[str, str]) -> list[Artist]:
-    """The measured boundary with its band, and the theory's power law; what the legend shows of them."""
+def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str]) -> list[Artist]:
+    """The measured boundary with its band, and the theory's; what the legend shows of them."""
+    x, law = facet.data.x, facet.law
     if np.isnan(edge.y).all():
         return []
     # The theory's line may leave the map by far, and would rescale the axes.
@@ -132,13 +132,12 @@ def _add_boundary(ax: Axes, x: np.ndarray, edge: Boundary, law: PowerLaw | None,
     ax.fill_between(x, edge.low, edge.high, color="white", alpha=0.45, linewidth=0)
     text = f"measured: {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
     shown: list[Artist] = [*ax.plot(x, edge.y, color="white", label=text)]
-    if law is not None:
+    if law is not None and facet.line is not None:
         exponent, low, high = law.exponent
         form = rf"${SYMBOLS[keys[1]]} \propto {SYMBOLS[keys[0]]}^{{{law.predicted:.2g}}}$"
         interval = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
         text = f"theory: {form}\n(measured {exponent:.2f}{interval})"
-        y = value_at(keys[1], law.constant[0] * coordinate(keys[0], x) ** law.predicted)
-        shown += ax.plot(x, y, color="#E69F00", linestyle="--", label=text)
+        shown += ax.plot(x, facet.line, color="#E69F00", linestyle="--", label=text)
     ax.set(xlim=limits[0], ylim=limits[1])
     return shown
 

@@ -10,7 +10,7 @@ from lnt.analysis.cells import conditions, swept_keys, typed_plan
 from lnt.analysis.intervals import jackknife_interval, mean_interval
 from lnt.analysis.load import RunTables
 from lnt.column_names import ERRORS, SEEDS
-from lnt.theory.laws import Law, coordinate, least_coordinate
+from lnt.theory.laws import MARGIN, Law, coordinate, least_coordinate, value_at
 
 Axes = tuple[np.ndarray, np.ndarray]  # the points of x and y, in ascending order
 
@@ -196,6 +196,7 @@ class Facet:
     data: Grid
     edge: Boundary | None
     law: PowerLaw | None
+    line: np.ndarray | None = None  # [X], the boundary that the law has, with its fitted constant
 
 
 def facets(
@@ -229,6 +230,35 @@ def facet(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], value: str, lev
         return Facet(data, None, None)
     edge = boundary(data, (finite.min() + finite.max()) / 2 if level is None else level)
     predicted = theory.boundary_exponent(*keys) if theory else None
-    if predicted is None:
+    if theory is None or predicted is None:
         return Facet(data, edge, None)
-    return Facet(data, edge, power_law(data.x, edge, keys, predicted, int(runs["data.n_train"].min())))
+    n = int(runs["data.n_train"].min())
+    line = law_line(theory, runs, data, edge, keys) if theory.finite_size else None
+    if line is not None:
+        # On a finite diagram the law's line is no power: what the measured slope is compared with is the mean slope of it.
+        u, v = coordinate(keys[0], data.x), coordinate(keys[1], line)
+        use = np.isfinite(edge.y) & np.isfinite(v) & (v > least_coordinate(keys[1], n)) & (u > least_coordinate(keys[0], n))
+        if use.sum() >= 3:
+            predicted = float(np.polyfit(np.log(u[use]), np.log(v[use]), 1)[0])
+    law = power_law(data.x, edge, keys, predicted, n)
+    if law is not None and line is None:
+        line = value_at(keys[1], law.constant[0] * coordinate(keys[0], data.x) ** predicted)
+    return Facet(data, edge, law, line)
+
+
+def law_line(law: Law, runs: pd.DataFrame, data: Grid, edge: Boundary, keys: tuple[str, str]) -> np.ndarray:
+    """y [X] where the law's combination is what it is on the measured boundary (the geometric mean over its columns)."""
+    place = axis_place(data.y[data.y > 0])
+    fine = np.linspace(place[0], place[-1], 400)
+    y = np.exp(fine) if is_log(data.y[data.y > 0]) else fine
+
+    def combination(at_x: np.ndarray, at_y: np.ndarray) -> np.ndarray:
+        columns = {keys[0]: at_x, keys[1]: at_y}
+        # Where tau is an axis, it is what training would write.
+        columns |= {"flip_rate": columns[MARGIN]} if MARGIN in columns else {}
+        return law.of(runs.iloc[[0] * len(at_x)].assign(**columns))
+
+    there = np.isfinite(edge.y)
+    level = np.exp(np.mean(np.log(combination(data.x[there], edge.y[there]))))
+    values = combination(np.tile(data.x, len(y)), np.repeat(y, len(data.x))).reshape(len(y), len(data.x))
+    return crossing(y, values, level)
