@@ -1,6 +1,7 @@
 """analyze.py: files in, figures out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,15 +24,22 @@ from lnt.runs.tables import Tables, schemas, tables
 from lnt.training.loop import train
 
 
-@pytest.fixture
-def results(tmp_path, experiment):
+@pytest.fixture(scope="module")
+def trained_runs(tmp_path_factory, experiment):
     """Two conditions, three seeds each, in six directories."""
+    path = tmp_path_factory.mktemp("runs")
     for rate in (0, 0.3):
         for seed in range(3):
             settings = ("data.n_train=20", "data.n_test=50", "data.dim=200", "optimizer.steps=200")
             one = experiment(*settings, f"seed={seed}", f"noise.rate={rate}")
-            RunDirectory.claim(tmp_path / f"{rate}-{seed}", {}).save(tables(one, train(one), schemas([one])))
-    return tmp_path
+            RunDirectory.claim(path / f"{rate}-{seed}", {}).save(tables(one, train(one), schemas([one])))
+    return path
+
+
+@pytest.fixture
+def results(tmp_path, trained_runs):
+    """The six directories, to be changed at will."""
+    return shutil.copytree(trained_runs, tmp_path, dirs_exist_ok=True)
 
 
 def call(monkeypatch, *overrides):
@@ -82,15 +90,24 @@ def test_a_path_without_results(tmp_path, monkeypatch, path, words):
         call(monkeypatch, f"path={path}")
 
 
-@pytest.fixture
-def sweep(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def trained_sweep(tmp_path_factory):
     """A small sweep over two keys."""
-    monkeypatch.chdir(tmp_path)
+    path = tmp_path_factory.mktemp("sweep")
     small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(3)")
     axes = ("data.dim=20,40,80", "data.signal_norm=0,2,4,8")
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, *axes, "hydra.sweep.dir=sweep"])
-    train_entry.main()
-    return tmp_path / "sweep"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        patch.setattr(sys, "argv", ["train.py", "-m", *small, *axes, "hydra.sweep.dir=sweep"])
+        train_entry.main()
+    return path / "sweep"
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch, trained_sweep):
+    """The sweep, to be changed at will."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(trained_sweep, tmp_path / "sweep")
 
 
 def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,15 +11,15 @@ from torch import nn
 
 from lnt.column_names import METRICS
 from lnt.errors import ConfigError
-from lnt.images.networks import ResNet, SmallCNN, Vgg
+from lnt.images.networks import ImageModel, ResNet, SmallCNN, Vgg
 from lnt.progress import StepCount
 from lnt.training.batch_order import MiniBatches
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.loop import Training, train
 
-RESNETS = (ResNet(18), ResNet(34))
 DIGITS = ("data=digits", "data.classes=[3,8]", "data.n_train=40", "data.n_test=30", "model.width=4", "optimizer.epochs=6")
 EXACT = (*DIGITS, "precision=float64")
+NORMED = (*DIGITS[:-2], "optimizer.epochs=6", "~model.width", f"++model._target_={__name__}.Normed")
 STRATEGIES = {
     "none": (),
     "holdout": ("strategy=early_stopping",),
@@ -28,6 +28,21 @@ STRATEGIES = {
     "restart": ("strategy=small_loss", "strategy.step=5", "strategy.restart=true"),
     "co_teaching": ("strategy=co_teaching", "strategy.every=3"),
 }
+
+
+@dataclass(frozen=True)
+class Normed(ImageModel):
+    """A small network with batch normalisation, whose statistics move in training mode only."""
+
+    def architecture(self, channels, pixels, classes):
+        layers = [
+            nn.Conv2d(channels, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * (pixels - 2) ** 2, classes),
+        ]
+        return nn.Sequential(*layers)
 
 
 def usual_loop(experiment, optimizer, scheduler=None):
@@ -198,7 +213,7 @@ def assert_same_curves(one, other, images):
 
 RESUMED = {f"image {name}": (*DIGITS, *overrides) for name, overrides in STRATEGIES.items()}
 RESUMED |= {
-    "batch norm": (*DIGITS[:-3], "data.n_test=5", "model=vgg11", "optimizer.epochs=3", "optimizer.batch_size=20"),
+    "batch norm": (*NORMED, "optimizer.momentum=0.5"),
     "momentum": (*DIGITS, "optimizer.momentum=0.9", "optimizer.schedule=cosine", "data.augment=shift_flip"),
     "adam": (*DIGITS, "optimizer=adam", "optimizer.epochs=6", "noise.resample=true"),
     "span": ("data.n_train=12", "data.n_test=9", "optimizer.steps=300", "optimizer.momentum=0.5"),
@@ -244,11 +259,12 @@ def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(exper
 
 def test_measuring_changes_nothing(experiment):
     """Batch statistics above all: they move in training mode only."""
-    one = experiment(*DIGITS[:-2], "model=vgg11", "optimizer.epochs=2")
+    one = experiment(*NORMED)
     often, never = (one.start(one.sample()) for _ in range(2))
     for _ in range(3):
         often.advance(1)
         before = copy.deepcopy(often.network.state_dict())
+        assert before["1.running_mean"].abs().max() > 0, "it has such statistics"
         often.snapshot(), often.losses()
         assert all(torch.equal(before[key], value) for key, value in often.network.state_dict().items())
     never.advance(3)
@@ -289,28 +305,28 @@ def test_the_observed_labels_of_data_seeds_and_noise_rates_are_independent(exper
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        SmallCNN(4),
-        Vgg(11, False),
-        Vgg(11, True),
-        Vgg(16, True),
-        ResNet(18),
-        ResNet(34),
-    ],
-)
-@pytest.mark.parametrize(("channels", "pixels", "classes"), [(3, 32, 10), (1, 28, 2), (1, 8, 2)])
+NETWORKS = (SmallCNN(4), Vgg(11, False), Vgg(11, True), Vgg(16, True), ResNet(18), ResNet(34))
+SHAPES = [(model, *shape) for model in NETWORKS for shape in ((3, 32, 10), (1, 8, 2))]
+SHAPES += [
+    (model, 1, 28, 2) for model in (SmallCNN(4), Vgg(11, True), ResNet(18))
+]  # one of each kind: a VGG takes seconds to build
+
+
+@pytest.mark.parametrize(("model", "channels", "pixels", "classes"), SHAPES)
 def test_networks_take_any_images_and_return_a_logit_for_each_class(model, channels, pixels, classes):
-    torch.manual_seed(1)
-    before = torch.random.get_rng_state()
-    one, same, other = (model.build(channels, pixels, classes, seed) for seed in (0, 0, 1))
-    assert torch.equal(before, torch.random.get_rng_state()), "the global generator is left alone"
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    logits = one.eval()(torch.randn(2, channels, pixels, pixels))
+    logits = model.build(channels, pixels, classes, 0).eval()(torch.randn(2, channels, pixels, pixels))
     assert logits.shape == (2, classes)
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("model", [SmallCNN(4), ResNet(18)])
+def test_initial_weights_belong_to_the_seed_alone(model):
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    one, same, other = (list(model.build(1, 8, 2, seed).parameters()) for seed in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state()), "the global generator is left alone"
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_bf16_is_close_to_float32(experiment):

@@ -244,8 +244,9 @@ def study(tmp_path_factory):
     """A small sweep in which mislabelled samples come to be memorised."""
     path = tmp_path_factory.mktemp("study")
     digits = ("data=digits", "data.classes=[3,8]", "data.n_train=100", "optimizer.epochs=60", "optimizer.momentum=0.9")
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *digits, "noise.rate=0,0.2", "seed=0,1", f"hydra.sweep.dir={path}"]
-    subprocess.run(command, check=True, capture_output=True, cwd=path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", "-m", *digits, "noise.rate=0,0.2", "seed=0,1", f"hydra.sweep.dir={path}"])
+        train.main()
     return path
 
 
