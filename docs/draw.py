@@ -26,6 +26,14 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
 }
 
 
+READ = """Intervals hold together with 95 %: each has confidence 1 - 0.05 / 16. A statement is supported if its interval lies in the
+region that agrees with the prediction (an exponent within 0.25, a border within a factor of 1.5, a share of seeds of at
+least 0.9), contradicted if none of it does, undecided otherwise. T1 = n m / (eta s^2 d), x = n SNR^2 (1 - 2 tau); exponents
+in eta, m and s are symmetries of gradient flow and no statements. `python -m benchmarks.scorecard` repeats all of it on disjoint
+ranges of seeds.
+"""
+
+
 def call(*command: str) -> float:
     """Run a command of this project; its wall time in seconds."""
     start = time.perf_counter()
@@ -47,17 +55,19 @@ def draw(study: str) -> tuple[str, float, float]:
 def scorecard() -> str:
     """The scorecard as Markdown."""
     table = pd.read_csv(RESULTS / "han2025_scorecard" / "analysis" / "scorecard.csv", keep_default_na=False)
-    lines = ["| statement | predicted | measured | verdict | constant | cells, runs | panel |", "| --- |" + " --- |" * 6]
+    names = ["statement (source)", "condition", "statistic", "predicted", "measured", "verdict", "contradicted with 80 % if"]
+    lines = [f"| {' | '.join([*names, 'seeds, cells, runs', 'panel'])} |", "| --- |" + " --- |" * (len(names) + 1)]
     for row in table.to_dict("records"):
-        value, low, high = (f"{float(row[key]):.3g}" if row[key] else "-" for key in ("value", "low", "high"))
-        cells = [row["statement"], row["predicted"], f"{value} [{low}, {high}]", f"**{row['verdict']}**", row["constant"]]
-        cells += [f"{row['cells']}, {row['runs']}", row["figure"]]
+        value, low, high = (f"{float(row[key]):.3g}" if row[key] != "" else "-" for key in ("value", "low", "high"))
+        cells = [f"{row['statement']} ({row['source']})", row["condition"], row["statistic"], row["predicted"]]
+        cells += [f"{value} [{low}, {high}]", f"**{row['verdict']}** {row['note']}".strip(), row["noticed"]]
+        cells += [f"{row['seeds']}, {row['cells']}, {row['runs']}", row["figure"]]
         lines.append("| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     times = [draw(study) for study in STUDIES]
-    (DOCS / "scorecard.md").write_text("# Scorecard of `experiment=han2025_scorecard`\n\n" + scorecard())
+    (DOCS / "scorecard.md").write_text(f"# Scorecard of `experiment=han2025_scorecard`\n\n{scorecard()}\n{READ}")
     for study, trained, analysed in times:
         print(f"{study:28s} trained in {trained:5.1f} s, analysed in {analysed:4.1f} s")
