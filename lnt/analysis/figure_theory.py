@@ -37,32 +37,32 @@ def figure_predicted(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def figure_phases(phases: pd.DataFrame, x: str, y: str) -> Figure:
-    """Which phase each cell is in, measured, with the predicted borders kappa (1 - 2 tau) = 1 and 2.
+def figure_phases(phases: pd.DataFrame) -> Figure:
+    """Which phase each cell is in, measured, with the predicted borders kappa (1 - 2 tau) = 1 and 2, over kappa and tau.
 
-    One row for each cell: x, y, `kappa`, `rate`, `staged` (share of runs with a Stage I), `price` (of memorising, mean)
-    and `price_predicted`.
+    One row for each cell: `kappa`, `rate`, `staged` (share of runs with a Stage I), `price` (of memorising, mean), and both
+    with the suffix _predicted, whose borders are drawn too. Cells without a mislabelled sample have no phase and are hatched.
     """
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(SINGLE * 1.35, 3.0), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE * 1.4, 3.3), layout="constrained")
         ax = figure.subplots()
-        grids = {column: phases.pivot(index=y, columns=x, values=column) for column in phases if column not in (x, y)}
-        xs, ys = (grids["kappa"].columns.to_numpy(float), grids["kappa"].index.to_numpy(float))
-        staged, price = grids["staged"].to_numpy(float), grids["price"].to_numpy(float)
-        phase = np.where(staged < 0.5, 0, np.where(price >= PRICE, 1, 2)).astype(float)
-        colours = ListedColormap(COLOURS)
-        shown = np.where(np.isfinite(staged), phase, np.nan)
-        mesh = ax.pcolormesh(
-            cell_edges(xs), cell_edges(ys), shown, cmap=colours, norm=BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3), rasterized=True
-        )
-        scale_axis(ax, "x", xs)
-        scale_axis(ax, "y", ys)
-        combined = grids["kappa"] * (1 - 2 * grids["rate"])
+        ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
+        columns = [column for column in phases if column not in ("kappa", "rate")]
+        grids = {column: phases.pivot(index="rate", columns="kappa", values=column).to_numpy(float) for column in columns}
+        x, y = (np.unique(phases[key].astype(float)) for key in ("kappa", "rate"))
+        phase = np.where(grids["staged"] < 0.5, 0, np.where(grids["price"] >= PRICE, 1, 2))
+        shown = np.where(np.isfinite(grids["staged"]), phase, np.nan)
+        norm = BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3)
+        mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), shown, cmap=ListedColormap(COLOURS), norm=norm, rasterized=True)
+        scale_axis(ax, "x", x)
+        combined = x * (1 - 2 * y[:, None])
         for border, style in ((1, "-"), (2, "--")):
-            _contour(ax, xs, ys, combined.to_numpy(float), border, SIGNAL, style, rf"theory: $\kappa(1-2\tau) = {border}$")
-        _contour(ax, xs, ys, grids["price_predicted"].to_numpy(float), PRICE, "black", ":", f"theory: price {PRICE:g}")
-        ax.set(xlabel=label(x), ylabel=label(y))
-        ax.legend(loc="upper left", fontsize=6)
+            _contour(ax, x, y, combined, border, SIGNAL, style, rf"$\kappa(1-2\tau) = {border}$")
+        _contour(ax, x, y, grids["staged_predicted"], 0.5, "black", "-", "theory: Stage I in half of the runs")
+        priced = np.where(grids["staged_predicted"] < 0.5, np.nan, grids["price_predicted"])
+        _contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
+        ax.set(xlabel=r"$\kappa = n\,\mathrm{SNR}^2$", ylabel=label("noise.rate"))
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6)
         bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
         bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
     return figure

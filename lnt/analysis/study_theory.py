@@ -9,7 +9,8 @@ from lnt.theory.mean_field import last_crossing
 from lnt.theory.run_cells import predictable, predicted_outcomes, unit_of_time
 
 MOST = 3000  # runs that are predicted; of larger sweeps, as many seeds of each cell as fit
-FEWEST_CELLS = 9  # of a diagram of phases
+FEWEST = 3  # values on an axis of a diagram of phases
+BRIEF = 0.1  # in T1: a Stage I that is over by then is none
 
 
 def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | None:
@@ -25,10 +26,9 @@ def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | N
     columns = ["run_id", *(key for key in (x, y) if key), "memorised", "memorised_predicted"]
     columns += [f"{name}{of}" for name in ("test_error", "best_test_error") for of in ("", "_predicted")]
     report.figure("theory", figure_predicted(table), table[columns], "Measured against predicted run by run, nothing fitted")
-    if x and y:
-        phases = _phases(table, curves, x, y)
-        if len(phases) >= FEWEST_CELLS and phases["kappa"].nunique() > 2 and phases["rate"].nunique() > 2:
-            report.figure("phases", figure_phases(phases, x, y), phases, "Phases, and the predicted borders")
+    phases = _phases(table) if x and y else None
+    if phases is not None:
+        report.figure("phases", figure_phases(phases), phases, "Phases, and the predicted borders")
     return table
 
 
@@ -49,15 +49,21 @@ def _memorised(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
     return times / unit_of_time(runs).astype(float)
 
 
-def _phases(table: pd.DataFrame, curves: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """One row for each cell over x and y, as figure_phases takes it.
+def _phases(table: pd.DataFrame) -> pd.DataFrame | None:
+    """One row for each kappa and rate, as figure_phases takes it; None if they do not form a grid.
 
-    A run has a Stage I if fewer than half of its mislabelled samples are fitted when the clean ones first are.
+    A run has a Stage I if half of its mislabelled samples are still not fitted at BRIEF T1.
     """
-    fitted = curves.merge(table[["run_id", "stage1_step"]].rename(columns={"stage1_step": "step"}), on=["run_id", "step"])
-    noisy = table["run_id"].map(fitted.set_index("run_id")["noisy_accuracy"])
-    # Without a mislabelled sample there is nothing to ignore, and nothing to memorise.
-    staged = (noisy < 0.5).where(noisy.notna()).astype(float)
-    cells = table.assign(kappa=kappa(table), rate=flip_rate(table), staged=staged)
-    cells["price"], cells["price_predicted"] = cells["price_of_memorising"], cells["price_of_memorising_predicted"]
-    return cells.groupby([x, y], as_index=False)[["kappa", "rate", "staged", "price", "price_predicted"]].mean()
+    # Rounded: kappa is worked out from other settings.
+    table = table.assign(kappa=kappa(table).map("{:.9g}".format).astype(float), rate=flip_rate(table).round(9))
+    mislabelled = table[["flipped_positive", "flipped_negative"]].sum(axis=1) > 0
+    for of in ("", "_predicted"):
+        # Never memorised is NaN, and late.
+        late = ~(table[f"memorised{of}"] <= BRIEF)
+        table[f"staged{of}"] = late.astype(float).where(mislabelled)
+        table[f"price{of}"] = table[f"price_of_memorising{of}"]
+    columns = [f"{name}{of}" for name in ("staged", "price") for of in ("", "_predicted")]
+    cells = table.groupby(["kappa", "rate"])[columns].mean()
+    sizes = [cells.index.get_level_values(name).nunique() for name in ("kappa", "rate")]
+    grid = min(sizes) >= FEWEST and len(cells) == sizes[0] * sizes[1]
+    return cells.reset_index() if grid else None
