@@ -23,6 +23,7 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "digits_stages": ([], ["stages", "losses", "attributions_2", "attributions_3", "attributions_numbers"]),
     "phase_rate_dim": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
     "phase_rate_snr": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
+    "phase_kappa_rate": ([], ["phases", "theory"]),
 }
 
 

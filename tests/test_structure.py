@@ -40,6 +40,8 @@ def test_no_two_files_share_a_name():
         ["train.py", "noise=loud"],
         ["analyze.py", "--help"],
         ["-m", "lnt.status", "nowhere"],
+        ["-m", "lnt.theory", "--help"],
+        ["-m", "lnt.theory", "data.n_trian=3"],
     ],
     ids=" ".join,
 )
