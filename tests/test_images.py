@@ -169,6 +169,30 @@ def test_seeds_choose_subsets_and_nothing_else():
     assert (everything.sample_training_set(1) == everything.sample_training_set(2)).all(), "all there are"
 
 
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("order", [(5, 2, 7), (7, 5, 2), (2, 7, 5)])
+def test_the_order_of_classes_changes_their_names_and_not_the_images(order, balanced):
+    """100 = 3 x 33 + 1: the one that is left over goes to the lowest number, whatever stands first."""
+    one, other = (
+        Digits(**(NONE | {"classes": c, "n_train": 100, "n_test": 20, "balanced": balanced})) for c in ((2, 5, 7), order)
+    )
+    for seed in range(3):
+        np.testing.assert_array_equal(one.sample_training_set(seed), other.sample_training_set(seed))
+        np.testing.assert_array_equal(one.sample_test_set(seed)[0], other.sample_test_set(seed)[0])
+    if balanced:
+        assert dict(zip(order, other.counts(), strict=True)) == {2: 34, 5: 33, 7: 33}
+
+
+def test_swapped_classes_are_the_same_task_with_the_labels_swapped(experiment):
+    shared = ("data=digits", "data.n_train=51", "data.n_test=30", "noise.rate=0.3", "seed=4")
+    one, other = (experiment(*shared, f"data.classes={classes}").sample() for classes in ("[3,8]", "[8,3]"))
+    assert torch.equal(one.index, other.index)
+    assert torch.equal(one.labels, 1 - other.labels)
+    assert torch.equal(one.observed.at(0), 1 - other.observed.at(0))
+    assert torch.equal(one.test_index, other.test_index)
+    assert torch.equal(one.test_observed, 1 - other.test_observed)
+
+
 def test_the_first_class_listed_is_class_0():
     data = Digits(**(NONE | {"classes": (8, 3)}))
     np.testing.assert_array_equal(data.as_classes(np.array([8, 3, 3])), [0, 1, 1])

@@ -6,11 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
 from lnt.errors import ConfigError
 from lnt.noise.by_class import Asymmetric, Matrix, NoNoise, Pair, Symmetric
 from lnt.noise.by_sample import Human, Instance
-from lnt.noise.observed_labels import Classes, Samples
+from lnt.noise.observed_labels import Classes, LabelNoise, Samples, low_bits
 
 labels = arrays(int, (3, 17), elements=st.sampled_from([0, 1]))
 uniforms = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).random((3, 17)))
@@ -66,6 +67,47 @@ def test_asymmetric_with_equal_rates_is_symmetric_is_a_pair_is_a_matrix(true, u,
 def test_a_higher_rate_flips_the_same_samples_and_more(true, u, one, other):
     less, more = (flips(Symmetric(rate, False, False), true, u) for rate in sorted((one, other)))
     assert (more >= less).all()
+
+
+def of_rate(kind, rate):
+    """Ten classes: as likely, unlike, or by pixels."""
+    if kind == "matrix":
+        others = np.random.default_rng(5).dirichlet(np.ones(10), 10) * (1 - np.eye(10))
+        return Matrix(tuple(map(tuple, (1 - rate) * np.eye(10) + rate * others / others.sum(1, keepdims=True))), exact=True)
+    return Symmetric(rate, exact=kind == "exact") if kind != "instance" else Instance(rate)
+
+
+@pytest.mark.parametrize("kind", ["symmetric", "exact", "matrix", "instance"])
+def test_a_higher_rate_keeps_the_wrong_classes_of_a_lower_one(kind):
+    rng = np.random.default_rng(0)
+    true, u, x = rng.integers(10, size=(2, 3000)), rng.random((2, 3000)), features_of(3000)
+    samples = Samples(true, TEN, np.array([3, 4]), lambda run: x)
+    low, mid, high = (of_rate(kind, rate).observe(samples, u) for rate in (0.1, 0.35, 0.7))
+    for less, more in ((low, mid), (mid, high), (low, high)):
+        changed = less != true
+        assert changed.any()
+        np.testing.assert_array_equal(less[changed], more[changed])
+
+
+def test_the_wrong_class_does_not_depend_on_what_made_it_wrong():
+    """The uniform that decides on a change and the digits that decide on the class are independent, below any rate."""
+    rng = np.random.default_rng(0)
+    true, u = np.zeros((1, MANY), int), rng.random((1, MANY))
+    observed = Symmetric(0.6).observe(Samples(true, TEN), u)
+    changed = observed != 0
+    table = np.histogram2d(u[changed], observed[changed], bins=(np.linspace(0, 0.6, 13), np.arange(0.5, 10)))[0]
+    assert stats.chi2_contingency(table).pvalue > 0.01
+    for rate in (1.0, 0.5, 0.01):
+        assert stats.kstest(low_bits(u[u < rate]), "uniform").pvalue > 0.01
+
+
+@given(labels, uniforms, st.floats(0, 0.49), st.booleans())
+def test_with_two_classes_the_general_rule_is_the_short_one(true, u, rate, exact):
+    noise = Symmetric(rate, exact)
+    general = type("General", (Symmetric,), {"_sample": LabelNoise._sample})(rate, exact)
+    np.testing.assert_array_equal(general.observe(Samples(true), u), noise.observe(Samples(true), u))
+    if not exact:
+        np.testing.assert_array_equal(noise.observe(Samples(true), u), np.where(u < rate, 1 - true, true))
 
 
 @given(labels, uniforms)

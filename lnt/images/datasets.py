@@ -23,9 +23,10 @@ AUGMENTATIONS = ("none", "shift", "shift_flip")
 class Images(Data, ABC):
     """Images of some classes; the first class listed is class 0 of the task (and +1 of a binary one).
 
-    n_train, n_test: how many, null for all of these classes; a subset is drawn from the streams data and test. balanced: as
-    many training samples of each class (one more of the first where n_train is no multiple of K). augment: training images
-    are shifted by up to an eighth of their size each way, and with shift_flip mirrored half of the time.
+    n_train, n_test: how many, null for all of these classes; a subset is drawn from the streams data and test, the same one in
+    whatever order the classes are listed. balanced: as many training samples of each class (where n_train is no multiple of K,
+    one more of those with the lowest numbers). augment: training images are shifted by up to an eighth of their size each way,
+    and with shift_flip mirrored half of the time.
     """
 
     n_train: int | None = None  # training samples; null = all of these classes
@@ -66,8 +67,8 @@ class Images(Data, ABC):
         if self.balanced:
             # Without a number: as many of each class as the rarest class has.
             total = min(there) * len(there) if self.n_train is None else self.n_train
-            # What is left over by the division goes to the first classes, one each.
-            wanted = [total // len(there) + (k < total % len(there)) for k in range(len(there))]
+            # What is left over by the division goes to the classes with the lowest numbers, one each.
+            wanted = [total // len(there) + (rank < total % len(there)) for rank in map(sorted(classes).index, classes)]
             enough = all(want <= have for want, have in zip(wanted, there, strict=True))
             most = f"must be at most {len(there) * min(there)} for {len(there)} balanced classes"
             require(enough, "n_train", self.n_train, most)
@@ -93,11 +94,18 @@ class Images(Data, ABC):
         labels, classes, rng = self.arrays()["train_labels"], self.task().numbers, generator("data", seed)
         if not self.balanced:
             return np.sort(rng.permutation(np.flatnonzero(np.isin(labels, classes)))[: self.size()])
+        # By number: the order in which classes are listed says which is +1, and must not draw other images.
         drawn = [
             rng.permutation(np.flatnonzero(labels == number))[:count]
-            for number, count in zip(classes, self.counts(), strict=True)
+            for number, count in sorted(zip(classes, self.counts(), strict=True))
         ]
         return np.sort(np.concatenate(drawn))
+
+    def redrawn(self) -> bool:
+        """Whether the first version drew other training images: a balanced subset, in the order in which classes are listed."""
+        numbers = self.task().numbers
+        there = int(np.isin(self.arrays()["train_labels"], numbers).sum())
+        return self.balanced and list(numbers) != sorted(numbers) and self.size() < there
 
     def sample_test_set(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions [N] of the test samples, ascending, and uniforms [N] that decide on their observed labels."""

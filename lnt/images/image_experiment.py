@@ -70,6 +70,9 @@ class ImageExperiment(Experiment):
             return Samples(truth, classes, index=np.arange(truth.size)[None])
         return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes, features=_no_representative)
 
+    def redrawn(self) -> bool:
+        return super().redrawn() or self.data.redrawn()
+
     def positions(self) -> np.ndarray:
         return np.stack([self.data.sample_training_set(int(seed)) for seed in self.per_run(self.seeds.data)])
 

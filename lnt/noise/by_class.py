@@ -24,6 +24,9 @@ class NoNoise(LabelNoise):
 
     option = "none"
 
+    def one_wrong_class(self) -> bool:
+        return True
+
     def probabilities(self, samples: Samples) -> np.ndarray:
         return np.eye(samples.classes.count)[samples.labels]
 
@@ -43,9 +46,9 @@ class ClassNoise(LabelNoise):
         matrix = self.transition(samples.classes)
         return matrix[np.arange(len(matrix))[:, None], samples.labels]
 
-    def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
+    def _sample(self, samples: Samples, uniforms: np.ndarray, which: np.ndarray) -> np.ndarray:
         if samples.classes.count > 2:
-            return super()._sample(samples, uniforms)
+            return super()._sample(samples, uniforms, which)
         # Gives the same labels as the general method with fewer passes over memory; sweeps have very many small runs.
         matrix = self.transition(samples.classes)
         changes = np.where(samples.labels == 0, matrix[:, :1, 1], matrix[:, 1:, 0])
@@ -97,6 +100,9 @@ class Pair(ClassNoise):
     def validate(self) -> None:
         _check_rate(self, "rate", 0.5)
 
+    def one_wrong_class(self) -> bool:
+        return True
+
     def transition(self, classes: Classes) -> np.ndarray:
         # Row k has its 1 in column k + 1, and the last row in column 0.
         following = np.roll(np.eye(classes.count), 1, axis=1)
@@ -128,6 +134,9 @@ class Asymmetric(ClassNoise):
                 raise ConfigError(key, given, "give both rate_positive and rate_negative, or source_rate; the others are null")
             if given is not None:
                 _check_rate(self, key, 1)
+
+    def one_wrong_class(self) -> bool:
+        return True
 
     def check(self, classes: Classes) -> None:
         if self.source_rate is None:
@@ -164,10 +173,13 @@ class Asymmetric(ClassNoise):
 
 @dataclass(frozen=True)
 class Matrix(ClassNoise):
-    """Any transition matrix P(observed = column | true = row), classes in the order of the task; `exact` within each class."""
+    """Any transition matrix P(observed = column | true = row), classes in the order of the task.
+
+    `exact`: round(n_class P(observed != true)) samples of each class change; which of the others they get is drawn.
+    """
 
     matrix: tuple[tuple[float, ...], ...]  # P(observed = column | true = row), classes in the order of data.classes
-    exact: bool = False  # change exactly round(n_class times the share) samples of each class
+    exact: bool = False  # change exactly round(n_class P(observed != true)) samples of each class
     resample: bool = False  # draw the labels afresh at every step
 
     def check(self, classes: Classes) -> None:
@@ -184,6 +196,9 @@ class Matrix(ClassNoise):
         for number, row in enumerate(self.matrix):
             require(min(row) >= 0, "matrix", list(row), f"row {number} has a negative probability")
             require(abs(sum(row) - 1) < 1e-6, "matrix", list(row), f"row {number} sums to {sum(row):.6g}, must sum to 1")
+
+    def one_wrong_class(self) -> bool:
+        return all(sum(share > 0 for k, share in enumerate(row) if k != true) <= 1 for true, row in enumerate(self.matrix))
 
     def transition(self, classes: Classes) -> np.ndarray:
         return np.array([self.matrix])  # [1, K, K], shared by all runs

@@ -103,6 +103,9 @@ class Human(LabelNoise):
     needs_positions = True
     for_test = False
 
+    def one_wrong_class(self) -> bool:
+        return True
+
     def labels(self) -> np.ndarray:
         """Observed classes of all samples in the files. Raises ConfigError."""
         return read_labels(self.file, self.column)

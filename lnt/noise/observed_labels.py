@@ -80,6 +80,10 @@ class LabelNoise(Component, ABC):
         """A hash of the content of the file that the labels come from; empty without one."""
         return ""
 
+    def one_wrong_class(self) -> bool:
+        """Whether no sample can get more than one class other than its true one."""
+        return False
+
     def flip_rate(self, samples: Samples) -> np.ndarray:
         """P(observed != true), the mean over these samples, [R or 1]."""
         return self._wrong(samples).mean(1)
@@ -108,22 +112,31 @@ class LabelNoise(Component, ABC):
     def observe(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
         """Observed classes [R, n], given independent U(0, 1) [R, n]: a sample changes its class where its uniform is small.
 
-        So with the same uniforms a higher rate changes all the samples that a lower rate changes, and more. `exact` spreads
-        the uniforms evenly over each stratum: then exactly round(rate size) samples of it change.
+        So with the same uniforms a higher rate changes all the samples that a lower rate changes, and more. Which wrong class
+        a sample gets depends on P(observed | changed) alone, so at another rate it is the same one. `exact` spreads the
+        uniforms evenly over each stratum: then exactly round(rate size) samples of it change.
         """
+        which = low_bits(uniforms)
         if self.exact:
             uniforms = evenly_spread(uniforms, self.strata(samples))
-        return self._sample(samples, uniforms)
+        return self._sample(samples, uniforms, which)
 
-    def _sample(self, samples: Samples, uniforms: np.ndarray) -> np.ndarray:
-        """Invert the distribution function of each sample, with the true class last."""
-        observed, below = samples.labels.copy(), np.zeros(1)
-        for k, probability in enumerate(np.moveaxis(self.probabilities(samples), -1, 0)):
-            # The true class gets no interval of its own: it keeps what is left up to 1. So only small uniforms change a label.
-            upto = below + np.where(samples.labels == k, 0, probability)
-            observed[(uniforms >= below) & (uniforms < upto)] = k
-            below = upto
-        return observed
+    def _sample(self, samples: Samples, uniforms: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """`uniforms` decide which samples change, `which` to what: it inverts the distribution over the other classes."""
+        own = samples.labels[..., None] == np.arange(samples.classes.count)
+        upto = np.where(own, 0, self.probabilities(samples)).cumsum(-1)  # [R, n, K]
+        change = upto[..., -1]
+        wrong = (upto <= (which * change)[..., None]).sum(-1)
+        return np.where(uniforms < change, wrong, samples.labels).astype(samples.labels.dtype)
+
+
+def low_bits(uniforms: np.ndarray) -> np.ndarray:
+    """A second U(0, 1) for each of the uniforms: their digits after the first 26 binary ones.
+
+    A uniform double has 53 random bits. Whether it lies below a rate is decided by the high ones, of which these are independent
+    (to 2^-26 / rate).
+    """
+    return uniforms * 2.0**26 % 1
 
 
 def evenly_spread(uniforms: np.ndarray, strata: np.ndarray) -> np.ndarray:

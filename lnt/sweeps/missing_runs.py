@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from lnt.errors import require
 from lnt.files import read_parts
 
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
@@ -50,15 +51,25 @@ def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: in
             own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
         offset += batch.runs
     # `own` counts as one job here: its runs are numbered anew, so that the size of jobs no longer matters.
-    return [batch for _, batch in _missing(_done(outcomes_so_far(path, job)), own, sum(batch.runs for batch in own))]
+    return [batch for _, batch in _missing(_done(path, own, job), own, sum(batch.runs for batch in own))]
 
 
 def jobs_with_missing_runs(path: Path, batches: Sequence["Experiment"], runs_per_job: int) -> list[int]:
     """The numbers of the jobs that still have runs to train."""
-    return sorted({job for job, _ in _missing(_done(outcomes_so_far(path)), batches, runs_per_job)})
+    return sorted({job for job, _ in _missing(_done(path, batches), batches, runs_per_job)})
 
 
-def _done(outcomes: Mapping[str, str]) -> set[str]:
+def _done(path: Path, batches: Sequence["Experiment"], job: int | None = None) -> set[str]:
+    """The runs that need no further training. Raises ConfigError if there are rows of others than those of `batches`.
+
+    Where this version draws other numbers than an earlier one, its runs have other run_ids: both in one sweep would be counted
+    and averaged as if they were more seeds.
+    """
+    outcomes = outcomes_so_far(path, job)
+    # Without a row no run_id need be computed.
+    strange = set(outcomes).difference(*(batch.run_ids() for batch in batches)) if outcomes else set()
+    allowed = f"holds {len(strange)} runs of a version that drew other labels or samples; choose another directory"
+    require(not strange, "hydra.sweep.dir", path, allowed)
     return {run for run, status in outcomes.items() if status != "failed"}
 
 

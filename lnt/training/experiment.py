@@ -195,7 +195,11 @@ class Experiment(ABC):
 
     def identity(self) -> tuple[str, dict[str, np.ndarray]]:
         """The input of the hashes: a template with everything that the runs share, and the values [R] that fill it."""
-        return identity(self.columns(), self.noise.fingerprint())
+        return identity(self.columns(), self.noise.fingerprint(), self.redrawn())
+
+    def redrawn(self) -> bool:
+        """Whether the first version drew other labels or samples for the same settings, so that its run_ids must not be these."""
+        return self.classes().count > 2 and not self.noise.one_wrong_class()
 
     # Hashing a large sweep takes a while, and checkpoints ask at every save.
     @cached_property

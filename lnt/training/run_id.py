@@ -14,11 +14,11 @@ import numpy as np
 from lnt.column_names import NOT_IN_RUN_ID, added_later
 
 
-def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str, np.ndarray]]:
+def identity(columns: Mapping[str, Any], label_file: str, redrawn: bool = False) -> tuple[str, dict[str, np.ndarray]]:
     """A template with the values that the runs of a batch share, and the values [R] that fill it.
 
     `label_file` is a hash of the content of the file that labels come from (empty without one): the content can change a
-    result, the place of the file cannot.
+    result, the place of the file cannot. `redrawn`: whether an earlier version drew other random numbers for the same settings.
     """
     # Sorted, so that the order in which components declare their fields does not matter.
     kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
@@ -27,6 +27,8 @@ def identity(columns: Mapping[str, Any], label_file: str) -> tuple[str, dict[str
     kept = {key: value for key, value in kept.items() if key not in later or value != later[key]}
     if label_file:
         kept["noise.file"] = label_file
+    if redrawn:
+        kept["draws"] = 2
     varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
     # What the runs share is written once for all of them: R runs cost R fills of a template, not R dumps of everything.
     # The % signs of shared values are doubled, as the template is filled with the % operator.
