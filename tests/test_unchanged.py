@@ -1,13 +1,9 @@
 """Nothing that the program computes has changed: 40 runs over all groups, and files that an earlier version has written.
 
 tests/data/unchanged_runs.json holds the rows that version 0.1 as of commit 50ce7fd gave for the overrides in it. On the same
-<<<<<<< HEAD
 processor with the same torch they are met bit for bit, elsewhere to rounding. Changed on purpose since: early stopping no
-longer returns the untrained network (run 23).
-=======
-processor with the same torch they are met bit for bit, elsewhere to rounding. Changed on purpose since: with more than two
-classes, a label that may become several wrong ones becomes the same one at every rate (run 30, under another run_id).
->>>>>>> 4be4b21 (A higher rate keeps the wrong classes of a lower one; the order of data.classes draws no other images)
+longer returns the untrained network (run 23); with more than two classes, a label that may become several wrong ones becomes
+the same one at every rate (run 30, under another run_id).
 """
 
 import copy
@@ -31,11 +27,8 @@ from lnt.column_names import added_later
 from lnt.errors import ConfigError
 from lnt.runs.experiments_from_settings import without_classes
 from lnt.runs.tables import schemas, tables
-<<<<<<< HEAD
 from lnt.sweeps.start import check_same
-=======
 from lnt.training.experiment import Experiment
->>>>>>> 4be4b21 (A higher rate keeps the wrong classes of a lower one; the order of data.classes draws no other images)
 from lnt.training.loop import train
 from lnt.training.run_id import identity, run_ids
 
@@ -188,7 +181,8 @@ def test_a_sweep_whose_draws_have_changed_is_not_mixed_with_new_ones(call, monke
         earlier.setattr(Experiment, "redrawn", lambda self: False)
         call(*arguments)
     before = load("three").runs
-    with pytest.raises(ValueError, match="holds 2 runs of a version that drew other labels or samples; choose another directory"):
+    refused = "holds 2 runs of a version that drew other labels or samples; choose another directory"
+    with pytest.raises(ValueError, match=refused):
         call(*arguments)
     assert load("three").runs.equals(before)
 

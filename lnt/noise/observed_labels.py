@@ -133,8 +133,8 @@ class LabelNoise(Component, ABC):
 def low_bits(uniforms: np.ndarray) -> np.ndarray:
     """A second U(0, 1) for each of the uniforms: their digits after the first 26 binary ones.
 
-    A uniform double has 53 random bits. Whether it lies below a rate is decided by the high ones, of which these are independent
-    (to 2^-26 / rate).
+    A uniform double has 53 random bits. Whether it lies below a rate is decided by the high ones, of which these are
+    independent (to 2^-26 / rate).
     """
     return uniforms * 2.0**26 % 1
 

@@ -198,7 +198,7 @@ class Experiment(ABC):
         return identity(self.columns(), self.noise.fingerprint(), self.redrawn())
 
     def redrawn(self) -> bool:
-        """Whether the first version drew other labels or samples for the same settings, so that its run_ids must not be these."""
+        """Whether the first version drew other labels or samples for these settings, so that its run_ids must be others."""
         return self.classes().count > 2 and not self.noise.one_wrong_class()
 
     # Hashing a large sweep takes a while, and checkpoints ask at every save.
