@@ -21,12 +21,12 @@ X_LABEL = r"$x = n\,\mathrm{SNR}^2 (1 - 2\tau)$"
 BY_X: Any = {"cmap": "viridis", "norm": LogNorm(0.3, 30), "s": 10, "linewidth": 0}
 # A row has an exponent if its prediction is one; the names under the axis are short forms of the claims.
 EXPONENTS = {
-    "Stage I lasts for a time ~ n^a": "length\n$n$",
-    "Stage I lasts for a time ~ d^a": "length\n$d$",
-    "x = n SNR^2 (1 - 2 tau) decides on Stage I, not n SNR^2": "border\n$1-2\\tau$",
-    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ n^a": "early\n$n$",
-    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ d^a": "early\n$d$",
-    "final test error = Phi(-z), z^2 ~ (n|mu|^4 / (s^4 d (1 + n SNR^2)))^a": "final\n(e)",
+    "Stage I lasts for a time ~ n^a": "length, $n$",
+    "Stage I lasts for a time ~ d^a": "length, $d$",
+    "x = n SNR^2 (1 - 2 tau) decides on Stage I, not n SNR^2": "border, $1-2\\tau$",
+    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ n^a": "early error, $n$",
+    f"test error after {EARLY_T1:g} T1 = Phi(-z), z^2 ~ d^a": "early error, $d$",
+    "final test error = Phi(-z), z^2 ~ (n|mu|^4 / (s^4 d (1 + n SNR^2)))^a": "final error (e)",
 }
 
 
@@ -42,7 +42,8 @@ def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
         _error(axes[1, 1], evidence.clean_errors, "test_error", "benign", "final test error,\nno label noise")
         axes[1, 1].set_xlabel(r"$n|\mu|^4 / (s^4 d\,(1 + n\,\mathrm{SNR}^2))$")
         _error(axes[1, 2], evidence.early_errors, "test_error_early", "early", f"test error after {EARLY_T1:g} $T_1$")
-        axes[1, 2].set_xlabel(r"$(1-2\tau)^2 n|\mu|^4 / (s^4 d\,(1 + n\,\mathrm{SNR}^2 (1-2\tau)^2))$", fontsize=6)
+        early = r"$(1-2\tau)^2 n|\mu|^4 \,/$" + "\n" + r"$(s^4 d\,(1 + n\,\mathrm{SNR}^2 (1-2\tau)^2))$"
+        axes[1, 2].set_xlabel(early)
         for name, ax in zip("abcdef", axes.flat, strict=True):
             ax.set_title(f"({name})", loc="left")
     return figure
@@ -59,7 +60,7 @@ def _exponents(ax: Axes, rows: Sequence[Row]) -> None:
         if np.isfinite([row.value, row.low, row.high]).all():
             errors = [[row.value - row.low], [row.high - row.value]]
             ax.errorbar(place, row.value, errors, fmt="o", markersize=3.5, color=style.SIGNAL)
-    ax.set_xticks(range(len(EXPONENTS)), list(EXPONENTS.values()), fontsize=5.5)
+    ax.set_xticks(range(len(EXPONENTS)), list(EXPONENTS.values()), fontsize=6, rotation=40, ha="right")
     ax.set_ylabel("exponent (grey: predicted)")
 
 
@@ -100,9 +101,9 @@ def _borders(ax: Axes, evidence: Evidence) -> None:
                 share.index, share, f"{marker}-", markersize=2.5, linewidth=0.8, color=colour, label=None if number else name
             )
         ax.axvline(predicted, color=colour, linestyle=":", linewidth=1)
-    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=X_LABEL, ylabel="share of runs (a line for each $\\tau$)")
+    ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=X_LABEL, ylabel="share of runs\n(a line for each $\\tau$)")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="upper left", handlelength=1.2)
+    ax.legend(loc="center left", handlelength=1, fontsize=6, borderpad=0)
 
 
 def _final(ax: Axes, evidence: Evidence) -> None:
@@ -115,7 +116,7 @@ def _final(ax: Axes, evidence: Evidence) -> None:
     points = ax.scatter(cells["dim_over_n"], cells["test_error"] / cells["floor"], c=cells["x"], **BY_X)
     bar = ax.figure.colorbar(points, ax=ax, label="$x$", ticks=[0.5, 1, 2, 5, 10, 20], format="%g")
     bar.minorticks_off()
-    ax.legend()
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.85))
 
 
 def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: str) -> None:
@@ -130,4 +131,4 @@ def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: 
     ax.plot(means[combination], means[error], "o", color=style.SIGNAL, markersize=3)
     ax.plot(line, norm.cdf(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.legend()
+    ax.legend(loc="lower left")
