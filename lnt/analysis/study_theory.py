@@ -8,7 +8,7 @@ from lnt.theory.laws import flip_rate, kappa
 from lnt.theory.mean_field import last_crossing
 from lnt.theory.run_cells import predictable, predicted_outcomes, unit_of_time
 
-MOST = 3000  # runs that are predicted; of larger sweeps, as many seeds of each cell as fit
+MOST = 400  # runs that are predicted, which takes some seconds; of larger sweeps as many seeds of each cell as fit
 FEWEST = 3  # values on an axis of a diagram of phases
 BRIEF = 0.1  # in T1: a Stage I that is over by then is none
 
