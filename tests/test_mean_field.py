@@ -1,5 +1,6 @@
 """The mean-field theory against closed forms, ODE solvers, brute force with explicit vectors, and training."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -11,6 +12,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtr
 
 import lnt
+from lnt.analysis import study_theory
+from lnt.analysis.figure_phase_diagram import figure_phase_diagram
+from lnt.analysis.phase_diagram import facets
+from lnt.analysis.report import Report
 from lnt.theory import mean_field
 from lnt.theory.mean_field import (
     Cells,
@@ -22,7 +27,7 @@ from lnt.theory.mean_field import (
     predict,
     sample_counts,
 )
-from lnt.theory.run_cells import cells_of, predictable
+from lnt.theory.run_cells import cells_of, predictable, predicted_curves, predicted_outcomes
 
 LINEAR = MarginLoss(lambda z: np.full_like(z, 0.5), lambda z: -z / 2)  # g = 1/2 whatever the margin
 FINE = 0.01
@@ -305,3 +310,82 @@ def test_the_theory_against_training(kappa, rate, ratio, initial):
     measured = last_crossing(curves.index.to_numpy() / 40, curves.to_numpy(float), 0.5)
     if np.median(measured) > 0.3:
         assert np.median(found.memorised()) == pytest.approx(np.median(measured), rel=0.15)
+
+
+@pytest.fixture(scope="module")
+def small_sweep():
+    """kappa = 100 SNR^2 = 0.5, 4 and 16 by three noise rates, two seeds."""
+    return lnt.simulate(
+        lnt.SignalNoise(n_train=100, n_test=200, dim=2000),
+        model=lnt.TwoLayerCNN(width=10, init_norm=0.001),
+        optimizer=lnt.GradientDescent(t1_steps=20, steps=200),
+        over={"data.snr": [0.0707, 0.2, 0.4], "noise.rate": [0.0, 0.1, 0.3], "seed": range(2)},
+        recordings=20,
+        progress=False,
+    )
+
+
+def test_predictions_of_a_table_of_runs(small_sweep):
+    """Each run at its own counts, also beside runs of other lengths; a run alone is predicted alike."""
+    runs = small_sweep.runs
+    together = predicted_outcomes(runs)
+    assert (together.index == runs.index).all()
+    one = runs.iloc[[4]]
+    found = predict(cells_of(one), 200 / 20)
+    assert together["test_error"].iloc[4] == pytest.approx(found.test_error()[0], rel=0.02, abs=1e-6)
+    half = runs.assign(last_step=[100] * 9 + [200] * 9)
+    np.testing.assert_allclose(predicted_outcomes(half)["test_error"].iloc[9:], together["test_error"].iloc[9:], rtol=1e-9)
+    assert not np.allclose(predicted_outcomes(half)["test_error"].iloc[:9], together["test_error"].iloc[:9], rtol=1e-3)
+
+
+def test_predicted_curves_have_the_names_of_training(small_sweep):
+    runs = small_sweep.runs
+    runs = runs[(runs["noise.rate"] == 0.3) & (runs["data.snr"] == 0.2)]
+    curves = predicted_curves(runs)
+    assert set(curves) < set(small_sweep.curves)
+    assert curves.index[-1] == 200
+    noisy = runs["realised_noise_rate"].mean()
+    last = curves.iloc[-1]
+    assert last["train_loss"] == pytest.approx((1 - noisy) * last["clean_loss"] + noisy * last["noisy_loss"], rel=0.05)
+    measured = small_sweep.curves.set_index("run_id").loc[runs["run_id"]]
+    end = measured[measured["step"] == 200].mean()
+    for name in ("train_loss", "clean_loss", "noisy_loss", "signal_coef"):
+        assert last[name] == pytest.approx(end[name], rel=0.1), name
+
+
+def test_the_figures_of_the_theory(small_sweep, tmp_path):
+    """What is drawn from a sweep: a table of runs, and one of phases whose cells were worked out here."""
+    report = Report(small_sweep, tmp_path, tmp_path)
+    table = study_theory.add_theory(report, "data.snr", "noise.rate")
+    assert {"theory", "phases"} <= set(report.figures)
+    phases = pd.read_csv(tmp_path / "phases.csv").set_index(["kappa", "rate"])
+    assert sorted(set(phases.index.get_level_values("kappa").round(2))) == [0.5, 4, 16]
+    strong, weak = phases.loc[phases.index[-2]], phases.loc[phases.index[1]]
+    assert phases["staged"].isna().sum() == 3  # without label noise
+    assert strong["staged"] == strong["staged_predicted"] == 1
+    assert weak["staged"] == weak["staged_predicted"] == 0
+    runs = table.set_index("run_id")
+    curves = small_sweep.curves[["run_id", "step", "noisy_accuracy"]].dropna()
+    for run_id, curve in curves[curves["step"] > 0].groupby("run_id"):
+        below = curve.loc[curve["noisy_accuracy"] < 0.5, "step"]
+        time = runs.loc[run_id, "memorised"] * 20
+        if below.empty:
+            assert time == 0
+        elif below.max() < 200:
+            assert below.max() <= time <= curve.loc[curve["step"] > below.max(), "step"].min()
+        else:
+            assert np.isnan(time)
+    means = table.pivot_table(index="noise.rate", columns="data.snr", values="test_error_predicted")
+    panel = facets(small_sweep, "data.snr", "noise.rate", "test_error", 0.1, None)[""]
+    drawn = study_theory.with_prediction(panel, table, "data.snr", "noise.rate", "test_error")
+    np.testing.assert_allclose(drawn.predicted, means.to_numpy())
+    assert study_theory.with_prediction(panel, table, "data.snr", "noise.rate", "stage1_step").predicted is None
+    lines = figure_phase_diagram({"": drawn}, "data.snr", "noise.rate", "test_error").axes[0].get_legend().get_texts()
+    assert any("mean-field" in text.get_text() for text in lines)
+
+
+def test_no_theory_where_it_is_not_about_the_runs(small_sweep, tmp_path):
+    other = dataclasses.replace(small_sweep, runs=small_sweep.runs.assign(strategy="small_loss"))
+    report = Report(other, tmp_path, tmp_path)
+    assert study_theory.add_theory(report, "data.snr", "noise.rate") is None
+    assert not report.figures

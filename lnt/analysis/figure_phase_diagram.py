@@ -61,7 +61,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
 
     Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
     White line and band: where the mean over seeds crosses a level for good, and its 95 % interval over seeds. Dashed: the
-    theory's boundary with its fitted constant.
+    theory's boundary with its fitted constant. Dotted: where the mean-field prediction crosses the level, with nothing fitted.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -81,6 +81,9 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
             marks = _mark_missing(ax, data)
             if facet.edge is not None:
                 marks += _add_boundary(ax, facet, facet.edge, (x, y))
+                if facet.predicted is not None:
+                    name = "mean-field theory,\nnothing fitted"
+                    marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#E69F00", ":", name)
             if marks:
                 ax.legend(handles=marks, loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
         for ax in axes.flat[len(facets) :]:
@@ -140,6 +143,20 @@ def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str])
         shown += ax.plot(x, facet.line, color="#E69F00", linestyle="--", label=text)
     ax.set(xlim=limits[0], ylim=limits[1])
     return shown
+
+
+def add_contour(
+    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, level: float, colour: str, style: str, name: str
+) -> list[Artist]:
+    """The line on which values [Y, X] cross a level, if they do, and what the legend shows of it."""
+    finite = values[np.isfinite(values)]
+    if min(values.shape) < 2 or not finite.size or not finite.min() < level < finite.max():
+        return []
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.contour(x, y, values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.2)
+    ax.set(xlim=limits[0], ylim=limits[1])
+    # A contour has no handle of its own.
+    return list(ax.plot([], [], color=colour, linestyle=style, linewidth=1.2, label=name))
 
 
 def figure_collapse(

@@ -1,13 +1,12 @@
-"""Figures of the mean-field theory beside what was measured: run by run, as phases, and as a boundary on a phase diagram."""
+"""Figures of the mean-field theory beside what was measured: run by run, and as phases."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_phase_diagram import cell_edges, scale_axis
+from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
 from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
 
 PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
@@ -19,13 +18,13 @@ SHOWN_ERROR = 1e-3  # errors below it are drawn on it: a test set cannot tell th
 def figure_predicted(table: pd.DataFrame) -> Figure:
     """Each run's memorising time, final and lowest test error against what theory predicts at its own label counts.
 
-    Columns: `memorised` in T1, `test_error`, `best_test_error`, and the same with the suffix _predicted.
+    Columns: `memorised` in T1, `test_error`, `best_test_error_fresh`, and the same with the suffix _predicted.
     """
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(DOUBLE, 2.5), layout="constrained")
         axes = figure.subplots(1, 3)
         names = {"memorised": r"$t/T_1$ when half is memorised", "test_error": label("test_error")}
-        names["best_test_error"] = label("best_test_error")
+        names["best_test_error_fresh"] = label("best_test_error_fresh")
         for ax, (column, name) in zip(axes, names.items(), strict=True):
             least = 0.05 if column == "memorised" else SHOWN_ERROR
             both = table[[f"{column}_predicted", column]].dropna().clip(lower=least)
@@ -57,32 +56,12 @@ def figure_phases(phases: pd.DataFrame) -> Figure:
         scale_axis(ax, "x", x)
         combined = x * (1 - 2 * y[:, None])
         for border, style in ((1, "-"), (2, "--")):
-            _contour(ax, x, y, combined, border, SIGNAL, style, rf"$\kappa(1-2\tau) = {border}$")
-        _contour(ax, x, y, grids["staged_predicted"], 0.5, "black", "-", "theory: Stage I in half of the runs")
+            add_contour(ax, x, y, combined, border, SIGNAL, style, rf"$\kappa(1-2\tau) = {border}$")
+        add_contour(ax, x, y, grids["staged_predicted"], 0.5, "black", "-", "theory: Stage I in half of the runs")
         priced = np.where(grids["staged_predicted"] < 0.5, np.nan, grids["price_predicted"])
-        _contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
+        add_contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
         ax.set(xlabel=r"$\kappa = n\,\mathrm{SNR}^2$", ylabel=label("noise.rate"))
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6)
         bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
         bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
     return figure
-
-
-def add_predicted_boundary(ax: Axes, predicted: pd.DataFrame, level: float, colour: str = "white") -> None:
-    """Draw where the predicted value crosses `level` on a phase diagram; `predicted` has y as rows and x as columns."""
-    xs, ys = predicted.columns.to_numpy(float), predicted.index.to_numpy(float)
-    _contour(ax, xs, ys, predicted.to_numpy(float), level, colour, ":", "mean-field theory, nothing fitted")
-
-
-def _contour(
-    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, level: float, colour: str, style: str, name: str
-) -> None:
-    """The line on which values [Y, X] cross a level, if they do, and its name for the legend."""
-    finite = values[np.isfinite(values)]
-    if min(values.shape) < 2 or not finite.size or not finite.min() < level < finite.max():
-        return
-    limits = ax.get_xlim(), ax.get_ylim()
-    ax.contour(x, y, values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.2)
-    # A contour has no handle for the legend.
-    ax.plot([], [], color=colour, linestyle=style, linewidth=1.2, label=name)
-    ax.set(xlim=limits[0], ylim=limits[1])

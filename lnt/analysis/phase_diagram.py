@@ -197,6 +197,7 @@ class Facet:
     edge: Boundary | None
     law: PowerLaw | None
     line: np.ndarray | None = None  # [X], the boundary that the law has, with its fitted constant
+    predicted: np.ndarray | None = None  # [Y, X], what the mean-field theory has for the value
 
 
 def facets(

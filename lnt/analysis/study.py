@@ -75,7 +75,7 @@ def write(
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
-    study_theory.add_theory(report, x, y)
+    predicted = study_theory.add_theory(report, x, y)
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if _add_strategies(report) and not asked:
         pass
@@ -83,7 +83,7 @@ def write(
         report.note("the sweep is no full grid: no phase diagram is drawn")
     elif x and y:
         for name in values:
-            _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level)
+            _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level, predicted)
     elif x:
         for key in [key for key in keys if key != x]:
             report.note(f"{key} takes several values and is averaged over in the plots against {x}")
@@ -177,18 +177,22 @@ def _add_lines(report: Report, x: str, values: list[str]) -> None:
             report.figure(name, figure_lines(table, x, members, label(unit)), table, f"{', '.join(members)} by {x}")
 
 
-def _add_phase(report: Report, x: str, y: str, others: list[str], value: str, level: float | None) -> None:
+def _add_phase(
+    report: Report, x: str, y: str, others: list[str], value: str, level: float | None, predicted: pd.DataFrame | None
+) -> None:
     """A phase diagram at single and double width, and the collapse where theory names a combination."""
     # Of all runs together, so that all panels are compared with one law.
     law = law_of(value, report.results.runs)
     shown = facets(report.results, x, y, value, level, law, most=MAX_FACETS)
+    if predicted is not None and not others:
+        shown = {title: study_theory.with_prediction(panel, predicted, x, y, value) for title, panel in shown.items()}
     caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}"
     for title, panel in shown.items():
         if min(panel.data.mean.shape) < 2:
             report.note(f"an axis of the phase diagram of {value} has one point only")
         if panel.law is not None:
-            slope, predicted = panel.law.exponent, panel.law.predicted
-            slopes = "boundary slope {:.3f} [{:.3f}, {:.3f}], predicted {:.3g}".format(*slope, predicted)
+            slope, exponent = panel.law.exponent, panel.law.predicted
+            slopes = "boundary slope {:.3f} [{:.3f}, {:.3f}], predicted {:.3g}".format(*slope, exponent)
             log.info("%s %s: %s", value, title, slopes)
             caption += f"; {title + ': ' if title else ''}{slopes}"
     name = f"phase_{value}"

@@ -1,8 +1,11 @@
 """What analyze.py draws of the mean-field theory: predictions for the runs that it is about, at their own label counts."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from lnt.analysis.figure_theory import figure_phases, figure_predicted
+from lnt.analysis.phase_diagram import Facet
 from lnt.analysis.report import Report
 from lnt.theory.laws import flip_rate, kappa
 from lnt.theory.mean_field import last_crossing
@@ -21,15 +24,24 @@ def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | N
     if len(runs) < 2 or curves.groupby("run_id").size().max() < 10:
         return None
     runs = _first_seeds(runs, [key for key in (x, y) if key])
-    table = runs.join(predicted_outcomes(runs), rsuffix="_predicted").rename(columns={"memorised": "memorised_predicted"})
+    table = runs.join(predicted_outcomes(runs).add_suffix("_predicted"))
     table["memorised"] = _memorised(runs, curves)
     columns = ["run_id", *(key for key in (x, y) if key), "memorised", "memorised_predicted"]
-    columns += [f"{name}{of}" for name in ("test_error", "best_test_error") for of in ("", "_predicted")]
+    columns += [f"{name}{of}" for name in ("test_error", "best_test_error_fresh") for of in ("", "_predicted")]
     report.figure("theory", figure_predicted(table), table[columns], "Measured against predicted run by run, nothing fitted")
     phases = _phases(table) if x and y else None
     if phases is not None:
         report.figure("phases", figure_phases(phases), phases, "Phases, and the predicted borders")
     return table
+
+
+def with_prediction(panel: Facet, table: pd.DataFrame, x: str, y: str, value: str) -> Facet:
+    """A panel of a phase diagram with the mean over seeds of what is predicted for its value, if anything is."""
+    column = f"{value}_predicted"
+    if column not in table:
+        return panel
+    means = table.astype({x: float, y: float}).pivot_table(index=y, columns=x, values=column)
+    return replace(panel, predicted=means.reindex(index=panel.data.y, columns=panel.data.x).to_numpy(float))
 
 
 def _first_seeds(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

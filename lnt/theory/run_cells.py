@@ -58,10 +58,10 @@ def predicted_outcomes(runs: pd.DataFrame) -> pd.DataFrame:
     found = []
     for group, prediction in predictions(runs):
         final, lowest = prediction.test_error(), prediction.lowest_test_error()[0]
-        columns = {"memorised": prediction.memorised(), "test_error": final, "best_test_error": np.minimum(lowest, final)}
+        columns = {"memorised": prediction.memorised(), "test_error": final, "best_test_error_fresh": np.minimum(lowest, final)}
         found.append(pd.DataFrame(columns, group.index))
     outcomes = pd.concat(found).reindex(runs.index)
-    return outcomes.assign(price_of_memorising=outcomes["test_error"] - outcomes["best_test_error"])
+    return outcomes.assign(price_of_memorising=outcomes["test_error"] - outcomes["best_test_error_fresh"])
 
 
 def predicted_curves(runs: pd.DataFrame) -> pd.DataFrame:
