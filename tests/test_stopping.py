@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from test_image_runs import DIGITS, assert_identical, rows
 
+import train as train_entry
 from lnt import signals
 from lnt.progress import StepCount
 from lnt.training.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from lnt.training.loop import Training, train
 
 ROOT = Path(__file__).parents[1]
 TRAIN = [sys.executable, str(ROOT / "train.py")]
-IMAGES = (*DIGITS, "optimizer.epochs=150", "seed=range(4)")
+IMAGES = (*DIGITS, "optimizer.epochs=150", "seed=range(2)")
 SPAN = (
     "data.n_train=60",
     "data.n_test=100",
@@ -44,6 +45,18 @@ def stopped(command, where, number, group):
     finally:
         process.kill()
     return process.returncode, said.decode()
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """call(command): the command in this process, which has imported everything already."""
+
+    def run(command):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", command[1:])
+        train_entry.main()
+
+    return run
 
 
 def assert_goes_on(log):
@@ -87,15 +100,15 @@ def test_states_are_found_whatever_would_fit_now(experiment, tmp_path):
     [(IMAGES, signal.SIGTERM, False), (SPAN, signal.SIGUSR2, True)],
     ids=["images, TERM", "span, USR2 to all processes"],
 )
-def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, settings, number, group):
+def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, call, settings, number, group):
     command = [*TRAIN, "-m", *settings, "hydra.sweep.dir=sweep"]
     status, said = stopped(command, tmp_path, number, group)
     assert status == 128 + number, said
     assert json.loads((tmp_path / "sweep" / "0" / "status.json").read_text())["state"] == "preempted"
     assert list(tmp_path.glob("sweep/checkpoints/*/*.pt")), "what was in work"
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    call(command)
     assert_goes_on(tmp_path / "sweep" / "1" / "train.log")
-    subprocess.run([*command[:-1], "hydra.sweep.dir=undisturbed"], cwd=tmp_path, check=True, capture_output=True)
+    call([*command[:-1], "hydra.sweep.dir=undisturbed"])
     if settings is IMAGES:
         assert_identical(tmp_path / "sweep", tmp_path / "undisturbed")
     else:
@@ -104,13 +117,13 @@ def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, sett
     assert not (tmp_path / "sweep" / "checkpoints").exists()
 
 
-def test_a_single_run_that_is_asked_to_end_goes_on(tmp_path):
-    command = [*TRAIN, *DIGITS, "optimizer.epochs=300", "hydra.run.dir=run"]
+def test_a_single_run_that_is_asked_to_end_goes_on(tmp_path, call):
+    command = [*TRAIN, *DIGITS, "optimizer.epochs=200", "hydra.run.dir=run"]
     status, said = stopped(command, tmp_path, signal.SIGTERM, group=False)
     assert status == 128 + signal.SIGTERM, said
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "preempted"
     assert len(list(tmp_path.glob("run/checkpoints/*.pt"))) == 1
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    call(command)
     assert_goes_on(tmp_path / "run" / "train.log")
-    subprocess.run([*command[:-1], "hydra.run.dir=undisturbed"], cwd=tmp_path, check=True, capture_output=True)
+    call([*command[:-1], "hydra.run.dir=undisturbed"])
     assert_identical(tmp_path / "run", tmp_path / "undisturbed")
