@@ -26,7 +26,7 @@ PUBLIC = {
     "TwoLayerCNN": "lnt.two_layer.network",
     **dict.fromkeys(("SmallCNN", "Vgg", "ResNet"), "lnt.images.networks"),
     "Logistic": "lnt.losses",
-    **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam"), "lnt.training.optimizers"),
+    **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam", "AdamW"), "lnt.training.optimizers"),
     **dict.fromkeys(("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching"), "lnt.training.strategies"),
     "ConfigError": "lnt.errors",
 }

@@ -19,6 +19,10 @@ ADDED_LATER = {"loss": "logistic"}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("strategy", "small_loss"): {"rate": "oracle"},
     ("strategy", "co_teaching"): {"rate": "oracle"},
+    ("noise", "symmetric"): {"includes_true": False},
+    ("noise", "instance"): {"law": "ranked"},
+    ("optimizer", "sgd"): {"milestones": None},
+    ("optimizer", "adam"): {"milestones": None},
 }
 
 

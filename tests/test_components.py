@@ -145,7 +145,7 @@ class Pixels(LabelNoise):
             r"noise=test_components.Clipped: must be .* a subclass of .*LabelNoise",
         ),
         (
-            ["noise=symmetric", "~noise.exact", "~noise.resample", "++noise._target_=test_components.Pixels"],
+            ["noise=pair", "~noise.exact", "~noise.resample", "++noise._target_=test_components.Pixels"],
             "asks for the pixels of samples; it must declare needs_images = True",
         ),
     ],

@@ -356,7 +356,7 @@ class TrainingOnly(Symmetric):
     for_test = False
 
 
-WITHOUT = ("noise=symmetric", "~noise.exact", "~noise.resample")
+WITHOUT = ("noise=pair", "~noise.exact", "~noise.resample")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,16 @@ def usual_loop(experiment, optimizer, scheduler=None):
             lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=12, cycle_momentum=False),
         ),
         (("optimizer=adam", "optimizer.epochs=6"), lambda p: torch.optim.Adam(p, 0.001), None),
+        (
+            ("optimizer=adamw", "optimizer.epochs=6", "optimizer.weight_decay=0.3"),
+            lambda p: torch.optim.AdamW(p, 0.001, weight_decay=0.3),
+            None,
+        ),
+        (
+            ("optimizer.schedule=step", "optimizer.milestones=[0.25,0.6]"),
+            lambda p: torch.optim.SGD(p, 0.1),
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 8]),  # of 12 steps: 3 and 7.2
+        ),
         (("data.classes=null", "noise=pair"), lambda p: torch.optim.SGD(p, 0.1), None),
     ],
 )

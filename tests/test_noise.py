@@ -170,6 +170,7 @@ def test_any_stochastic_matrix_is_met(seed):
         (Matrix(((0.5, 0.5), (0.2, 0.8))), TEN, r"must be 10 rows of 10 probabilities"),
         (Symmetric(0.5, False, False), Classes(), r"rate=0.5: must lie in \[0, 0.5\)"),
         (Symmetric(0.9, False, False), TEN, r"must lie in \[0, 0.9\)"),
+        (Instance(0.9, 0.1, "published"), TEN, r"must lie in \[0, 0.9\)"),
         (binary(0.1, 0.2), TEN, r"are for two classes, of 10 here; give source_rate"),
         (Asymmetric(None, None, 0.1, ((3, 8), ()), False, False), TEN, r"map=\[\]: must be a pair \[from, to\]"),
         (Asymmetric(None, None, 0.1, ((3, 77),), False, False), TEN, r"map=\[3, 77\]: must be a pair"),
@@ -217,11 +218,73 @@ def test_instance_noise_keeps_its_rate_and_depends_on_pixels(classes):
     assert abs((observed != true).mean(1) - [0.2, 0.4]).max() < 4 * 0.5 / np.sqrt(n)
 
 
+@pytest.mark.parametrize(
+    ("law", "rate", "mean", "std"),
+    [  # of a truncated standard normal from tables: z, phi, Phi; see docs/images.md
+        ("ranked", 0.05, 0.05, 0.0284),
+        ("ranked", 0.35, 0.35, 0.0995),
+        ("published", 0.05, 0.1009, 0.0697),
+        ("published", 0.2, 0.2055, 0.0943),
+        ("published", 0.0, 0.0798, 0.0603),
+    ],
+)
+def test_what_comes_of_rate_and_spread_under_both_laws(law, rate, mean, std):
+    """By hand: half a normal has the mean sqrt(2 / pi) and the variance 1 - 2 / pi (the last row)."""
+    n, rng = 20_000, np.random.default_rng(1)
+    true, x = rng.integers(10, size=(1, n)), features_of(n)
+    noise, samples = Instance(rate, 0.1, law), Samples(true, TEN, np.array([3]), lambda run: x)
+    chances = noise.probabilities(samples)
+    wrong = 1 - np.take_along_axis(chances, true[..., None], 2)[0, :, 0]
+    assert wrong.mean() == pytest.approx(mean, abs=4 * std / np.sqrt(n) + 1e-4)
+    assert wrong.std() == pytest.approx(std, abs=1e-3)
+    assert noise.flip_rate(samples)[0] == pytest.approx(mean, abs=1e-4)
+    assert 0 <= wrong.min() <= wrong.max() <= 1
+    # of all directions in pixel space, the best one explains q: all of it, or what 30 of 20 000 do by chance
+    design = np.c_[np.ones(n), x]
+    explained = 1 - np.var(wrong - design @ np.linalg.lstsq(design, wrong, rcond=None)[0]) / np.var(wrong)
+    assert explained > 0.9 if law == "ranked" else explained < 0.004
+    # which wrong class is left to the pixels under both
+    share = chances[0] / np.where(wrong, wrong, 1)[:, None]
+    share[np.arange(n), true[0]] = 0
+    assert share.max(1).mean() > 0.7, "the logits of 30 pixels are far apart"
+
+
+def test_the_published_law_is_that_of_the_paper():
+    """Their code draws normal numbers, and draws again until they lie in (0, 1)."""
+    n, x = 20_000, features_of(20_000)
+    chances = Instance(0.1, 0.2, "published").probabilities(Samples(np.zeros((1, n), int), TEN, np.array([3]), lambda run: x))
+    normal = np.random.default_rng(0).normal(0.1, 0.2, 100_000)
+    assert stats.ks_2samp(1 - chances[0, :, 0], normal[(normal > 0) & (normal < 1)]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.8, 0.95])
+@pytest.mark.parametrize("classes", [Classes(), TEN])
+def test_symmetric_noise_may_draw_the_true_class_too(rate, classes):
+    """With probability `rate` a label is replaced by one drawn from all classes: P(wrong) = rate (K - 1) / K."""
+    noise, k, rng = Symmetric(rate, includes_true=True), classes.count, np.random.default_rng(1)
+    noise.check(classes)
+    true = rng.integers(k, size=(1, MANY))
+    replaced = np.where(rng.random(true.shape) < rate, rng.integers(k, size=true.shape), true)
+    wanted = np.histogram2d(true[0], replaced[0], bins=k)[0] / np.bincount(true[0])[:, None]
+    measured, error = realised(noise, classes)
+    np.testing.assert_allclose(measured, wanted, atol=6 * error)
+    assert noise.flip_rate(Samples(np.arange(k)[None], classes))[0] == pytest.approx(rate * (k - 1) / k)
+    exact = Symmetric(rate, exact=True, includes_true=True).observe(Samples(true, classes), rng.random(true.shape))
+    assert (exact != true).sum() == round(rate * (k - 1) / k * MANY)
+
+
 def test_instance_noise_of_a_run_does_not_depend_on_its_company():
     x, true = features_of(50), np.zeros((2, 50), int)
     both = Instance(np.array([0.2, 0.3]), 0.1).probabilities(Samples(true, TEN, np.array([5, 6]), lambda run: x))
     alone = Instance(0.3, 0.1).probabilities(Samples(true[:1], TEN, np.array([6]), lambda run: x))
     np.testing.assert_array_equal(both[1], alone[0])
+
+
+def test_settings_of_noise_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match=r"rate=1.0: must lie in \[0, 1\)"):
+        Symmetric(1, includes_true=True)
+    with pytest.raises(ConfigError, match=r"law=xia: must be one of ranked, published"):
+        Instance(law="xia")
 
 
 def test_human_labels_are_taken_by_position(tmp_path):

@@ -1,11 +1,15 @@
 """Step sizes over time: torch's own schedulers, and both engines on the same schedule."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
 from test_span import DEEP, assert_engines_agree
 from torch.optim import lr_scheduler
 
+import lnt
 from lnt.errors import ConfigError
 from lnt.training.optimizers import SCHEDULES, Adam, GradientDescent, StochasticGradientDescent, schedule_factor
 
@@ -31,10 +35,71 @@ def test_schedules_are_torchs(schedule, total):
     np.testing.assert_allclose([0.2 * schedule_factor(schedule, step, total) for step in range(total)], rates, atol=1e-12)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("milestones", [(0.6,), (0.07, 0.55), (0.1, 0.2, 0.999)])
+@pytest.mark.parametrize("total", [7, 100, 1001])
+def test_milestones_are_shares_of_all_steps(milestones, total):
+    """MultiStepLR counts in steps. 0.07 and 0.55 of 100 steps are 7 and 55, though the products are a little more."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    oracle, rates = lr_scheduler.MultiStepLR(optimizer, [math.ceil(Fraction(str(m)) * total) for m in milestones]), []
+    for _ in range(total):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        oracle.step()
+    numbers = lnt.StochasticGradientDescent(schedule="step", milestones=milestones)
+    np.testing.assert_allclose([numbers.factor(step, total) for step in range(total)], rates, rtol=1e-12)
+
+
+def test_adamw_with_milestones_is_the_usual_loop(experiment):
+    """Written as one writes it without this package; images: test_image_engine.py."""
+    settings = ("optimizer=adamw", "optimizer.batch_size=12", "optimizer.epochs=9", "optimizer.weight_decay=0.2")
+    settings += ("optimizer.lr=0.01", "optimizer.schedule=step", "optimizer.milestones=[0.3,0.7]")
+    one = experiment("data.n_train=12", "data.n_test=5", "data.dim=30", "precision=float64", *settings)
+    engine, start = (one.start(one.sample()) for _ in range(2))
+    engine.advance(9)
+    network, observed = start.network, start.problem.observed.at(0)[0]
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=0.2)
+    schedule = lr_scheduler.MultiStepLR(optimizer, [3, 7])  # 2.7 and 6.3 of 9 steps
+    for _ in range(9):
+        optimizer.zero_grad()
+        torch.nn.functional.softplus(-observed * network(start.samples)).mean().backward()
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(engine.network.filters, network.filters, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedule": "cosine", "milestones": (0.6,)}, r"milestones=\[0.6\]: are those of schedule=step"),
+        ({"schedule": "step", "milestones": ()}, r"milestones=\[\]: must be shares of training that rise between 0 and 1"),
+        ({"schedule": "step", "milestones": (0.6, 0.3)}, "must be shares of training that rise"),
+        ({"schedule": "step", "milestones": (0.6, 0.6)}, "must be shares of training that rise"),
+        ({"schedule": "step", "milestones": (30, 60)}, "must be shares of training that rise"),
+        ({"schedule": "step", "milestones": (0.0, 0.6)}, "must be shares of training that rise"),
+    ],
+)
+def test_milestones_that_cannot_be_are_refused(settings, said):
+    for optimizer in (lnt.StochasticGradientDescent, lnt.Adam, lnt.AdamW):
+        with pytest.raises(ConfigError, match=said):
+            optimizer(**settings)
+
+
+def test_decoupled_weight_decay_by_hand():
+    """The first step of Adam is lr against the sign of each gradient, whatever its size; decay shrinks w by lr times 0.5."""
+    weights = torch.nn.Parameter(torch.tensor([2.0, -3.0, 0.5], dtype=torch.float64))
+    optimizer = lnt.AdamW(lr=0.1, weight_decay=0.5).make([weights], 0.1)
+    weights.grad = torch.tensor([4.0, 7.0, 0.0], dtype=torch.float64)
+    optimizer.step()
+    torch.testing.assert_close(
+        weights.detach(), torch.tensor([2 * 0.95 - 0.1, -3 * 0.95 - 0.1, 0.5 * 0.95], dtype=torch.float64)
+    )
+    assert lnt.AdamW().weight_decay == 0.01, "PyTorch's"
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "step optimizer.milestones=[0.3,0.6]"])
 def test_span_equals_autograd_on_every_schedule(experiment, schedule):
     """With momentum and weight decay, whose memory a changing step size rescales."""
-    overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", f"optimizer.schedule={schedule}"]
+    overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", *f"optimizer.schedule={schedule}".split()]
     overrides += ["optimizer.lr=0.3", "optimizer.epochs=40", "optimizer.momentum=0.5", "optimizer.weight_decay=0.01"]
     assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
 

@@ -182,7 +182,14 @@ def test_a_job_killed_before_its_first_part_can_be_rerun(call):
 
 @pytest.mark.parametrize(
     ("optimizer", "axis"),
-    [("gd", "momentum"), ("sgd", "momentum"), ("sgd", "weight_decay"), ("adam", "weight_decay"), ("adam", "lr")],
+    [
+        ("gd", "momentum"),
+        ("sgd", "momentum"),
+        ("sgd", "weight_decay"),
+        ("adam", "weight_decay"),
+        ("adam", "lr"),
+        ("adamw", "weight_decay"),
+    ],
 )
 def test_autograd_sweeps_over_any_rate(call, monkeypatch, optimizer, axis):
     overrides = [key for key in TINY if "steps" not in key]

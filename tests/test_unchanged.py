@@ -23,9 +23,9 @@ from image_sets import write_all
 import train as train_entry
 from lnt.analysis.load import by_outcome, study_of
 from lnt.analysis.results import load
-from lnt.column_names import added_later
+from lnt.column_names import ADDED_TO_OPTIONS, added_later
 from lnt.errors import ConfigError
-from lnt.runs.experiments_from_settings import without_classes
+from lnt.runs.experiments_from_settings import current, experiment_from, without_classes
 from lnt.runs.tables import schemas, tables
 from lnt.sweeps.start import check_same
 from lnt.training.experiment import Experiment
@@ -185,6 +185,34 @@ def test_a_sweep_whose_draws_have_changed_is_not_mixed_with_new_ones(call, monke
     with pytest.raises(ValueError, match=refused):
         call(*arguments)
     assert load("three").runs.equals(before)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "another"),
+    [
+        (("noise=symmetric",), "includes_true", True),
+        (("data=digits", "noise=instance"), "law", "published"),
+        (("optimizer=sgd", "optimizer.schedule=step"), "milestones", [0.6]),
+        (("optimizer=adam", "optimizer.schedule=step"), "milestones", [0.6]),
+    ],
+)
+def test_a_configuration_from_before_a_setting_was_added_is_the_same(composed, tmp_path, overrides, key, another):
+    now = composed(*overrides)
+    ((group, option),) = [(g, o) for (g, o), later in ADDED_TO_OPTIONS.items() if now["choices"][g] == o and key in later]
+    before, other = copy.deepcopy(now), copy.deepcopy(now)
+    del before[group][key]
+    other[group][key] = another
+    ids = [experiment_from(current(config)).run_ids() for config in (now, before, other)]
+    assert ids[0] == ids[1] != ids[2]
+    before, now, other = ({"groups": [{"config": without_classes(config), "axes": []}]} for config in (before, now, other))
+    check_same(before, now, tmp_path)
+    assert study_of(before) == study_of(now)
+    with pytest.raises(ConfigError, match=rf"{group}.{key}: .* there, .* now"):
+        check_same(before, other, tmp_path)
+    rows = pd.DataFrame({"run_id": ["a"], group: [option], "status": "completed", "test_error": 0.5, "best_test_error": 0.25})
+    (found,) = by_outcome(rows)[0][f"{group}.{key}"]
+    wanted = ADDED_TO_OPTIONS[group, option][key]
+    assert found == wanted or (wanted is None and pd.isna(found))
 
 
 def test_another_sweep_than_the_old_one_is_still_refused(call):

@@ -94,7 +94,7 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
         rows[column] = rows[column].fillna(value)
     for (group, option), later in ADDED_TO_OPTIONS.items():
         for key, value in later.items():
-            if (chosen := rows[group] == option).any():
+            if group in rows and (chosen := rows[group] == option).any():
                 column = f"{group}.{key}"
                 if column not in rows:
                     rows.insert(1, column, None)

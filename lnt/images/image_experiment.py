@@ -16,7 +16,6 @@ from lnt.images.image_engine import EVALUATED_AT_ONCE, ImageEngine, ImageProblem
 from lnt.images.networks import ImageModel
 from lnt.noise.observed_labels import Classes, ObservedLabels, Samples
 from lnt.training.experiment import PEER_SEED_STEP, Experiment, recorded_steps
-from lnt.training.optimizers import schedule_factor
 
 RECORDINGS = 60  # of full-batch descent, whose steps are epochs
 SIDE_BY_SIDE = 64  # at most so many networks at once on a GPU
@@ -142,7 +141,7 @@ class ImageExperiment(Experiment):
 
         # estimated_seconds steps past the end of a very short training, where the schedule is not defined.
         def rate_at(step: int) -> float:
-            return rate * schedule_factor(self.optimizer.schedule, min(step, total - 1), total)
+            return rate * self.optimizer.factor(min(step, total - 1), total)
 
         autocast = self.settings.precision == "bf16"
         return ImageEngine(problem, self.optimizer, rate_at, self.batches(), autocast, self.model.compile, self.loss)

@@ -62,24 +62,32 @@ def _check_rate(component: object, key: str, below: float) -> None:
 
 @dataclass(frozen=True)
 class Symmetric(ClassNoise):
-    """With probability `rate` one of the other classes, each as likely; `exact`: for exactly round(rate n) samples."""
+    """With probability `rate` one of the other classes, each as likely; `exact`: round(n P(observed != true)) samples change.
 
-    rate: PerRunFloat = 0.35  # P(observed != true)
-    exact: bool = False  # flip exactly round(rate n) samples
+    `includes_true`: with probability `rate` any class, each as likely, the true one included (Zhang et al., "Understanding Deep
+    Learning Requires Rethinking Generalization", ICLR 2017): then P(observed != true) = rate (K - 1) / K.
+    """
+
+    rate: PerRunFloat = 0.35  # P(observed != true), unless includes_true
+    exact: bool = False  # flip exactly round(n P(observed != true)) samples
     resample: bool = False  # draw the labels afresh at every step
+    includes_true: bool = False  # draw from all K classes with probability rate: P(observed != true) = rate (K - 1) / K
 
     def validate(self) -> None:
         # The exact bound 1 - 1/K has to wait for `check`: the number of classes is not known here.
         rate = np.asarray(self.rate)
-        require((rate >= 0) & (rate < 1), "rate", self.rate, "must lie in [0, 1 - 1/K) for K classes")
+        allowed = "must lie in [0, 1)" if self.includes_true else "must lie in [0, 1 - 1/K) for K classes"
+        require((rate >= 0) & (rate < 1), "rate", self.rate, allowed)
 
     def check(self, classes: Classes) -> None:
-        _check_rate(self, "rate", 1 - 1 / classes.count)
+        # Where the true class is among those drawn it stays the likeliest one at any rate below 1.
+        _check_rate(self, "rate", 1 if self.includes_true else 1 - 1 / classes.count)
 
     def transition(self, classes: Classes) -> np.ndarray:
-        others = (1 - np.eye(classes.count)) / (classes.count - 1)
+        same, count = np.eye(classes.count), classes.count
+        drawn = np.full((count, count), 1 / count) if self.includes_true else (1 - same) / (count - 1)
         # The identity plus the change: column() gives [R, 1], and [R, 1, 1] broadcasts against [K, K].
-        return np.eye(classes.count) + column(self.rate)[..., None] * (others - np.eye(classes.count))
+        return same + column(self.rate)[..., None] * (drawn - same)
 
     def strata(self, samples: Samples) -> np.ndarray:
         # One stratum of all samples: the rate is the same for all classes, so the exact count holds over all of them.

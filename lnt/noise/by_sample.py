@@ -14,9 +14,10 @@ from lnt.noise.observed_labels import Classes, LabelNoise, Samples
 from lnt.seeding import generator
 from lnt.settings import PerRunFloat
 
-# Key, in the stream noise, of what is drawn once for each run. Labels have keys of one number (their block), so they never
-# share a generator with it.
-DIRECTIONS = (0, 1)
+# Keys, in the stream noise, of what is drawn once for each run. Labels have keys of one number (their block), so they never
+# share a generator with these.
+DIRECTIONS, CHANCES = (0, 1), (0, 2)
+LAWS = ("ranked", "published")
 # Only these may be unpickled from a .pt file: what an array of integers consists of. numpy 2 renamed numpy.core to
 # numpy._core, and files of either version must load.
 RECONSTRUCT = np.empty(0).__reduce__()[0]
@@ -30,16 +31,19 @@ NUMPY_ARRAYS: list[Any] = [
 
 @dataclass(frozen=True)
 class Instance(LabelNoise):
-    """Feature-dependent noise: sample i is mislabelled with probability q(x_i), towards classes that its pixels point to.
+    """Feature-dependent noise: sample i is mislabelled with probability q_i, towards classes that its pixels point to.
 
     The class: P(observed = k | x, y) proportional to exp(<x, w_{y,k}>) over k != y, w ~ N(0, I): Xia et al., "Part-dependent
-    Label Noise", NeurIPS 2020, Algorithm 2. There q_i is drawn from a normal of mean `rate` and standard deviation `spread`
-    truncated to [0, 1], whatever x_i is, so with two classes nothing depends on features. Here q(x_i) is the quantile of that
-    normal at the rank of <x_i, w_0> among the samples, truncated symmetrically, so that its mean is `rate` exactly.
+    Label Noise", NeurIPS 2020, Algorithm 2. law=published draws q_i as there, from a normal of mean `rate` and standard
+    deviation `spread` truncated to [0, 1]: its mean exceeds a small rate (0.101 for 0.05 at spread 0.1), and which samples are
+    mislabelled does not depend on their pixels, only towards which class. law=ranked takes the quantile of that normal at the
+    rank of <x_i, w_0> among the samples, truncated at 0 (or 1) and as far on the other side of its mean: its mean is `rate`
+    exactly, and its standard deviation less than `spread` (0.028 there).
     """
 
-    rate: PerRunFloat = 0.35  # P(observed != true), on average over samples
-    spread: float = 0.1  # standard deviation of that probability over samples
+    rate: PerRunFloat = 0.35  # P(observed != true), on average over samples; published: the centre of its law
+    spread: float = 0.1  # standard deviation of the normal law of that probability, before it is truncated
+    law: str = "ranked"  # of that probability: ranked (by pixels; mean = rate) | published (random in [0, 1], Xia et al. 2020)
 
     needs_images = True
 
@@ -47,32 +51,49 @@ class Instance(LabelNoise):
         rate = np.asarray(self.rate)
         require((rate >= 0) & (rate < 1), "rate", self.rate, "must lie in [0, 1)")
         require(self.spread > 0, "spread", self.spread, "must be positive")
+        require(self.law in LAWS, "law", self.law, f"must be one of {', '.join(LAWS)}")
 
     def check(self, classes: Classes) -> None:
         allowed = 1 - 1 / classes.count
         require(np.asarray(self.rate) < allowed, "rate", self.rate, f"must lie in [0, {allowed:.4g})")
 
     def flip_rate(self, samples: Samples) -> np.ndarray:
+        rate = self._rates()
+        return rate if self.law == "ranked" else self._law(rate).mean()
+
+    def _rates(self) -> np.ndarray:
         return np.atleast_1d(np.asarray(self.rate, float))
+
+    def _law(self, rate: np.ndarray | float) -> Any:
+        """The law of the probability to be mislabelled, as a frozen distribution of scipy."""
+        from scipy.stats import truncnorm
+
+        if self.law == "published":
+            return truncnorm(-rate / self.spread, (1 - rate) / self.spread, rate, self.spread)
+        # Cut at the same distance on both sides of the mean: a one-sided cut at 0 or 1 would move the mean off `rate`.
+        half = np.minimum(rate, 1 - rate) / self.spread
+        return truncnorm(-half, half, rate, self.spread)
 
     def probabilities(self, samples: Samples) -> np.ndarray:
         assert samples.seeds is not None
-        rates = np.broadcast_to(self.flip_rate(samples), (len(samples.labels),))
+        rates = np.broadcast_to(self._rates(), (len(samples.labels),))
         rows = zip(samples.labels, samples.seeds, rates, strict=True)
         return np.stack([self._of_run(samples.features(r), *row, samples.classes.count) for r, row in enumerate(rows)])
 
+    def _quantiles(self, projected: np.ndarray, seed: int) -> np.ndarray:
+        """Where in its law the probability of each sample lies, [n], given <x, w_0> [n]."""
+        if self.law == "published":
+            return generator("noise", seed, *CHANCES).random(len(projected))
+        # A rank rather than the value <x, w_0>: the distribution of q over samples is then the same whatever the pixels are.
+        return (projected.argsort().argsort() + 0.5) / len(projected)
+
     def _of_run(self, features: np.ndarray, labels: np.ndarray, seed: int, rate: float, classes: int) -> np.ndarray:
         """[n, K] from features [n, S]."""
-        from scipy.stats import truncnorm
-
         # The seed alone decides on the directions, so training and test samples of a run share them.
         rng, (n, size) = generator("noise", int(seed), *DIRECTIONS), features.shape
-        # A rank rather than the value <x, w_0>: the distribution of q over samples is then the same whatever the pixels are.
-        ranks = (features @ rng.standard_normal(size, np.float32)).argsort().argsort()
-        # Cut at the same distance on both sides of the mean: a one-sided cut at 0 or 1 would move the mean off `rate`.
-        half = min(rate, 1 - rate) / self.spread
-        # At rate 0 the interval of truncnorm has no width, and its quantiles are undefined.
-        flip = truncnorm.ppf((ranks + 0.5) / n, -half, half, rate, self.spread) if rate > 0 else np.zeros(n)
+        quantiles = self._quantiles(features @ rng.standard_normal(size, np.float32), int(seed))
+        # At rate 0 the interval of law=ranked has no width, and its quantiles are undefined.
+        flip = self._law(rate).ppf(quantiles) if rate > 0 or self.law == "published" else np.zeros(n)
         chances = np.zeros((n, classes))  # [n, K]
         for k in range(classes):
             # Drawn also for a class without samples: the draws of later classes must not depend on which classes occur.

@@ -123,18 +123,22 @@ class LabelNoise(Component, ABC):
 
     def _sample(self, samples: Samples, uniforms: np.ndarray, which: np.ndarray) -> np.ndarray:
         """`uniforms` decide which samples change, `which` to what: it inverts the distribution over the other classes."""
-        own = samples.labels[..., None] == np.arange(samples.classes.count)
-        upto = np.where(own, 0, self.probabilities(samples)).cumsum(-1)  # [R, n, K]
-        change = upto[..., -1]
-        wrong = (upto <= (which * change)[..., None]).sum(-1)
-        return np.where(uniforms < change, wrong, samples.labels).astype(samples.labels.dtype)
+        change, upto = np.zeros(1), []
+        for k, probability in enumerate(np.moveaxis(self.probabilities(samples), -1, 0)):
+            # The true class gets no share: what it keeps lies above P(changed).
+            change = change + np.where(samples.labels == k, 0, probability)
+            upto.append(change)
+        point, wrong = which * change, np.zeros_like(samples.labels)
+        for edge in upto:
+            wrong += edge <= point
+        return np.where(uniforms < change, wrong, samples.labels)
 
 
 def low_bits(uniforms: np.ndarray) -> np.ndarray:
     """A second U(0, 1) for each of the uniforms: their digits after the first 26 binary ones.
 
-    A uniform double has 53 random bits. Whether it lies below a rate is decided by the high ones, of which these are
-    independent (to 2^-26 / rate).
+    A uniform double has 53 random bits. The high ones decide whether it lies below a rate, and the low ones are independent of
+    that, up to 2^-26 / rate.
     """
     return uniforms * 2.0**26 % 1
 

@@ -31,7 +31,7 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None  # the theory is about the two-layer network only
     powers, data, rates = runs["model.power"].unique(), set(runs["data"]), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    trained = (runs["optimizer"] == "adam") | (runs["loss"] != "logistic") | rates.isna()
+    trained = runs["optimizer"].isin(["adam", "adamw"]) | (runs["loss"] != "logistic") | rates.isna()
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
     misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
     if len(powers) != 1 or not (xor or data == {"signal_noise"}) or trained.any() or misread:

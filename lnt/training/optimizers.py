@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,18 +13,20 @@ from lnt.errors import require
 from lnt.settings import Component, PerRunFloat, require_one_of, unless
 
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
-DROPS, DROP = (0.5, 0.75), 0.1  # of the step schedule: after these shares of training, by this factor
+MILESTONES, DROP = (0.5, 0.75), 0.1  # of the step schedule: after these shares of training, by this factor
 PEAK, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # of one_cycle, as in torch.optim.lr_scheduler.OneCycleLR
 
 
-def schedule_factor(schedule: str, step: int, total: int) -> float:
+def schedule_factor(schedule: str, step: int, total: int, milestones: Sequence[float] | None = None) -> float:
     """The factor on the step size at `step` of `total` steps.
 
-    step: 0.1 from half of training on, 0.01 from three quarters on (He et al., CVPR 2016). cosine: (1 + cos(pi t / T)) / 2
+    step: 0.1 after each of the `milestones`, shares of training; null = from half and again from three quarters on, as in He et
+    al., CVPR 2016. cosine: (1 + cos(pi t / T)) / 2
     (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along cosines (Smith & Topin 2018).
     """
     if schedule == "step":
-        return DROP ** sum(step >= share * total for share in DROPS)
+        # Rounded: 0.07 * 100 is a little more than 7.
+        return DROP ** sum(step >= round(share * total, 6) for share in milestones or MILESTONES)
     if schedule == "cosine":
         return (1 + math.cos(math.pi * step / total)) / 2
     if schedule == "one_cycle":
@@ -50,6 +52,7 @@ class Optimizer(Component, ABC):
     t1_steps: Any = None
     batch_size: int | None = None
     schedule: str = "constant"
+    milestones: tuple[float, ...] | None = None
     momentum: PerRunFloat = 0.0
     weight_decay: PerRunFloat = 0.0
 
@@ -57,6 +60,10 @@ class Optimizer(Component, ABC):
         super().__init_subclass__(**kwargs)
         # A subclass with another update must not inherit the promise: the exact reduction would train it wrongly, silently.
         cls.reset_unless_declared("stays_in_span")
+
+    def factor(self, step: int, total: int) -> float:
+        """The factor on the step size at `step` of `total` steps."""
+        return schedule_factor(self.schedule, step, total, self.milestones)
 
     @abstractmethod
     def total_steps(self, n: int) -> int:
@@ -79,6 +86,10 @@ def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
     require(optimizer.epochs >= 1, "epochs", optimizer.epochs, "must be at least 1")
     require(optimizer.batch_size >= 1, "batch_size", optimizer.batch_size, "must be at least 1")
     require(optimizer.schedule in SCHEDULES, "schedule", optimizer.schedule, f"must be one of {', '.join(SCHEDULES)}")
+    if (shares := optimizer.milestones) is not None:
+        require(optimizer.schedule == "step", "milestones", list(shares), "are those of schedule=step")
+        rising = len(shares) > 0 and all(a < b for a, b in zip((0, *shares), (*shares, 1), strict=True))
+        require(rising, "milestones", list(shares), "must be shares of training that rise between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,8 @@ class StochasticGradientDescent(Optimizer):
     batch_size: int = 32  # samples of each step
     momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
-    schedule: str = "constant"  # constant | step (x 0.1 after 1/2 and 3/4) | cosine | one_cycle
+    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
 
     option = "sgd"
     stays_in_span = True
@@ -151,7 +163,8 @@ class Adam(Optimizer):
     epochs: int = 100  # passes over the training samples
     batch_size: int = 32  # samples of each step
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
-    schedule: str = "constant"  # constant | step (x 0.1 after 1/2 and 3/4) | cosine | one_cycle
+    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
 
     def validate(self) -> None:
         _check_epochs(self)
@@ -162,3 +175,18 @@ class Adam(Optimizer):
 
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr, weight_decay=np.asarray(self.weight_decay).item())
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019): w <- (1 - lr weight_decay) w, then Adam's step.
+
+    As in PyTorch, the schedule's factor multiplies both parts.
+    """
+
+    weight_decay: PerRunFloat = 0.01  # the weights shrink by lr times this at each step, apart from the gradient
+
+    option = "adamw"
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr, weight_decay=np.asarray(self.weight_decay).item())

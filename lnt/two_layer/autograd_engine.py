@@ -10,7 +10,7 @@ from torch import Tensor
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
-from lnt.training.optimizers import Optimizer, schedule_factor
+from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
 from lnt.two_layer.network import TwoLayerNet
 from lnt.two_layer.sampled_problem import SampledProblem
@@ -78,7 +78,7 @@ class AutogradEngine:
         for _ in range(steps):
             observed = self.problem.observed.at(self.step)[0]
             seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
-            rate = self._step_size * schedule_factor(self._numbers.schedule, self.step, self._total)
+            rate = self._step_size * self._numbers.factor(self.step, self._total)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
             losses = self.loss.value(observed[seen] * self.network(self.samples[seen]))

@@ -12,7 +12,6 @@ from lnt.hardware import free_bytes, threads, workers_for
 from lnt.noise.observed_labels import Classes, Samples
 from lnt.theory.laws import stage1_scale
 from lnt.training.experiment import PEER_SEED_STEP, Experiment, recorded_steps
-from lnt.training.optimizers import schedule_factor
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import SignalNoise
 from lnt.two_layer.network import TwoLayerCNN
@@ -104,7 +103,7 @@ class TwoLayerExperiment(Experiment):
         eta, momentum, weight_decay = (torch.tensor(self.per_run(rate)).to(problem.patches) for rate in rates)
 
         def factor(step: int) -> float:
-            return schedule_factor(optimizer.schedule, step, self.total_steps())
+            return optimizer.factor(step, self.total_steps())
 
         return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, batches, factor, self.loss)
 
