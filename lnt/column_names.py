@@ -38,9 +38,10 @@ def added_later(choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 METRICS = (
-    "train_loss",  # mean loss against observed labels
+    "train_loss",  # mean loss against observed labels; with `resample` those of the update to come, as in all metrics
     "clean_loss",  # the same over correctly labelled samples
     "noisy_loss",  # the same over mislabelled samples
+    "train_loss_used",  # train_loss against the labels of the update before; without `resample` they are the same labels
     "clean_accuracy",  # share of correctly labelled samples predicted as labelled
     "noisy_accuracy",  # share of mislabelled samples predicted as (wrongly) labelled
     "test_error",  # share of test samples predicted wrong against true labels
@@ -63,6 +64,8 @@ METRICS = (
     "kept_recall",  # share of the correctly labelled samples that are among these
     "stopping_criterion",  # what early stopping looks at
 )
+
+ADDED_METRICS = ("train_loss_used",)  # they came later: checkpoints of earlier versions lack them
 
 OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "status": "str",

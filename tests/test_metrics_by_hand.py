@@ -26,6 +26,7 @@ TRUE = [[1, 1, -1, -1, 1, -1], [1, -1, 1, -1, 1, -1], [1, 1, 1, 1, 1, 1]]
 OBSERVED = [[1, -1, -1, 1, 1, -1], [1, -1, 1, -1, 1, -1], [-1, -1, -1, -1, -1, -1]]
 PREDICTED = [[1, -1, 1, 0, -1, 1], [1, -1, -1, 1, 1, -1], [-1, 1, 1, 1, 1, 1]]  # 0 is never right
 LOSSES = [[0.25, 1.5, 0.5, 0.5, 1.0, 1.25], [0.5, 0.5, 1.5, 3.0, 0.25, 0.25], [1.0, 2.0, 1.0, 2.0, 3.0, 3.0]]
+LOSSES_USED = [[1, 2, 3, 4, 5, 6], [0.5] * 6, [0, 0, 0, 0, 0, 1.5]]  # against earlier labels
 LOSS_AT_ZERO = 1.0  # a loss of exactly this is not small
 WEIGHTS = [[0.5, 3.0, 0.0, 2.5, 0.0, 0.0], [1.0] * 6, [6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
 TEST_TRUE = [[1, 1, -1, -1]] * 3
@@ -46,6 +47,7 @@ EXPECTED = {
     "train_loss": (5 / 6, 1.0, 2.0),
     "clean_loss": (0.75, 1.0, NAN),
     "noisy_loss": (1.0, NAN, 2.0),
+    "train_loss_used": (3.5, 0.5, 0.25),
     # PREDICTED = OBSERVED at samples 0, 1 of run 0 (0 is clean, 1 mislabelled); 0, 1, 4, 5 of run 1; 0 of run 2.
     "clean_accuracy": (1 / 4, 4 / 6, NAN),
     "noisy_accuracy": (1 / 2, NAN, 1 / 6),
@@ -87,7 +89,8 @@ def snapshot(**changes):
     shown = [tensor(rows) for rows in (LOSSES, OBSERVED, WEIGHTS, PREDICTED, TEST_PREDICTED)]
     fields = ("losses", "observed", "weights", "predicted", "test_predicted")
     return Snapshot(
-        **dict(zip(fields, shown, strict=True)), **({"loss_at_zero": LOSS_AT_ZERO, "coefficients": coefficients} | changes)
+        **dict(zip(fields, shown, strict=True)),
+        **({"loss_at_zero": LOSS_AT_ZERO, "coefficients": coefficients, "losses_used": tensor(LOSSES_USED)} | changes),
     )
 
 

@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from lnt.column_names import METRICS
 from lnt.errors import ConfigError
 from lnt.noise.by_class import Asymmetric, Matrix, NoNoise, Pair, Symmetric
 from lnt.noise.by_sample import Human, Instance
 from lnt.noise.observed_labels import Classes, LabelNoise, Samples, low_bits
+from lnt.training.loop import train
+from lnt.training.metrics import measure
 
 labels = arrays(int, (3, 17), elements=st.sampled_from([0, 1]))
 uniforms = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).random((3, 17)))
@@ -333,3 +336,39 @@ def test_resampled_labels_are_fresh_at_each_step_and_repeatable(experiment):
         assert abs(flip.float().mean() - 0.3) < 0.06
     joint = (found[0] & found[1]).float().mean()
     assert abs(joint - 0.09) < 0.04, "steps are independent"
+
+
+@pytest.mark.parametrize("engine", ["span", "autograd"])
+def test_both_losses_of_resampled_labels_by_hand(experiment, engine):
+    """-log P(label) of outputs that are found from the snapshot's own losses, at and beside the ends of a block of labels."""
+    one = experiment("noise.resample=true", f"engine={engine}", "data.n_train=20", "data.dim=40", "precision=float64")
+    problem = one.sample()
+    trained = one.start(problem)
+    for step in (0, 1, 5, 63, 64, 65):
+        trained.advance(step - trained.step)
+        snapshot, fresh = trained.snapshot(), one.sample()
+        # log(1 + exp(-z)) = loss has the margin z = -log(exp(loss) - 1) of label times output
+        outputs = -torch.log(torch.expm1(snapshot.losses)) * fresh.observed.at(step)
+        values = dict(zip(METRICS, measure(snapshot, problem)[:, 0].tolist(), strict=True))
+        for name, labels in (("train_loss", step), ("train_loss_used", step - 1)):
+            if labels < 0:
+                assert np.isnan(values[name]), "no update has used any"
+                continue
+            wanted = torch.log1p(torch.exp(-fresh.observed.at(labels) * outputs)).mean()
+            assert values[name] == pytest.approx(float(wanted), rel=1e-9)
+
+
+def test_a_network_fits_the_labels_that_it_was_trained_on_better_than_fresh_ones(experiment):
+    batch = experiment(
+        *("noise.resample=true", "noise.rate=0.3", "data.n_train=50", "data.dim=500", "data.n_test=10"),
+        *("optimizer.lr=3", "optimizer.steps=200", "recordings=201"),
+        runs=5,
+        seed=np.arange(5),
+    )
+    values = train(batch).values[100:].mean(0)
+    fresh, used = (values[METRICS.index(name)] for name in ("train_loss", "train_loss_used"))
+    assert (used < fresh).all()
+    fixed = train(experiment("noise.rate=0.3", "optimizer.steps=30")).values
+    same, used = (fixed[:, METRICS.index(name), 0] for name in ("train_loss", "train_loss_used"))
+    np.testing.assert_array_equal(same[1:], used[1:])
+    assert np.isnan(used[0])

@@ -180,6 +180,7 @@ class ImageEngine:
             test_predicted=self._all_outputs(problem.test, problem.test_index).argmax(2),
             loss_at_zero=self.loss.at_zero,
             changed=self._changed(),
+            losses_used=self._losses(logits, problem.observed.at(self.step - 1)) if self.step else None,
             parameters=self._stacked(),
         )
 

@@ -33,6 +33,7 @@ class Snapshot:
     coefficients: Coefficients | None = None
     changed: Tensor | None = None  # [R] share of the predictions made while training that differ in the last two epochs
     parameters: Mapping[str, Tensor] | None = None  # of the networks, [R, ..] each; a view, where networks are worth keeping
+    losses_used: Tensor | None = None  # [R, n] against the labels of the update before; None at step 0
 
 
 class Truth(Protocol):

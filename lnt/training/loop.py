@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lnt import signals
-from lnt.column_names import METRICS
+from lnt.column_names import ADDED_METRICS, METRICS
 from lnt.hardware import threads
 from lnt.progress import Progress, StepCount
 from lnt.signals import Stopped
@@ -189,6 +189,7 @@ class Training:
         best = self.best
         return {
             "engines": [engine.state() for engine in self.engines],
+            "metrics": [*METRICS, *self.own_metrics],
             "values": torch.as_tensor(self.values),
             "halves": torch.as_tensor(self.halves),
             "alive": torch.as_tensor(self.alive),
@@ -204,7 +205,12 @@ class Training:
             engine.load(saved)
         # A state is loaded to the CPU, whatever device it was saved from.
         device = self.problem.labels.device
-        self.values, self.alive = state["values"].numpy(), state["alive"].numpy()
+        self.alive = state["alive"].numpy()
+        # By name: a state of an earlier version lacks metrics that came later, and they stay NaN in its rows.
+        measured = state.get("metrics", [*(name for name in METRICS if name not in ADDED_METRICS), *self.own_metrics])
+        for index, name in enumerate((*METRICS, *self.own_metrics)):
+            if name in measured:
+                self.values[:, index] = state["values"].numpy()[:, measured.index(name)]
         # A state of an earlier version has none: they stay NaN, and so does the error that rests on all of them.
         self.halves = state["halves"].numpy() if "halves" in state else self.halves
         self.before = None if state["before"] is None else state["before"].to(device)

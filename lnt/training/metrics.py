@@ -45,6 +45,8 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
         "kept_precision": mean_over(clean.to(fitted.dtype), kept),
         "kept_recall": mean_over(kept.to(fitted.dtype), clean),
     }
+    if snapshot.losses_used is not None:
+        values["train_loss_used"] = snapshot.losses_used.mean(1)
     if problem.test_observed is not None:
         values["test_error_observed"] = (snapshot.test_predicted != problem.test_observed).mean(1, dtype=fitted.dtype)
     if snapshot.coefficients is not None:

@@ -107,6 +107,7 @@ class AutogradEngine:
             predicted=outputs.sign(),
             test_predicted=self._test_outputs().sign(),
             loss_at_zero=self.loss.at_zero,
+            losses_used=self.loss.value(problem.observed.at(self.step - 1) * outputs) if self.step else None,
             coefficients=self._coefficients(),
         )
 

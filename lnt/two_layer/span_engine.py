@@ -205,6 +205,7 @@ class SpanEngine:
             predicted=outputs.sign(),
             test_predicted=self._test_outputs(filters, self.second_layer @ activations[..., : self.problem.signals]).sign_(),
             loss_at_zero=self.loss.at_zero,
+            losses_used=self.loss.value(self.problem.observed.at(self.step - 1) * outputs) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )
 
