@@ -31,7 +31,7 @@ def added_later(choices: Mapping[str, Any]) -> dict[str, Any]:
     settings = {
         f"{group}.{key}": value
         for (group, option), later in ADDED_TO_OPTIONS.items()
-        if choices[group] == option
+        if choices.get(group) == option
         for key, value in later.items()
     }
     return {**ADDED_LATER, **settings}

@@ -176,7 +176,7 @@ class Shown:
 
 def trained(shown, strategy, steps, labels, test_labels):
     """A training in which the prepared snapshots are recorded."""
-    problem = SimpleNamespace(labels=labels, test_labels=test_labels, test_observed=None)
+    problem = SimpleNamespace(labels=labels, test_labels=test_labels, test_observed=None, as_classes=lambda found: found < 0)
     known = PriorKnowledge(*[np.zeros(len(labels))] * 3)
     training = Training([Shown(shown)], problem, np.array(steps), strategy, known)
     training.run(StepCount())
@@ -190,7 +190,7 @@ def column(training, name):
 def prepared(losses=((0.5, 0.5), (0.5, 0.5)), predicted=((1, 1), (1, 1)), test=((1, 1), (1, 1)), weights=((1, 1), (1, 1))):
     """A snapshot of two runs with two training samples, all observed +1, and two test samples; the weights are its losses."""
     ones, parameters = tensor([[1, 1]] * 2), {"w": tensor(losses).clone()}
-    return Snapshot(tensor(losses), ones, tensor(weights), tensor(predicted), tensor(test), 0.7, None, parameters)
+    return Snapshot(tensor(losses), ones, tensor(weights), tensor(predicted), tensor(test), 0.7, parameters=parameters)
 
 
 def test_the_criterion_of_a_holdout_is_the_error_on_what_has_no_weight():

@@ -29,7 +29,7 @@ from lnt.runs.tables import (
     schemas,
     tables,
 )
-from lnt.training.loop import Curves, KeptNetworks, NetworkState
+from lnt.training.loop import Curves, KeptNetworks, NetworkState, class_counts
 
 NAN = math.nan
 STEPS = np.array([0, 1, 3, 10, 30])
@@ -43,6 +43,9 @@ CLEAN_ACCURACY = [[0.5, 0.98, 0.99, 1.0, 1.0], [0.99, 0.5, 1.0, NAN, NAN], [NAN]
 NOISY_ACCURACY = [[0.0, 0.0, 0.0, 0.5, 0.98], [0.0, 1.0, 0.5, NAN, NAN], [NAN] * 5, [NAN] * 5]
 CHOSEN = [1, 4, 4, 0]
 SECONDS = [1.5, 2.5, 3.5, 4.5]
+FRESH = [0.25, 0.3125, NAN, 0.1875]
+# Of each run the samples by true class (rows: +1, -1) and observed class.
+COUNTS = np.array([[[3, 1], [0, 2]], [[1, 2], [3, 0]], [[0, 0], [1, 5]], [[2, 2], [1, 1]]])
 RATES = np.array([0.1, 0.2, 0.3, 0.4])
 LAST = [4, 2, None, 4]  # index of the last record of each run
 
@@ -66,7 +69,9 @@ CURVES = Curves(
     STEPS,
     np.array([[[curve(run, metric)[record] for run in range(4)] for metric in METRICS] for record in range(5)]),
     np.array(CHOSEN),
-    np.array(SECONDS),
+    fresh_error=np.array(FRESH),
+    seconds=np.array(SECONDS),
+    counts=np.moveaxis(COUNTS, 0, -1),
 )
 
 EXPECTED = {
@@ -87,6 +92,12 @@ EXPECTED = {
     "step_size": [0.1, 0.2, 0.3, 0.4, None],
     "realised_transition": [None] * 5,  # of images only: see below
     "wall_seconds": [1.5, 2.5, 3.5, 4.5, None],
+    "best_test_error_fresh": [0.25, 0.3125, None, 0.1875, None],
+    **{f"flip_rate{kind}": [0.35] * 4 + [None] for kind in ("", "_positive", "_negative")},  # noise=symmetric by default
+    "clean_positive": [3, 1, 0, 2, None],
+    "flipped_positive": [1, 2, 0, 2, None],
+    "flipped_negative": [0, 3, 1, 1, None],
+    "clean_negative": [2, 0, 5, 1, None],
 }
 
 
@@ -155,7 +166,13 @@ def test_curves_are_long_run_by_run_and_end_where_a_run_diverged(batch, written)
 def test_metrics_of_ones_own_are_columns_of_both_tables(batch):
     own = made(metrics=("math.sqrt",))
     curves = Curves(
-        (*METRICS, "sqrt"), np.array([0, 2]), np.full((2, len(METRICS) + 1, 1), 0.5), np.array([1]), np.array([1.0])
+        (*METRICS, "sqrt"),
+        np.array([0, 2]),
+        np.full((2, len(METRICS) + 1, 1), 0.5),
+        np.array([1]),
+        np.array([0.5]),
+        np.array([1.0]),
+        COUNTS[:1].T,
     )
     curves.values[:, -1, 0] = [7, 8]
     found = tables(own, curves, schemas([own, batch]))
@@ -186,7 +203,8 @@ def new(one, other):
 
 
 def empty(runs):
-    return Curves(METRICS, np.array([0]), np.full((1, len(METRICS), runs), 0.5), np.zeros(runs, int), np.zeros(runs))
+    values, zeros = np.full((1, len(METRICS), runs), 0.5), np.zeros(runs)
+    return Curves(METRICS, np.array([0]), values, np.zeros(runs, int), zeros, zeros, np.zeros((2, 2, runs), int))
 
 
 def test_types_are_those_with_which_pandas_reads():
@@ -226,8 +244,11 @@ KEPT = KeptNetworks(
 def test_realised_transition_is_the_share_of_each_observed_class_among_those_of_a_true_one(images):
     """Run 0: of three samples of class 0 one is observed as 1. Run 1 has no sample of class 0; one of four keeps its class."""
     wanted = [[[0.666667, 0.333333], [0.0, 1.0]], [[0.0, 0.0], [0.75, 0.25]]]
-    assert [json.loads(text) for text in realised_transition(KEPT, 2)] == wanted
-    row = tables(images, replace(empty(2), kept=KEPT), schemas([images])).runs.column("realised_transition").to_pylist()
+    counts = np.array([[[2, 1], [0, 1]], [[0, 0], [3, 1]]])
+    np.testing.assert_array_equal(class_counts(KEPT.labels, KEPT.observed, 2), np.moveaxis(counts, 0, -1))
+    assert [json.loads(text) for text in realised_transition(np.moveaxis(counts, 0, -1))] == wanted
+    curves = replace(empty(2), kept=KEPT, counts=np.moveaxis(counts, 0, -1))
+    row = tables(images, curves, schemas([images])).runs.column("realised_transition").to_pylist()
     assert [json.loads(text) for text in row] == wanted
 
 

@@ -260,6 +260,8 @@ def law_line(law: Law, runs: pd.DataFrame, data: Grid, edge: Boundary, keys: tup
         return law.of(runs.iloc[[0] * len(at_x)].assign(**columns))
 
     there = np.isfinite(edge.y)
+    if not there.any():
+        return np.full(len(data.x), np.nan)
     level = np.exp(np.mean(np.log(combination(data.x[there], edge.y[there]))))
     values = combination(np.tile(data.x, len(y)), np.repeat(y, len(data.x))).reshape(len(y), len(data.x))
     return crossing(y, values, level)

@@ -20,8 +20,10 @@ def run_summary(run: Mapping[str, Any]) -> Iterator[str]:
     else:
         yield f"mislabelled samples memorised: {_when(run['stage2_step'])} ({share:.1%} of them now)"
     lowest = f"the lowest was {run['best_test_error']:.4f}, at step {run['best_step']}"
-    fresh = f"{run['best_test_error_fresh']:.4f} where other samples choose the step"
-    yield f"test error: {run['test_error']:.4f}; {lowest} ({fresh})"
+    fresh = run["best_test_error_fresh"]
+    # It takes two test samples, of which one chooses and one judges.
+    judged = "" if fresh is None or fresh != fresh else f" ({fresh:.4f} where other samples choose the step)"
+    yield f"test error: {run['test_error']:.4f}; {lowest}{judged}"
 
 
 def _when(step: int | None) -> str:
