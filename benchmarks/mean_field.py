@@ -153,7 +153,7 @@ def figure(cells: pd.DataFrame) -> Figure:
             "best": "lowest test error",
         }
         for ax, (name, label) in zip(axes, names.items(), strict=True):
-            judged = cells[cells[f"{name}_off"].notna()]
+            judged = cells[cells[f"{name}_off"].notna() & (cells[f"predicted_{name}"] > 0)]
             colours = ax.scatter(
                 judged[f"predicted_{name}"], judged[name], c=judged["dim_over_n"], norm="log", cmap="viridis", s=16, zorder=3
             )
@@ -171,7 +171,7 @@ def figure(cells: pd.DataFrame) -> Figure:
                 axis.set_minor_formatter(NullFormatter())
             ax.set_xlabel(f"predicted: {label}")
             ax.set_ylabel("measured")
-            ax.set_title(f"{len(judged)} cells, median error {judged[f'{name}_off'].abs().median():.1%}")
+            ax.set_title(f"{cells[f'{name}_off'].count()} cells, median error {cells[f'{name}_off'].abs().median():.1%}")
         drawn.colorbar(colours, ax=axes[-1], label="d / n")
         return drawn
 

@@ -83,7 +83,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
                 marks += _add_boundary(ax, facet, facet.edge, (x, y))
                 if facet.predicted is not None:
                     name = "mean-field theory,\nnothing fitted"
-                    marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#E69F00", ":", name)
+                    marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#F7A6C8", ":", name)
             if marks:
                 ax.legend(handles=marks, loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
         for ax in axes.flat[len(facets) :]:

@@ -140,7 +140,7 @@ class Prediction:
         return errors[best, np.arange(errors.shape[1])], self.t[at][best]
 
 
-def predict(cells: Cells, t_end: float, loss: MarginLoss = LOGISTIC, growth: float = 0.05) -> Prediction:
+def predict(cells: Cells, t_end: float, loss: MarginLoss = LOGISTIC, growth: float = 0.08) -> Prediction:
     """Solve the equations of docs/theory.md from t = 0 to t_end for all cells at once.
 
     `growth` is the step of the integration relative to t. Steps are never shorter than those of descent itself.
