@@ -266,7 +266,9 @@ def test_analysis_of_images(study, monkeypatch):
     # A null takes another sample of the same kind and labels, which one of the two runs may lack.
     measured = [name for name in attribution.NUMBERS if not name.endswith("_null")]
     assert summary[[f"{name}_sem" for name in measured]].gt(0).all(axis=None)
-    assert summary["centre_share_null"].between(0.4, 0.5).all(), "of the digits' own variation"
+    assert summary["centre_share_null"].between(0.3, 0.5).all(), (
+        "of the digits' own variation: more than the quarter of the area"
+    )
     assert "attributions_numbers" in figures
     assert all("margin of the observed class" in figures[name] for name in figures if name.startswith("attributions_2"))
     with np.load(folder / "attributions.npz", allow_pickle=False) as arrays:
