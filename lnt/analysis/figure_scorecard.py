@@ -92,7 +92,7 @@ def _borders(ax: Axes, evidence: Evidence) -> None:
     """Shares of runs with Stage I, and with gamma above rho-bar in it, by x; dotted: the predicted borders."""
     lines = (
         ("Stage I exists", stage1_exists(evidence), 1, style.NOISY, "o"),
-        (r"$\gamma > \bar\rho$", signal_leads(evidence, evidence.across_x), 2, style.SIGNAL, "s"),
+        (r"$\gamma > \bar\rho$", signal_leads(evidence.across_x), 2, style.SIGNAL, "s"),
     )
     for name, runs, predicted, colour, marker in lines:
         for number, (_, part) in enumerate(runs.groupby("rate")):

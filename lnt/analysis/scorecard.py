@@ -54,8 +54,7 @@ def judge(statement: Statement, evidence: Evidence) -> Row:
     """The row of a statement."""
     runs = statement.runs(evidence)
     seeds, total = runs["seed"].nunique(), len(runs)
-    # Only the length of Stage I can be missing from a run that meets the conditions.
-    missing = runs["memorising_step"].isna() if statement.statistic.endswith("memorised") else runs["seed"].isna()
+    missing = runs[statement.quantity or "seed"].isna()
     value, low, high, noticed = estimate(statement, runs[~missing])
     note = ""
     if not total:

@@ -42,6 +42,7 @@ class Statement:
     runs: Callable[[Evidence], pd.DataFrame]
     estimate: Callable[[pd.DataFrame], float] | None = None  # None: SHARE
     panel: str = ""
+    quantity: str = ""  # the column that runs under this condition may lack; those that do are counted as censored
 
     @property
     def test(self) -> str:
@@ -140,7 +141,7 @@ def stage1_exists(evidence: Evidence) -> pd.DataFrame:
     return with_truth(evidence.across_x, evidence.across_x["memorising_step"].notna())
 
 
-def signal_leads(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+def signal_leads(runs: pd.DataFrame) -> pd.DataFrame:
     noise = runs[["noise_coef_clean_early", "noise_coef_noisy_early"]].max(axis=1)
     return with_truth(runs, runs["signal_coef_early"] > noise)
 
@@ -193,6 +194,7 @@ STATEMENTS = (
             lambda evidence: evidence.lengths,
             partial(length_exponent, key=key),
             "a, b",
+            "memorising_step",
         )
         for name, key, power in (("n", "n", 1), ("d", "dim", -1))
     ),
@@ -214,7 +216,7 @@ STATEMENTS = (
         "x at which it is true of half of the runs",
         "2",
         (2 / BORDER, 2 * BORDER),
-        lambda evidence: signal_leads(evidence, evidence.across_x[evidence.across_x["signal_coef_early"].notna()]),
+        lambda evidence: signal_leads(evidence.across_x[evidence.across_x["signal_coef_early"].notna()]),
         border,
         "c",
     ),
@@ -232,7 +234,7 @@ STATEMENTS = (
     *(
         Statement(f"{claim} {EARLY}", PAPER, DEEP, "share of seeds", "all", (NEARLY_ALL, 1.0), runs, panel="c")
         for claim, runs in (
-            ("gamma > rho-bar", lambda evidence: signal_leads(evidence, inside(evidence))),
+            ("gamma > rho-bar", lambda evidence: signal_leads(inside(evidence))),
             ("clean samples are fitted", clean_fitted),
             ("mislabelled samples are predicted as their true label", predicted_as_true),
             ("the loss at margin 0 separates clean from mislabelled samples", separated),

@@ -21,6 +21,7 @@ from lnt.theory.laws import (
     stage1_scale,
 )
 
+PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
 
@@ -31,10 +32,10 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None  # the theory is about the two-layer network only
     powers, data, rates = runs["model.power"].unique(), set(runs["data"]), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    trained = runs["optimizer"].isin(["adam", "adamw"]) | (runs["loss"] != "logistic") | rates.isna()
+    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | rates.isna()
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
     misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
-    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or trained.any() or misread:
+    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or outside.any() or misread:
         return None
     if powers[0] > 2:
         noiseless = bool((rates == 0).all())

@@ -19,7 +19,7 @@ def predictable(runs: pd.DataFrame) -> pd.Series:
     if not {"model.power", "data.dim", "optimizer", *COUNTS} <= set(runs):
         return pd.Series(False, runs.index)
     # A strategy that trains on some of the samples, or on changing ones, follows other equations.
-    alike = runs["strategy"].isin(["none"])
+    alike = runs["strategy"] == "none"
     return (runs["data"] == "signal_noise") & plain_network(runs) & alike & runs[list(COUNTS)].notna().all(axis=1)
 
 
