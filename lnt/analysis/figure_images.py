@@ -10,6 +10,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
+from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.column_names import KINDS, STATES
 from lnt.losses import LOG2
 
@@ -85,7 +86,7 @@ def figure_attributions(explained: "Explained") -> Figure:
 
 
 def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
-    """Shares on the centre and agreements by condition and kind, means and two standard errors; nulls as grey lines.
+    """Shares on the centre and agreements by condition and kind, means and 95 % intervals; nulls as grey lines.
 
     `summary` is the table of that name of lnt/images/attribution.py.
     """
@@ -95,14 +96,15 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
     }
     nulls = {"centre_share_best": "centre_share_null", "agreement": "agreement_null", "overlap": "overlap_null"}
     places = np.arange(len(summary))
+    # Samples of one run are no independent evidence, but all that there is of a single one.
+    over = summary["runs"].where(summary["runs"] > 1, summary["samples"])
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(DOUBLE, 2.9), layout="constrained")
         for ax, (label, marks) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             for shift, (column, (marker, name)) in zip((-0.13, 0.13), marks.items(), strict=True):
                 colours = [NOISY if kind == "mislabelled" else CLEAN for kind in summary["kind"]]
-                ax.errorbar(
-                    places + shift, summary[column], 2 * summary[f"{column}_sem"], fmt="none", ecolor=colours, linewidth=1
-                )
+                half = half_width(summary[f"{column}_sem"] * np.sqrt(over), over)
+                ax.errorbar(places + shift, summary[column], half, fmt="none", ecolor=colours, linewidth=1)
                 filled = colours if marker == "o" else "white"
                 ax.scatter(places + shift, summary[column], 22, filled, marker=marker, edgecolors=colours, zorder=3)
                 ax.scatter([], [], 22, PLAIN if marker == "o" else "white", marker=marker, edgecolors=PLAIN, label=name)
@@ -113,6 +115,7 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
             ax.plot([], [], color=PLAIN, linewidth=1.2, label="null")
             ax.set_xticks(places, [f"{row.kind}\n{row.condition}" for row in summary.itertuples()], fontsize=6.5)
             ax.set_ylabel(label)
+            ax.set_xlabel(TOO_FEW if (over < FEWEST_SEEDS).any() else "")
             # Above the axes: the error bars of any study may reach into a corner.
             ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return figure

@@ -13,6 +13,7 @@ from matplotlib.ticker import NullFormatter
 from scipy.stats import norm
 
 from lnt.analysis import figure_style as style
+from lnt.analysis.intervals import half_width
 from lnt.analysis.scorecard import Row
 from lnt.analysis.scorecard_evidence import EARLY_T1, Evidence
 from lnt.analysis.statements import EXPONENT, signal_leads, stage1_exists
@@ -75,7 +76,7 @@ def _lengths(ax: Axes, evidence: Evidence) -> None:
         ax.errorbar(
             means.mean().index / scale,
             means.mean(),
-            means.sem(),
+            half_width(means.std(), means.count()),
             fmt=f"{marker}-",
             markersize=3,
             linewidth=0.8,

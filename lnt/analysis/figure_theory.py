@@ -12,6 +12,7 @@ from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYL
 PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
 COLOURS = ("#D9D9D9", "#E8A87C", "#9CC5DE")
 PRICE = 0.01  # of memorising, from which a Stage I has one
+FEW = 200  # runs, up to which points are drawn larger
 SHOWN_ERROR = 1e-3  # errors below it are drawn on it: a test set cannot tell them apart
 
 
@@ -28,11 +29,15 @@ def figure_predicted(table: pd.DataFrame) -> Figure:
         for ax, (column, name) in zip(axes, names.items(), strict=True):
             least = 0.05 if column == "memorised" else SHOWN_ERROR
             both = table[[f"{column}_predicted", column]].dropna().clip(lower=least)
-            ax.scatter(*both.to_numpy(float).T, s=4, color=NOISY, alpha=0.35, linewidth=0, rasterized=True)
+            few = len(both) <= FEW
+            size, alpha = (16, 0.7) if few else (4, 0.35)
+            # Points on the edge stand for smaller values: they must not be cut in half.
+            ax.scatter(*both.to_numpy(float).T, s=size, color=NOISY, alpha=alpha, linewidth=0, rasterized=True, clip_on=False)
             low, high = least * 0.9, max(float(both.max().max()), 10 * least) * 1.1 if len(both) else 10 * least
             ax.plot([low, high], [low, high], color=PLAIN, linewidth=0.8)
             ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="predicted", ylabel="measured")
-            ax.set_title(name)
+            small = int((both == least).all(axis=1).sum())
+            ax.set_title(f"{name}\n{len(both)} runs" + (f", {small} below {least:g}" if small else ""))
     return figure
 
 

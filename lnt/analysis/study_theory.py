@@ -11,26 +11,33 @@ from lnt.theory.laws import flip_rate, kappa
 from lnt.theory.mean_field import last_crossing
 from lnt.theory.run_cells import predictable, predicted_outcomes, unit_of_time
 
-MOST = 400  # runs that are predicted, which takes some seconds; of larger sweeps as many seeds of each cell as fit
+# Runs that are predicted: predicting 100 takes about a second. A diagram needs many seeds, as few label counts make the mean.
+MOST_OF_GRID, MOST = 3000, 400
 FEWEST = 3  # values on an axis of a diagram of phases
 BRIEF = 0.1  # in T1: a Stage I that is over by then is none
 
 
 def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | None:
-    """The figures of predictions, if the theory is about these runs; the table of runs that were predicted."""
+    """The figures of predictions, if the theory is about these runs; the table of all these runs, predicted or not."""
     runs, curves = report.results.runs, report.results.curves
     runs = runs[predictable(runs)]
     # A curve must show when samples are memorised.
     if len(runs) < 2 or curves.groupby("run_id").size().max() < 10:
         return None
-    runs = _first_seeds(runs, [key for key in (x, y) if key])
-    table = runs.join(predicted_outcomes(runs).add_suffix("_predicted"))
+    grid = bool(x and y) and _is_grid(runs)
+    some = _first_seeds(runs, [key for key in (x, y) if key], MOST_OF_GRID if grid else MOST)
+    table = runs.join(predicted_outcomes(some).add_suffix("_predicted"))
     table["memorised"] = _memorised(runs, curves)
     columns = ["run_id", *(key for key in (x, y) if key), "memorised", "memorised_predicted"]
     columns += [f"{name}{of}" for name in ("test_error", "best_test_error_fresh") for of in ("", "_predicted")]
-    report.figure("theory", figure_predicted(table), table[columns], "Measured against predicted run by run, nothing fitted")
-    phases = _phases(table) if x and y else None
-    if phases is not None:
+    report.figure(
+        "theory",
+        figure_predicted(table),
+        table.loc[some.index, columns],
+        "Measured against predicted run by run, nothing fitted",
+    )
+    if grid:
+        phases = _phases(table)
         report.figure("phases", figure_phases(phases), phases, "Phases, and the predicted borders")
     return table
 
@@ -44,12 +51,24 @@ def with_prediction(panel: Facet, table: pd.DataFrame, x: str, y: str, value: st
     return replace(panel, predicted=means.reindex(index=panel.data.y, columns=panel.data.x).to_numpy(float))
 
 
-def _first_seeds(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """At most MOST runs, the same number in each cell."""
-    if len(runs) <= MOST or not keys:
-        return runs.head(MOST)
+def _first_seeds(runs: pd.DataFrame, keys: list[str], most: int) -> pd.DataFrame:
+    """About `most` runs, the same number in each cell."""
+    if len(runs) <= most or not keys:
+        return runs.head(most)
     grouped = runs.groupby(keys, dropna=False)
-    return runs[grouped.cumcount() < max(1, MOST // grouped.ngroups)]
+    return runs[grouped.cumcount() < max(1, most // grouped.ngroups)]
+
+
+def _places(runs: pd.DataFrame) -> pd.DataFrame:
+    """kappa and rate of each run; rounded, as kappa is worked out from other settings."""
+    return pd.DataFrame({"kappa": kappa(runs).map("{:.9g}".format).astype(float), "rate": flip_rate(runs).round(9)})
+
+
+def _is_grid(runs: pd.DataFrame) -> bool:
+    """Whether kappa and rate take several values each, and all combinations of them."""
+    places = _places(runs)
+    sizes = places.nunique()
+    return bool(sizes.min() >= FEWEST and len(places.drop_duplicates()) == sizes.prod())
 
 
 def _memorised(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
@@ -61,21 +80,17 @@ def _memorised(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
     return times / unit_of_time(runs).astype(float)
 
 
-def _phases(table: pd.DataFrame) -> pd.DataFrame | None:
-    """One row for each kappa and rate, as figure_phases takes it; None if they do not form a grid.
+def _phases(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each kappa and rate, as figure_phases takes it.
 
     A run has a Stage I if half of its mislabelled samples are still not fitted at BRIEF T1.
     """
-    # Rounded: kappa is worked out from other settings.
-    table = table.assign(kappa=kappa(table).map("{:.9g}".format).astype(float), rate=flip_rate(table).round(9))
+    table = table.assign(**_places(table))
     mislabelled = table[["flipped_positive", "flipped_negative"]].sum(axis=1) > 0
     for of in ("", "_predicted"):
-        # Never memorised is NaN, and late.
+        # Never memorised is NaN, and late; a run that was not predicted is not.
         late = ~(table[f"memorised{of}"] <= BRIEF)
-        table[f"staged{of}"] = late.astype(float).where(mislabelled)
+        table[f"staged{of}"] = late.astype(float).where(mislabelled & table[f"test_error{of}"].notna())
         table[f"price{of}"] = table[f"price_of_memorising{of}"]
     columns = [f"{name}{of}" for name in ("staged", "price") for of in ("", "_predicted")]
-    cells = table.groupby(["kappa", "rate"])[columns].mean()
-    sizes = [cells.index.get_level_values(name).nunique() for name in ("kappa", "rate")]
-    grid = min(sizes) >= FEWEST and len(cells) == sizes[0] * sizes[1]
-    return cells.reset_index() if grid else None
+    return table.groupby(["kappa", "rate"])[columns].mean().reset_index()
