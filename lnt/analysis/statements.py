@@ -101,7 +101,7 @@ def borders(runs: pd.DataFrame) -> pd.Series:
     found = {}
     for rate in points.index.unique(0):
         log_x, share = points.loc[rate].to_numpy(float).T
-        if share[0] > 1 - NEARLY_ALL or share[-1] < NEARLY_ALL:
+        if 1 - share[0] < NEARLY_ALL or share[-1] < NEARLY_ALL:
             continue
         rises = np.diff(np.r_[0, share, 1])
         middles = np.r_[log_x[0], (log_x[1:] + log_x[:-1]) / 2, log_x[-1]]
