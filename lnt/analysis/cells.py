@@ -2,11 +2,11 @@
 
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lnt.analysis.intervals import half_width
@@ -25,7 +25,7 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
         inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
         outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
         # With no such axis the product is empty: one run.
-        runs = int(np.prod([len(axis["points"]) for axis in inner], dtype=int))
+        runs = math.prod(len(axis["points"]) for axis in inner)
         # An axis may have several keys that advance together, so a point is a tuple of values.
         names = [key for axis in outer for key in axis["keys"]]
         for points in itertools.product(*(axis["points"] for axis in outer)):
@@ -151,5 +151,4 @@ def is_product(results: RunTables, keys: list[str]) -> bool:
     table = planned_cells(results.plans, keys) if results.plans else results.runs
     # Other keys belong to some of the options only.
     common = [key for key in keys if table[key].notna().all()]
-    combinations = np.prod([table[key].nunique() for key in common], dtype=float)
-    return bool(len(table[common].drop_duplicates()) > combinations / 4)
+    return len(table[common].drop_duplicates()) > math.prod(table[key].nunique() for key in common) / 4

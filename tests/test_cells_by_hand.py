@@ -1,0 +1,128 @@
+"""Cells of a sweep, what is planned in them and what they are called, on tables small enough to count by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnt.analysis.cells import (
+    cells,
+    check_column,
+    conditions,
+    is_product,
+    numeric_axes,
+    outcome_columns,
+    planned_cells,
+    swept_keys,
+    title_of,
+)
+from lnt.analysis.load import RunTables
+from lnt.errors import ConfigError
+
+NAN = np.nan
+
+
+def plan(axes, choices=(), **config):
+    """A plan with one group; the keys of an axis, a tuple, advance together."""
+    parts = [{"keys": list(keys), "points": [list(point) for point in points]} for keys, points in axes.items()]
+    return {"groups": [{"config": {**config, "choices": dict(choices)}, "axes": parts}]}
+
+
+def results(runs, diverged=None, failed=None, plans=()):
+    none = runs.head(0)
+    return RunTables(runs, none if diverged is None else diverged, none if failed is None else failed, plans, dict, dict)
+
+
+def frame(rows=1, error=0.0, **columns):
+    """A table of runs; a name a__b stands for the key a.b."""
+    keys = {name.replace("__", "."): values for name, values in columns.items()}
+    table = pd.DataFrame({"run_id": "a", **keys, "status": "completed", "error": None}, index=range(rows))
+    return table.assign(test_error=error, last_step=3)
+
+
+def test_planned_runs_are_counted_over_plans_and_axes_that_no_key_belongs_to():
+    """3 seeds x 2 orders = 6 runs of each cell, and a second plan with 2 of one of them; lists are text."""
+    keys = ["data.dim", "data.n_train", "noise.matrix", "model"]
+    both = {("data.dim", "data.n_train"): [(10, 2), (20, 4)]}
+    first = plan(
+        {("seed",): [[0], [1], [2]], ("seeds.order",): [[0], [1]], **both}, {"model": "cnn"}, noise={"matrix": [[0.9, 0.1]]}
+    )
+    second = plan({("seed",): [[7], [8]]}, {"model": "cnn"}, noise={"matrix": [[0.9, 0.1]]}, data={"dim": 10, "n_train": 2})
+    alone = plan({}, {"model": "mlp"}, data={"dim": 10})
+    found = planned_cells([first, second, alone], keys)
+    assert found.astype(object).where(found.notna(), None).values.tolist() == [
+        [10, 2, "[[0.9, 0.1]]", "cnn", 8],
+        [20, 4, "[[0.9, 0.1]]", "cnn", 6],
+        [10, None, None, "mlp", 1],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        ((0.1 + 0.2, 5), "a=0.3, b=5"),
+        ((1234567.0, "x"), "a=1.23457e+06, b=x"),
+        ((NAN, 5), "b=5"),
+        ((NAN, None), "a=null, b=null"),
+    ],
+)
+def test_titles(values, title):
+    assert title_of(["a", "b"], values) == title
+
+
+def test_conditions_are_in_ascending_order_and_null_is_one_of_them():
+    runs = frame(4, data__snr=[2.0, NAN, 1.0, 2.0], seed=range(4))
+    assert {title: part["seed"].tolist() for title, part in conditions(runs).items()} == {
+        "data.snr=1": [2],
+        "data.snr=2": [0, 3],
+        "data.snr=null": [1],
+    }
+    assert list(conditions(runs)) == ["data.snr=1", "data.snr=2", "data.snr=null"]
+    assert list(conditions(runs, [])) == [""]
+    assert len(conditions(runs, [])[""]) == 4
+
+
+def test_cells_whose_key_is_null_have_counts_and_means_too():
+    """Two of three planned runs with a null SNR: one is there, one failed, one diverged; of the other cell one too many."""
+    runs = frame(3, [0.5, 0.1, 0.3], data__snr=[NAN, 1.0, 1.0], seed=[0, 0, 1])
+    other = runs.head(1)
+    plans = [plan({("seed",): [[0], [1], [2], [3]]}, data={"snr": None}), plan({("seed",): [[0]]}, data={"snr": 1.0})]
+    found = cells(results(runs, other, other, plans), ["data.snr"], ["test_error"])
+    assert found.columns.tolist() == [
+        *("data.snr", "n", "diverged", "failed", "missing"),
+        *(f"test_error_{kind}" for kind in ("mean", "sd", "low", "high")),
+    ]
+    assert found["data.snr"].tolist() == pytest.approx([1.0, NAN], nan_ok=True)
+    assert found[["n", "diverged", "failed", "missing"]].values.tolist() == [[2, 0, 0, 0], [1, 1, 1, 1]]
+    assert found["n"].dtype.kind == "i"
+    assert found["test_error_mean"].tolist() == pytest.approx([0.2, 0.5])
+
+
+def test_axes_are_numbers_that_all_planned_runs_have():
+    """Runs with a null SNR are planned, but none of them has run yet."""
+    runs = frame(
+        2, data__dim=[1, 2], data__snr=[0.1, 0.2], model__bias=[True, False], data__x=[1.0, NAN], noise=["a", "b"], seed=[1, 2]
+    )
+    both = {("data.dim",): [[1], [2]], ("model.bias",): [[True], [False]], ("noise",): [["a"], ["b"]]}
+    plans = [plan(both, data={"snr": value, "x": 1.0, "q": None}) for value in (0.1, 0.2, None)]
+    assert numeric_axes(results(runs, plans=plans)) == ["data.dim"]
+    assert numeric_axes(results(runs)) == ["data.dim", "data.snr"]
+    assert swept_keys(results(runs, plans=plans)) == ["data.dim", "model.bias", "noise", "data.snr", "data.x"]
+
+
+@pytest.mark.parametrize(("points", "product"), [(5, True), (4, False)])
+def test_more_than_a_quarter_of_the_combinations_makes_a_product(points, product):
+    """Of 4 x 4 combinations."""
+    first, second = [0, 1, 2, 3, 0][:points], [0, 1, 2, 3, 1][:points]
+    runs = frame(points, data__dim=first, data__n_train=second, seed=0, data__snr=[NAN] + [1.0] * (points - 1))
+    keys = ["data.dim", "data.n_train", "data.snr"]
+    assert is_product(results(runs), keys) is product
+    plans = [plan({("data.dim", "data.n_train"): zip(first, second, strict=True), ("seed",): [[0], [1]]})]
+    assert is_product(results(runs.head(1), plans=plans), keys[:2]) is product
+
+
+def test_columns_of_outcomes_are_numbers_and_others_are_refused():
+    runs = frame(seed=0)
+    assert outcome_columns(runs) == ["test_error", "last_step"]
+    check_column(runs, "value", "test_error", ["test_error", "last_step"])
+    with pytest.raises(ConfigError, match=r"^value=loss: no such column; there are test_error, last_step$"):
+        check_column(runs, "value", "loss", ["test_error", "last_step"])
