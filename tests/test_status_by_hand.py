@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ class Clock(datetime):
 
     @classmethod
     def now(cls, tz=None):
-        return NOW.astimezone(tz)
+        return NOW.astimezone(tz) if tz else NOW.replace(tzinfo=None)
 
 
 @pytest.fixture
@@ -85,12 +86,21 @@ def test_runs_are_counted_by_how_they_ended_and_once(sweep):
     ]
 
 
-def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep):
+def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep, monkeypatch):
+    monkeypatch.setattr(slurm, "queued", lambda ids: {})
+    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    (sweep / ".submitit" / "17").mkdir(parents=True)  # a job that has not begun is of no interest then
     job(sweep, 0, "completed", [(name, "diverged" if name in "ab" else "completed") for name in "abcdefghij"])
     text = f"10 runs: 8 completed, 2 diverged, 0 failed, 0 missing; {sweep}\n1 jobs begun: 1 completed"
     assert describe(sweep) == (text, True)
-    job(sweep, 1, "completed", [("k", "failed")])
-    assert not describe(sweep)[1], "one failed"
+
+
+def test_a_sweep_in_which_one_run_failed_is_not_complete(sweep):
+    job(sweep, 0, "completed", [*completed(*"abcdefghi"), ("j", "failed")])
+    text, complete = describe(sweep)
+    assert "9 completed, 0 diverged, 1 failed, 0 missing" in text
+    assert not complete
+    assert text.endswith(f"to finish the rest: {COMMAND}")
 
 
 def test_each_job_that_is_not_complete_has_a_line(sweep):
@@ -200,6 +210,69 @@ def test_of_many_jobs_twenty_have_a_line(sweep):
     lines = describe(sweep)[0].splitlines()
     assert sum(line.startswith("  job ") for line in lines) == 20
     assert lines[22] == "  and 1 more"
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """command(*arguments): what `lnt-status` does; a watcher that waits 5 s calls the functions in `waits` in turn."""
+
+    def call(*arguments, waits=()):
+        left = list(waits)
+        monkeypatch.setattr(status.time, "sleep", lambda seconds: left.pop(0)(seconds))
+        monkeypatch.setattr(sys, "argv", ["lnt-status", *map(str, arguments)])
+        status.main()
+        assert not left
+
+    return call
+
+
+def test_the_command_says_how_a_sweep_stands_once(sweep, command, capsys):
+    command(sweep)
+    assert capsys.readouterr().out == describe(sweep)[0] + "\n"
+
+
+def test_a_watcher_looks_again_every_five_seconds_until_nothing_is_left(sweep, command, capsys):
+    def begin(seconds):
+        assert seconds == 5
+        job(sweep, 0, "completed", completed("a"))
+
+    def end(seconds):
+        job(sweep, 1, "completed", completed(*"bcdefghij"))
+
+    command(sweep, "--watch", waits=[begin, end])
+    said = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if "completed, 0 diverged" in line]
+    assert said == ["10 runs: 0 completed", "10 runs: 1 completed", "10 runs: 10 completed"]
+
+
+def test_on_a_terminal_a_watcher_clears_what_it_said_before(sweep, command, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    command(sweep, "--watch", waits=[lambda _: job(sweep, 0, "completed", completed(*"abcdefghij"))])
+    before, after = capsys.readouterr().out.split("\x1b[H\x1b[2J")
+    assert (before[:20], after[:20]) == ("10 runs: 0 completed", "10 runs: 10 complete")
+
+
+def test_a_watcher_that_is_interrupted_ends_quietly(sweep, command):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        command(sweep, "--watch", waits=[interrupt])
+    assert stopped.value.code == 130
+
+
+def test_a_directory_without_a_sweep_is_an_error_in_one_line(tmp_path, command):
+    with pytest.raises(SystemExit) as stopped:
+        command(tmp_path)
+    assert stopped.value.code == f"error: DIR={tmp_path}: holds no sweep (no sweep.yaml)"
+
+
+def test_help_names_the_command_the_directory_and_how_often_it_looks(command, capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("usage: python -m lnt.status [-h] [--watch] DIR How a sweep stands.")
+    assert "DIR the sweep's directory" in said
+    assert "--watch again every 5 s" in said
 
 
 # The progress of one process.
