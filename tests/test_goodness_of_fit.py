@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from lnt.analysis.figure_phase_diagram import figure_collapse
-from lnt.analysis.goodness_of_fit import changed, compared, explained, fits_table, rivals, shuffled
+from lnt.analysis.goodness_of_fit import _falling, changed, compared, explained, fits_table, rivals, shuffled
+from lnt.analysis.intervals import jackknife_interval
 from lnt.analysis.phase_diagram import grid
-from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, deep_law
+from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law, deep_law
 
 KEYS = ("data.dim", "data.signal_norm")
 
@@ -31,6 +32,7 @@ def test_a_true_law_explains_all_and_its_rivals_less():
     assert law.kind == "law"
     assert law.r2 > 0.99
     assert law.lead == (0, 0, 0)
+    assert law.combination == chance.combination == "data.dim^-1 data.signal_norm^4"
     assert {other.combination for other in others} == {
         "data.dim^-2 data.signal_norm^4",
         "data.signal_norm^4",
@@ -44,6 +46,7 @@ def test_a_true_law_explains_all_and_its_rivals_less():
         assert other.lead[1] > 0, "six seeds of small noise tell them apart"
     assert chance.kind == "shuffled"
     assert chance.r2 < 0.1
+    assert chance.lead[0] == pytest.approx(law.r2 - chance.r2)
 
 
 def test_a_law_with_a_wrong_exponent_is_behind_a_rival():
@@ -84,6 +87,58 @@ def test_r2_by_hand():
     assert explained(1 / c, -np.r_[first, first], place) == pytest.approx(1)
 
 
+def test_columns_ten_apart_are_held_out_together():
+    """Eleven columns of two cells: v = 0 at c = 2 in the first and the last, 1 at c = 1 in the others, which say 1 of c = 2.
+
+    The residuals are 4, and the squares about the mean, 18/22, are 18 (4/22)^2 + 4 (18/22)^2 = 72/22.
+    """
+    place = np.repeat(np.arange(11.0), 2)
+    ends = (place == 0) | (place == 10)
+    assert explained(np.where(ends, 2.0, 1.0), np.where(ends, 0.0, 1.0), place) == pytest.approx(1 - 4 / (72 / 22))
+
+
+def test_the_closest_falling_function_by_hand():
+    """0 at one point and 4 at three equal ones to its right pool to 12 / 4; between points it is linear."""
+    assert _falling(np.array([0.0, 1, 1, 1]), np.array([0.0, 4, 4, 4]), np.array([0.0, 0.5, 1])).tolist() == [3, 3, 3]
+    assert _falling(np.array([0.0, 1]), np.array([4.0, 2]), np.array([-1, 0.25, 2])).tolist() == [4, 3.5, 2]
+
+
+def test_only_cells_with_a_positive_combination_are_compared():
+    """At a rate of 1/2 the early law is 0, and the rival without the rate is not; cells that are planned only have no value."""
+    keys, rng = ("data.dim", "noise.rate"), np.random.default_rng(0)
+    dims, rates = np.geomspace(100, 5000, 12), np.linspace(0, 0.5, 11)
+    dim, rate, seed = (part.ravel() for part in np.meshgrid(dims, rates, np.arange(6), indexing="ij"))
+    runs = pd.DataFrame({"data.dim": dim, "noise.rate": rate, "flip_rate": rate, "seed": seed, "data.n_train": 20})
+    runs = runs.assign(**{"data.signal_norm": 5.0, "data.noise_std": 1.0, "data.snr": np.nan})
+    law = (1 - 2 * rate) ** 2 * 20 * 5**4 / dim
+    runs["test_error"] = np.where(
+        rate == 0.5, rng.uniform(size=len(runs)), 1 / (2 + law) + 0.05 * rng.standard_normal(len(runs))
+    )
+    cells = runs.assign(law=law)[law > 0].groupby(list(keys), as_index=False)[["law", "test_error"]].mean()
+    rate_only = (1 - 2 * cells["noise.rate"]) ** 2
+    data = grid(runs, *keys, "test_error", (np.r_[dims, 9000.0], rates))
+    fits = compared(data, runs, keys, EARLY_LAW)
+    by_name = {fit.combination: fit for fit in fits[:-1]}
+    assert fits[0].r2 == pytest.approx(explained(cells["law"], cells["test_error"], cells["data.dim"]))
+    assert by_name["(1 - 2 noise.rate)^2"].r2 == pytest.approx(explained(rate_only, cells["test_error"], cells["data.dim"]))
+    assert by_name["data.dim^-1"].r2 == pytest.approx(explained(1 / cells["data.dim"], cells["test_error"], cells["data.dim"]))
+    # The interval of a lead is the jackknife's: the same without the runs of one seed.
+    lead, without = by_name["data.dim^-1"].lead, []
+    for left_out in range(6):
+        error = runs[(law > 0) & (seed != left_out)].groupby(list(keys))["test_error"].mean().to_numpy()
+        r2 = [explained(c, error, cells["data.dim"]) for c in (cells["law"], 1 / cells["data.dim"])]
+        without.append(r2[0] - r2[1])
+    assert lead[1:] == pytest.approx(jackknife_interval(lead[0], without))
+
+
+def test_an_axis_that_the_law_does_not_name_has_the_exponent_zero():
+    runs = table(columns=3).assign(**{"model.width": lambda runs: runs["data.signal_norm"].round()})
+    keys = ("data.dim", "model.width")
+    law = compared(grid(runs.drop_duplicates([*keys, "seed"]), *keys, "test_error"), runs, keys, BENIGN_LAW)[0]
+    assert law.exponents == {"data.dim": -1, "model.width": 0}
+    assert law.combination == "data.dim^-1"
+
+
 def test_without_enough_cells_nothing_is_said():
     c, place = np.geomspace(1, 10, 20), np.repeat([1.0, 2.0], 10)
     assert np.isfinite(explained(c, -c, place))
@@ -111,12 +166,16 @@ def test_rivals_change_one_exponent_by_one_or_drop_it():
     # The SNR changes alone, not |mu| with it at fixed SNR.
     assert of(BENIGN_LAW, ("data.dim", "data.snr")) == {(0, 4), (2, 4), (1, 3), (1, 5), (1, 0)}
     assert dict(changed(deep_law(3), "data.snr", 1).exponents) == dict(deep_law(4).exponents)
+    # n |mu|^2, which says nothing about s and d, times the SNR = |mu| / (s sqrt(d)).
+    exponents = changed(Law("", {"data.n_train": 1, "data.signal_norm": 2}), "data.snr", 1).exponents
+    assert exponents == {"data.n_train": 1, "data.signal_norm": 3, "data.noise_std": -1, "data.dim": -0.5}
 
 
 def test_fits_reach_the_table_and_the_figure():
     runs = table()
     fits = fits_of(runs)
     found = fits_table(fits)
+    assert found.columns.tolist() == ["kind", "combination", "r2", "lead", "lead_low", "lead_high"]
     assert found["kind"].tolist() == ["law"] + ["rival"] * 5 + ["shuffled"]
     assert found["r2"].tolist() == [fit.r2 for fit in fits]
     assert found.loc[1, ["lead", "lead_low", "lead_high"]].tolist() == list(fits[1].lead)

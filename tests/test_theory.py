@@ -11,11 +11,14 @@ from lnt.theory.conditions import final_error_floor, law_of, plain_network, stag
 from lnt.theory.laws import (
     BENIGN_LAW,
     EARLY_LAW,
+    Law,
     bound_constant,
     coordinate,
+    deep_law,
     error_bound,
     flip_rate,
     kappa,
+    least_coordinate,
     stage1_scale,
     value_at,
 )
@@ -94,6 +97,26 @@ def test_boundary_exponents():
     assert {keys: BENIGN_LAW.boundary_exponent(*keys) for keys in expected} == expected
     assert EARLY_LAW.boundary_exponent("data.dim", "noise.rate") == 1 / 2
     assert EARLY_LAW.boundary_exponent("data.snr", "noise.rate") == -2
+
+
+def test_the_exponents_of_the_snr_bring_those_of_s_and_d():
+    """n |mu|^2 is n SNR^2 s^2 d."""
+    law = Law("", {"data.n_train": 1, "data.signal_norm": 2})
+    assert law.exponents_of(("data.snr",)) == {"data.n_train": 1, "data.snr": 2, "data.noise_std": 2, "data.dim": 1}
+    assert law.exponents_of(("data.dim",)) == law.exponents
+    # SNR^4 s^4 d^2 for |mu|^4, over s^4 d.
+    assert BENIGN_LAW.exponents_of(("data.snr",)) == {"data.n_train": 1, "data.snr": 4, "data.noise_std": 0, "data.dim": 1}
+
+
+def test_a_mean_of_labels_counts_from_three_standard_deviations_on():
+    assert least_coordinate("noise.rate", 36) == 0.5
+    assert least_coordinate("data.dim", 36) == 0
+
+
+def test_formulas():
+    assert deep_law(3).formula == r"n\,\mathrm{SNR}^{3}"
+    runs = pd.DataFrame([PLAIN | {"data": "signal_noise", "data.orthogonal_noise": False}])
+    assert law_of("test_error", runs).formula == r"n|\mu|^4/(s^4 d)\,/\,(1+n\mathrm{SNR}^2(1-2\tau)^2)"
 
 
 def test_laws_are_claimed_only_where_they_were_proved():
