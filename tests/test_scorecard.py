@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import norm
 
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.scorecard import (
@@ -14,10 +14,9 @@ from lnt.analysis.scorecard import (
     noticed_share,
     scorecard,
     to_table,
-    verdict,
 )
-from lnt.analysis.scorecard_evidence import Evidence, controlled, counted
-from lnt.analysis.statements import STATEMENTS, border, border_exponent, borders, slope
+from lnt.analysis.scorecard_evidence import Evidence
+from lnt.analysis.statements import STATEMENTS
 
 STEPS = np.unique(np.rint(np.geomspace(1, 4000, 40))).astype(int)
 SETTINGS = {
@@ -243,45 +242,6 @@ def test_what_was_not_varied_has_no_exponent(world):
     assert find(table, "time ~ d^a")["value"] == pytest.approx(-1, abs=0.05)
 
 
-def test_the_time_of_memorising_by_hand():
-    """noisy_accuracy 0.2 at step 4 and 0.8 at step 16: 1/2 is half way in log(step), at 8; another run's rise is no rise."""
-    runs, _ = MadeUp(seeds=1).tables()
-    one = runs.head(3)
-    step, value = [1, 4, 16, 64] * 3, [0.6, 0.2, 0.8, 1.0, 0.0, 0.0, 0.1, 0.2, 1.0, 1.0, 1.0, 1.0]
-    curves = pd.DataFrame({"run_id": np.repeat(one["run_id"], 4), "step": step, "noisy_accuracy": value})
-    rest = ["clean_accuracy", "signal_coef", "noise_coef_clean", "noise_coef_noisy", "selection_precision", "signal_coef_min"]
-    curves = curves.assign(**dict.fromkeys([*rest, "selection_recall", "test_error"], 0.5))
-    found = Evidence(one, curves).runs["memorising_step"]
-    assert found.iloc[0] == pytest.approx(8)
-    assert found.iloc[1:].isna().all()
-
-
-def test_stage1_is_looked_at_at_the_nearest_recorded_step():
-    """T1 = 25 steps in the second cell (n = 100), so 2.5: recorded are 2 and 3, of which 3 is nearer on a log scale."""
-    runs, curves = MadeUp(seeds=1).tables()
-    curves = curves[curves["step"].isin([1, 2, 3, 4, 400])].assign(test_error=lambda table: table["step"] / 1000)
-    evidence = Evidence(runs, curves).runs
-    cell = evidence[(evidence["n"] == 100) & (evidence["dim"] == 4000) & (evidence["rate"] == 0.3)]
-    assert cell["test_error_early"].iloc[0] == 0.003
-    far = Evidence(runs, curves[curves["step"].isin([1, 400])]).runs
-    assert far.loc[cell.index, "test_error_early"].isna().all(), "a factor of 2.5 away"
-
-
-def test_intervals_and_regions():
-    region = (0.75, 1.25)
-    assert verdict(0.8, 1.2, region) == "supported"
-    assert verdict(0.75, 1.25, region) == "supported"
-    assert verdict(0.7, 1.2, region) == verdict(0.8, 1.3, region) == verdict(0.7, 1.3, region) == "undecided"
-    assert verdict(1.26, 1.3, region) == verdict(0.5, 0.74, region) == "contradicted"
-    # Clopper and Pearson: P(at most `count` of 20 | high) and P(at least `count` | low) are both half of what is left
-    low, high = binomial_interval(17, 20)
-    assert binom.cdf(17, 20, high) == pytest.approx((1 - CONFIDENCE) / 2)
-    assert binom.sf(16, 20, low) == pytest.approx((1 - CONFIDENCE) / 2)
-    assert binomial_interval(20, 20)[1] == 1.0
-    assert binomial_interval(0, 20)[0] == 0.0
-    assert (1 - CONFIDENCE) * len(STATEMENTS) == pytest.approx(0.05)
-
-
 def test_power_is_what_simulation_finds():
     """A true value at the end that `noticed` names is contradicted in 80 % of the cases."""
     rng, seeds, region, sd = np.random.default_rng(0), 20, (0.75, 1.25), 0.3
@@ -296,41 +256,6 @@ def test_power_is_what_simulation_finds():
     counts = rng.binomial(100, share, 4000)
     contradicted = np.mean([binomial_interval(int(count), 100)[1] < 0.9 for count in counts])
     assert contradicted == pytest.approx(0.8, abs=0.04)
-
-
-def test_slopes_by_hand():
-    cells = pd.DataFrame({"a": [1.0, 2, 4, 1, 2], "b": [1.0, 1, 1, 3, 3]})
-    target = 5 * cells["a"] ** 2 / cells["b"]
-    assert slope(cells, target, ("a", "b"), "a") == pytest.approx(2)
-    assert slope(cells, target, ("a", "b"), "b") == pytest.approx(-1)
-    assert np.isnan(slope(cells, target, ("a",), "b"))
-    assert np.isnan(slope(cells.assign(b=cells["a"]), target, ("a", "b"), "a")), "varied together"
-    assert np.isnan(slope(cells.iloc[:2], target.iloc[:2], ("a",), "a")), "a line through two points"
-
-
-def test_borders_by_hand():
-    """Shares 0, 1/2, 1 at x = 1, 2, 4: log x is log sqrt(2) and log sqrt(8) with equal weight, so x = 2."""
-    runs = pd.DataFrame({"x": [1, 1, 2, 2, 4, 4.0], "true": [0, 0, 1, 0, 1, 1.0], "rate": 0.1})
-    assert border(runs) == pytest.approx(2)
-    # A rate that never becomes all true has no border.
-    half = pd.concat([runs, runs.assign(rate=0.2, true=[0, 0, 0, 0, 1, 0.0])])
-    assert borders(half).index.tolist() == [0.1]
-    assert np.isnan(border_exponent(half))
-    # kappa = x / (1 - 2 tau): the border in kappa goes as the inverse where the one in x is the same at all rates
-    three = pd.concat([runs.assign(rate=rate) for rate in (0.1, 0.2, 0.3)])
-    assert border_exponent(three) == pytest.approx(-1)
-
-
-def test_selections_by_hand():
-    runs = pd.DataFrame({"cell": [0, 0, 1, 1], "error": [0.01, 0.03, 0.004, 0.005], "tested": 1000.0})
-    assert counted(runs, "error")["cell"].tolist() == [0, 0]
-    kappa = [8.0, 8.1, 2.0, 2.0, 2.0, 1.0]
-    table = pd.DataFrame({"rate": 0.3, "kappa": kappa, "dim_over_n": [10, 20, 10, 20, 40, 80.0]}).assign(
-        x=lambda t: 0.4 * t["kappa"]
-    )
-    assert controlled(table, "dim_over_n").index.tolist() == [2, 3, 4]
-    assert controlled(table, "dim_over_n", at_least=1.0).index.tolist() == [0, 1]
-    assert controlled(table, "dim_over_n", at_least=9.0).empty
 
 
 def test_the_figure_draws_what_there_is(world):
