@@ -124,12 +124,12 @@ def border_exponent(runs: pd.DataFrame) -> float:
 
 def ratio(runs: pd.DataFrame, upper: str, lower: str) -> float:
     """Ratio of the means of two columns."""
-    return float(runs[upper].mean() / runs[lower].mean()) if len(runs) else np.nan
+    return float(runs[upper].mean() / runs[lower].mean())
 
 
 def mean(runs: pd.DataFrame, column: str) -> float:
     """The mean of a column."""
-    return float(runs[column].mean()) if len(runs) else np.nan
+    return float(runs[column].mean())
 
 
 def with_truth(runs: pd.DataFrame, true: pd.Series) -> pd.DataFrame:
