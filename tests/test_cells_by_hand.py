@@ -100,10 +100,17 @@ def test_cells_whose_key_is_null_have_counts_and_means_too():
 def test_axes_are_numbers_that_all_planned_runs_have():
     """Runs with a null SNR are planned, but none of them has run yet."""
     runs = frame(
-        2, data__dim=[1, 2], data__snr=[0.1, 0.2], model__bias=[True, False], data__x=[1.0, NAN], noise=["a", "b"], seed=[1, 2]
+        2,
+        data__dim=[1, 2],
+        data__q=5,
+        data__snr=[0.1, 0.2],
+        model__bias=[True, False],
+        data__x=[1.0, NAN],
+        noise=["a", "b"],
+        seed=[1, 2],
     )
     both = {("data.dim",): [[1], [2]], ("model.bias",): [[True], [False]], ("noise",): [["a"], ["b"]]}
-    plans = [plan(both, data={"snr": value, "x": 1.0, "q": None}) for value in (0.1, 0.2, None)]
+    plans = [plan(both, data={"snr": value, "x": 1.0, "q": 5}) for value in (0.1, 0.2, None)]
     assert numeric_axes(results(runs, plans=plans)) == ["data.dim"]
     assert numeric_axes(results(runs)) == ["data.dim", "data.snr"]
     assert swept_keys(results(runs, plans=plans)) == ["data.dim", "model.bias", "noise", "data.snr", "data.x"]

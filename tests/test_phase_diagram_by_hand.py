@@ -11,6 +11,7 @@ from lnt.analysis.phase_diagram import (
     Boundary,
     Grid,
     boundary,
+    crossing,
     direction,
     facet,
     facets,
@@ -112,6 +113,34 @@ def test_a_boundary_its_interval_and_the_jackknife_by_hand(log, rises):
     assert edge.level == (0.4 if rises else 0.6)
 
 
+def test_a_value_at_the_level_is_below_it():
+    """A falling one is below from there on, a rising one still is."""
+    y = np.array([1.0, 2, 3])
+    assert crossing(y, np.array([[1, 0.5, 0.5]]).T, 0.5).tolist() == [2]
+    assert crossing(y, np.array([[0, 0.5, 1]]).T, 0.5).tolist() == [2]
+    assert np.isnan(crossing(y, np.array([[0, 0.5, 0.5]]).T, 0.5, 1))
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_interval_has_both_ends_or_none(place):
+    """Seeds 0.15 apart: the interval of the mean is 0.29 to either side and ends between places 0 and 1, and 2 and 3."""
+    values = np.arange(1, -0.1, -0.25)[:, None, None] + 0.15 * np.arange(-2, 3)
+    assert np.isfinite(boundary(Grid(np.ones(1), np.arange(5.0), values), 0.6).low)
+    values[place, 0, 2] = NAN
+    edge = boundary(Grid(np.ones(1), np.arange(5.0), values), 0.6)
+    assert edge.y == pytest.approx([1.6])
+    assert np.isnan([edge.low, edge.high]).all()
+
+
+def test_a_diagram_keeps_its_direction_without_a_seed():
+    """The mean rises from 0.4 to 0.6; without the last seed it falls, which is no crossing of a diagram that rises."""
+    values = np.array([[[0.6, 0.6, 0.6, 0.6, -0.4]], [[0.4, 0.4, 0.4, 0.4, 1.4]]])
+    edge = boundary(Grid(np.ones(1), np.arange(2.0), values), 0.5)
+    assert edge.y == pytest.approx([0.5])
+    assert np.isnan(edge.left_out[4])
+    assert np.isfinite(edge.left_out[:4]).all()
+
+
 def test_the_ends_of_an_interval_are_in_the_diagram():
     """Seeds 0.5 apart: the interval of the mean, 0.98 to either side, contains the level everywhere."""
     values = np.array([1.0, 0.75, 0.5, 0.25])[:, None, None] + 0.5 * np.arange(-2, 3)
@@ -180,8 +209,12 @@ def test_rates_near_one_half_say_nothing_about_a_law():
     assert power_law((1 - margin) / 2, edge_of(wrong, [1] * 5), ("noise.rate", "data.dim"), 1.0, 36).exponent[
         0
     ] == pytest.approx(1)
-    law = power_law(wrong, edge_of((1 - margin) / 2, interval=False), ("data.dim", "noise.rate"), 1.0, 36)
-    assert (law.exponent[0], law.constant[0]) == pytest.approx((1, 1 / 16))
+    rates = (1 - margin) / 2
+    left_out = np.array([(1 - margin * np.exp(0.01 * k)) / 2 for k in range(-2, 3)])
+    law = power_law(wrong, Boundary(0.25, rates, rates, rates, left_out), ("data.dim", "noise.rate"), 1.0, 36)
+    half = T4 * 0.1 * np.sqrt(0.08)
+    assert law.exponent == pytest.approx((1, 1, 1))
+    assert law.constant == pytest.approx((1 / 16, np.exp(-half) / 16, np.exp(half) / 16), rel=1e-3)
 
 
 # Panels.
@@ -193,6 +226,16 @@ def runs_of(error, ys, y="data.signal_norm", dims=(100, 200, 400, 800), seeds=5,
     runs = pd.DataFrame(rows, columns=["data.dim", y, "seed"]).assign(**{"data.n_train": 1600, "data.noise_std": 1.0})
     runs = runs.assign(**{"data.snr": NAN, "data.orthogonal_noise": False, "flip_rate": 0.0, **columns})
     return runs.assign(test_error=error(runs["data.dim"], runs[y]))
+
+
+def only_panel(runs, keys, law):
+    """That of a sweep of two keys."""
+    runs = runs.assign(status="completed")
+    runs.insert(0, "run_id", np.arange(len(runs)).astype(str))
+    columns = ["run_id", *keys, "data.n_train", "seed", "status"]
+    runs = runs[[*columns, *(column for column in runs if column not in columns)]]
+    (found,) = facets(RunTables(runs, runs[:0], runs[:0], [], dict, dict), *keys, "test_error", 0.25, law).values()
+    return found
 
 
 def panel(runs, keys=KEYS, value="test_error", level=0.25, law=None):
@@ -224,29 +267,44 @@ def test_a_law_that_is_not_about_the_axes_is_not_fitted():
 
 
 def test_a_law_with_the_rate_as_its_boundary():
-    """Errors 1 / (2 + (1 - 2 tau)^2 3200 / d) are 1/4 at 1 - 2 tau = sqrt(d / 1600)."""
+    """Errors 1 / (2 + (1 - 2 tau)^2 3200 / d) are 1/4 at 1 - 2 tau = sqrt(d / 1600); seeds scatter by 0.01."""
     rates, keys = np.linspace(0, 0.49, 50), ("data.dim", "noise.rate")
     runs = runs_of(lambda d, tau: 1 / (2 + (1 - 2 * tau) ** 2 * 3200 / d), rates, "noise.rate", **{"data.signal_norm": 1.0})
-    found = panel(runs.assign(flip_rate=runs["noise.rate"]), keys, law=EARLY_LAW)
+    runs["test_error"] += 0.01 * (runs["seed"] - 2)
+    found = only_panel(runs.assign(flip_rate=runs["noise.rate"]), keys, EARLY_LAW)
     wanted = np.sqrt(np.array([100, 200, 400, 800]) / 1600)
     np.testing.assert_allclose(1 - 2 * found.edge.y, wanted, rtol=1e-3)
     assert found.law.predicted == 0.5
     assert found.law.exponent[0] == pytest.approx(0.5, abs=1e-3)
     np.testing.assert_allclose(1 - 2 * found.line, wanted, rtol=1e-3)
+    assert found.data.values.shape == (50, 4, 5)
+
+
+def finite_error(d, m, tau):
+    """1/4 where n u^2 m^4 / d = 1 + n u^2 m^2 / d, u = 1 - 2 tau, n = 1600: m^2 = 1/2 + sqrt(1/4 + 1 / (n u^2 / d))."""
+    strength = 1600 * (1 - 2 * tau) ** 2 / d
+    return 1 / (3 + strength * m**4 / (1 + strength * m**2))
+
+
+def test_the_line_of_a_finite_law_and_its_slope():
+    """The slope is that of columns in which 1 - 2 tau is above 3 / sqrt(1600): not of tau = 0.49."""
+    rates, keys = np.array([0, 0.2, 0.3, 0.49]), ("noise.rate", "data.signal_norm")
+    norms = np.geomspace(0.9, 8, 200)
+    runs = runs_of(lambda rate, m: finite_error(400, m, rate), norms, dims=rates).rename(columns={"data.dim": "noise.rate"})
+    runs = runs.assign(**{"data.dim": 400, "flip_rate": runs["noise.rate"]})
+    found = only_panel(runs, keys, replace(EARLY_LAW, finite_size=True))
+    u = 1 - 2 * rates
+    wanted = np.sqrt(0.5 + np.sqrt(0.25 + 1 / (4 * u**2)))
+    np.testing.assert_allclose(found.line, wanted, rtol=1e-3)
+    slope = np.polyfit(np.log(u[:3]), np.log(wanted[:3]), 1)[0]
+    assert found.law.predicted == pytest.approx(slope, abs=2e-3)
+    assert found.law.exponent[0] == pytest.approx(slope, abs=2e-3)
 
 
 def test_a_finite_law_with_the_rate_as_its_boundary():
-    """u^2 A / (1 + k u^2) = 1 with A = n m^4 / d = 2 k, k = 1600 2 / d and u = 1 - 2 tau, so u^2 = 1 / (A - k) = d / 3200.
-
-    The rates of the runs themselves are those of the cells. The exponent is not 1/2 + a constant: it is that of the line.
-    """
+    """By `finite_error` with m^2 = 2 at u^2 = d / 3200, where it leaves the rate of other cells aside."""
     rates, keys = np.linspace(0, 0.49, 50), ("data.dim", "noise.rate")
-
-    def error(d, tau):
-        u, a, k = 1 - 2 * tau, 6400 / d, 3200 / d
-        return 1 / (3 + u**2 * a / (1 + k * u**2))
-
-    runs = runs_of(error, rates, "noise.rate", **{"data.signal_norm": np.sqrt(2)})
+    runs = runs_of(lambda d, tau: finite_error(d, 2**0.5, tau), rates, "noise.rate", **{"data.signal_norm": np.sqrt(2)})
     found = panel(runs.assign(flip_rate=runs["noise.rate"]), keys, law=replace(EARLY_LAW, finite_size=True))
     wanted = np.sqrt(np.array([100, 200, 400, 800]) / 3200)
     np.testing.assert_allclose(1 - 2 * found.line, wanted, rtol=5e-3)
@@ -255,14 +313,14 @@ def test_a_finite_law_with_the_rate_as_its_boundary():
 
 
 def test_the_line_of_a_law_lies_in_the_geometric_middle_of_the_measured_one():
-    """n |mu|^4 / d at |mu| = y is 16 y^4 in the first column and 4 y^4 in the second: 16, 64, so 32 is the level."""
+    """n |mu|^4 / d is 16 at d = 100 and |mu| = 1, and 64 at 400 and 2, so 32 is the level: |mu|^4 = d / 50."""
     runs = runs_of(lambda d, m: 0.25, [1, 2, 3]).assign(**{"data.orthogonal_noise": True})
-    data = Grid(np.array([100.0, 400, 800]), np.array([0.0, 0.5, 1, 2, 4]), np.zeros((5, 3, 1)))
-    edge = edge_of([1, 2, NAN], interval=False)
+    data = Grid(np.array([10.0, 100, 400, 6400]), np.array([0.0, 0.5, 1, 2, 4]), np.zeros((5, 4, 1)))
+    edge = edge_of([NAN, 1, 2, NAN], interval=False)
     found = law_line(BENIGN_LAW, runs, data, edge, KEYS)
-    np.testing.assert_allclose(found, [2**0.25, 8**0.25, 16**0.25], rtol=1e-3)
-    nothing = law_line(BENIGN_LAW, runs, data, edge_of([NAN] * 3, interval=False), KEYS)
-    np.testing.assert_array_equal(nothing, [NAN] * 3)
+    np.testing.assert_allclose(found, [0.2**0.25, 2**0.25, 8**0.25, 128**0.25], rtol=1e-3)
+    nothing = law_line(BENIGN_LAW, runs, data, edge_of([NAN] * 4, interval=False), KEYS)
+    np.testing.assert_array_equal(nothing, [NAN] * 4)
 
 
 def test_a_panel_for_each_other_condition_and_at_most_so_many():

@@ -138,11 +138,11 @@ def crossing(y: np.ndarray, mean: np.ndarray, level: float, rises: int | None = 
 def _crosses(place: np.ndarray, values: np.ndarray, level: float, rises: int, never: float) -> np.ndarray:
     """`crossing` in the coordinate of the axis; `never` if the last cell of a column is not beyond the level."""
     before = np.isfinite(values) & ((values <= level) if rises > 0 else (values > level))
-    # argmax finds the first cell from the end. Without any it gives 0, which `before.any` makes NaN below.
+    # argmax finds the first cell from the end. Without any it gives 0, and nothing comes after the last cell.
     last = len(place) - 1 - before[::-1].argmax(0)
     after, columns = np.minimum(last + 1, len(place) - 1), np.arange(values.shape[1])
     here, there = values[last, columns], values[after, columns]
-    crosses = before.any(0) & (last < after) & np.isfinite(there) & (rises != 0)
+    crosses = (last < after) & np.isfinite(there) & (rises != 0)
     step = np.divide(level - here, there - here, out=np.full(here.shape, np.nan), where=crosses)
     found = place[last] + step * (place[after] - place[last])
     return np.where(before[-1] & (rises != 0), never, found)
