@@ -35,6 +35,7 @@ def test_the_middle_of_equal_steps_counts_and_diverged_steps_never_do():
 def test_halves_are_halves_and_no_order_of_the_samples_shows_in_them():
     for count in (1, 2, 7, 2000):
         assert first_half(count).sum() == -(-count // 2)
+    assert (first_half(2000) == first_half(2000)).all(), "the same for all runs"
     # Sorted by class, and classes that take turns.
     for labels in (np.repeat([0, 1], 1000), np.tile([0, 1], 1000)):
         assert labels[first_half(2000)].mean() == pytest.approx(0.5, abs=0.05)
