@@ -198,6 +198,15 @@ def test_one_schema_holds_the_runs_of_all_experiments(batch):
     assert schemas([other, batch]).runs.field("data.signal_norm").type == pa.float64()
 
 
+def test_the_type_of_a_column_is_that_of_the_experiment_that_has_a_value():
+    """milestones are text where they are given."""
+    none, some = (
+        made(optimizer=lnt.StochasticGradientDescent(schedule="step", milestones=given)) for given in (None, (0.5, 0.7))
+    )
+    types = [schemas(parts).runs.field("optimizer.milestones").type for parts in ([none], [some], [none, some], [some, none])]
+    assert types == [pa.float64(), *[schemas([none]).runs.field("data").type] * 3]
+
+
 def new(one, other):
     return [key for key in other.columns() if key not in one.columns()]
 
