@@ -337,6 +337,10 @@ def test_scales():
     # Short axes too: what matters is how the points are spaced.
     assert is_log(np.array([20, 28, 40, 57, 80, 113, 160]))
     assert is_log(np.array([1, 2, 5, 10]))
+    assert is_log(np.array([1, 2, 5, 10]) / 1000), "whatever the unit is"
+    assert is_log(np.array([1, 100, 20_000, 1_000_000]))
+    assert is_log(np.array([1, 10, 100]))
+    assert not is_log(np.array([1, 2, 3]))
     assert not is_log(np.array([100, 250, 400, 550, 700]))
     assert not is_log(np.array([1, 100])), "two points have no spacing"
 

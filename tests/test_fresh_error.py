@@ -14,6 +14,8 @@ from lnt.training.loop import Training
 from lnt.training.metrics import cross_fitted_error, errors_on_halves, first_half
 from lnt.training.strategies import NoStrategy, PriorKnowledge
 
+NAN = np.nan
+
 
 def test_each_half_is_judged_where_the_other_one_chooses():
     """The first half chooses step 1, where the second one errs on 1/2; the second step 2, where the first errs on 1/4."""
@@ -30,6 +32,13 @@ def test_the_middle_of_equal_steps_counts_and_diverged_steps_never_do():
     assert cross_fitted_error(errors, 4) == [(0.75 + 0.5) / 2]
     errors[3] = np.nan
     assert np.isnan(cross_fitted_error(errors, 4)), "a step that was not measured might have been the best"
+
+
+def test_each_half_of_each_run_has_its_own_lowest_error():
+    """Of four equal steps the third counts. The second run was not measured at one step, on one half."""
+    first, second = [0.5, 0.5, 0.5, 0.5], [1, 0.75, 0.25, 0.5]
+    errors = np.array([[first, second], [first, [1, NAN, 0.25, 0.5]]]).transpose(2, 1, 0)
+    np.testing.assert_array_equal(cross_fitted_error(errors, 8), [(0.5 + 0.25) / 2, NAN])
 
 
 def test_halves_are_halves_and_no_order_of_the_samples_shows_in_them():

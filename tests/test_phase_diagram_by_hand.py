@@ -280,6 +280,17 @@ def test_a_law_with_the_rate_as_its_boundary():
     assert found.data.values.shape == (50, 4, 5)
 
 
+def test_a_law_with_the_rate_as_its_axis():
+    """Errors 1 / (3 + 4 u^2 m^4) are 1/4 at m = (4 u^2)^(-1/4), u = 1 - 2 tau; n / d = 1600 / 400."""
+    rates, keys = np.array([0, 0.1, 0.2, 0.3]), ("noise.rate", "data.signal_norm")
+    runs = runs_of(lambda rate, m: 1 / (3 + 4 * (1 - 2 * rate) ** 2 * m**4), np.geomspace(0.5, 2, 100), dims=rates)
+    runs = runs.rename(columns={"data.dim": "noise.rate"})
+    found = only_panel(runs.assign(**{"data.dim": 400, "flip_rate": runs["noise.rate"]}), keys, EARLY_LAW)
+    np.testing.assert_allclose(found.line, (4 * (1 - 2 * rates) ** 2) ** -0.25, rtol=1e-3)
+    assert found.law.predicted == -0.5
+    assert found.law.constant[0] == pytest.approx(4**-0.25, rel=1e-3)
+
+
 def finite_error(d, m, tau):
     """1/4 where n u^2 m^4 / d = 1 + n u^2 m^2 / d, u = 1 - 2 tau, n = 1600: m^2 = 1/2 + sqrt(1/4 + 1 / (n u^2 / d))."""
     strength = 1600 * (1 - 2 * tau) ** 2 / d
