@@ -21,6 +21,7 @@ from lnt.runs.tables import (
     Schemas,
     failed_tables,
     joined,
+    label_noise,
     outcomes,
     realised_transition,
     samples,
@@ -231,6 +232,15 @@ def test_types_are_those_with_which_pandas_reads():
 def test_the_step_size_is_eta_also_where_t1_was_given(optimizer, wanted):
     one = made(data=lnt.SignalNoise(n_train=20, dim=50, noise_std=2), model=lnt.TwoLayerCNN(width=5), optimizer=optimizer)
     assert outcomes(one, empty(1))["step_size"].tolist() == pytest.approx([wanted])
+
+
+def test_rates_of_the_classes_are_not_mixed_up_and_there_are_two_classes_only():
+    """P(observed = -1 | true = +1) = 0.4 and P(observed = +1 | true = -1) = 0.1."""
+    found = label_noise(made(noise=lnt.Asymmetric(rate_positive=0.4, rate_negative=0.1)), COUNTS[:1].T)
+    rates = {name: value.tolist() for name, value in found.items() if name.startswith("flip_rate")}
+    assert rates == {"flip_rate": [0.25], "flip_rate_positive": [0.4], "flip_rate_negative": [0.1]}
+    three = made(data=lnt.Digits(classes=(1, 2, 3), n_train=6, n_test=4))
+    assert list(label_noise(three, np.ones((3, 3, 1), int))) == ["flip_rate"]
 
 
 # Runs on images keep networks and samples.

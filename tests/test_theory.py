@@ -158,9 +158,19 @@ PLAIN |= {"step_size": 0.01, "optimizer": "gd", "loss": "logistic", "flip_rate":
 
 def test_conditions_by_hand():
     runs = pd.DataFrame([PLAIN])
-    (factors,) = stage1_factors(runs).to_numpy()
-    np.testing.assert_allclose(factors, [2.5 / 0.3, 12, 4, 0.1 / (0.4 / np.sqrt(4000)), 2.5, 1.25])
+    (factors,) = stage1_factors(runs).to_dict("records")
+    assert factors == pytest.approx(
+        {
+            "n SNR^2 is at least 0.3": 2.5 / 0.3,
+            "n SNR^2 is at most 30": 12,
+            "d is at least n^2 / 10": 4,
+            "<w(0), mu> is at most 0.1": 0.1 / (0.4 / np.sqrt(4000)),
+            "<w(0), xi> is at most 0.1": 2.5,
+            "T1 is at least 5 steps": 1.25,
+        }
+    )
     assert stage1_conditions(runs).tolist() == [True]
+    assert stage1_conditions(runs.assign(step_size=0.0125)).tolist() == [True], "T1 = 5 is enough"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +198,7 @@ def test_each_condition_can_fail(change):
 
 def test_a_plain_network():
     assert plain_network(pd.DataFrame([PLAIN])).all()
+    assert plain_network(pd.DataFrame([PLAIN, PLAIN | {"optimizer.momentum": 0.9}])).tolist() == [True, False]
 
 
 def test_the_bound_constant_is_the_smallest_that_bounds_all():
