@@ -318,7 +318,8 @@ def test_where_deep_shap_fails_expected_gradients_take_over(study, monkeypatch):
     monkeypatch.setattr(shap.DeepExplainer, "shap_values", fail)
     gradient = attribution.explain_run(run, own, weights, 4)
     assert gradient.method == "gradient"
-    assert attribution.agreement(deep.values["last"], gradient.values["last"]).mean() > 0.7, "two estimates of one thing"
+    # At the end the margins, and with them the attributions, may be as small as their errors.
+    assert attribution.agreement(deep.values["best"], gradient.values["best"]).mean() > 0.7, "two estimates of one thing"
 
 
 def test_a_resnet_whose_deep_shap_breaks_off_is_explained_by_gradients(call, monkeypatch):
