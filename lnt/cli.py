@@ -13,12 +13,13 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from lnt.column_names import COMPONENTS
 from lnt.errors import MENDABLE, one_line, require
+from lnt.files import is_plain, printable, read_yaml
 from lnt.help import help_text
 from lnt.options import TOP
 from lnt.settings import check_writable, flatten
@@ -128,13 +129,28 @@ def written_out(argument: str) -> list[str]:
         return [argument]
     file = Path(argument.removeprefix("from=")) / "config.yaml"
     require(file.is_file(), "from", file.parent, "holds no run (no config.yaml)")
-    config = yaml.safe_load(file.read_text())
-    single = isinstance(config, dict) and isinstance(config.get("choices"), dict)
-    require(single, "from", file.parent, "is no single run: its config.yaml names no components")
+    config = read_yaml(file)
+    require(
+        isinstance(config.get("choices"), dict), "from", file.parent, "is no single run: its config.yaml names no components"
+    )
     # Components are repeated by their options: conf/ knows where each class lies today, the file may not.
-    choices = [f"{group}={option}" for group, option in config.pop("choices").items()]
+    choices = config.pop("choices")
+    if own := config.pop("metrics", None):
+        # They change no result, and name functions: a file must not choose what is executed.
+        print(f"left out: metrics={printable(str(own))}; give it again if you want them", file=sys.stderr)
     values = [(key, value) for key, value in flatten(config) if not key.endswith("._target_")]
-    return choices + [f"{key}={_quoted(value)}" for key, value in values]
+    strange = [key for key, option in choices.items() if key not in COMPONENTS or not is_plain(option)]
+    strange += [key for key, value in values if not _is_setting(key, value)]
+    require(not strange, "from", file.parent, f"is no run of train.py: its config.yaml holds {printable(str(strange[:1]))}")
+    return [f"{group}={option}" for group, option in choices.items()] + [f"{key}={_quoted(value)}" for key, value in values]
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    """Whether a value of a file may be handed to Hydra: of a run's own settings, and nothing that Hydra would evaluate."""
+    if key.partition(".")[0] == "hydra" or not is_plain(key):
+        return False
+    items = value if isinstance(value, list) else [value]
+    return all(item is None or (isinstance(item, bool | int | float | str) and "${" not in str(item)) for item in items)
 
 
 def _quoted(value: Any) -> str:

@@ -1,13 +1,34 @@
-"""Write files so that they appear whole or not at all."""
+"""Write files so that they appear whole or not at all, and read them back only if they are what was written.
 
+Nothing found on a disk is trusted: what is no regular file, is too large, was cut, or has one bit changed raises DamagedFile.
+"""
+
+import json
 import os
+import re
 import secrets
-from collections.abc import Callable
-from functools import partial
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import yaml
+
+from lnt.errors import ConfigError
+
+MAX_TEXT = 2**28  # bytes; the plan of ten million runs needs a hundredth of it
+MAX_VALUES = 10**7  # in a YAML file: a few lines of aliases can stand for more than any memory holds
+FIRST_LINE = "# what follows has the CRC-32 "
+
+
+class DamagedFile(ConfigError):
+    """A file that cannot be used: which one, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__("file", path, reason)
+        self.path, self.reason = path, reason
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
@@ -25,35 +46,127 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def parts_of(table: Path) -> list[Path]:
-    """The files of a table that is one file or a folder of parts; a folder may be empty yet."""
-    return sorted(table.glob("*.parquet")) if table.is_dir() else [table]
-
-
-def read_parts(table: Path, columns: list[str] | None = None) -> list[pa.Table]:
-    """Read the files of a table, also while a job joins them; rows may appear twice then."""
-    parts = parts_of(table)
+def check_regular(path: Path) -> int:
+    """The size of a regular file. Raises DamagedFile if `path` is anything else: reading a pipe would wait for ever."""
     try:
-        # One file at a time: what its folders are called is no column.
-        return [pq.ParquetFile(part).read(columns) for part in parts]
-    except FileNotFoundError:
-        # A file that vanished because its parts were joined changes the listing; with the same listing it is a real error.
-        if parts_of(table) == parts:
-            raise
-        return read_parts(table, columns)
+        found = path.stat()
+    except OSError as error:
+        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise DamagedFile(path, "is no regular file")
+    return found.st_size
 
 
-def join_parts(table: Path) -> None:
-    """Replace the parts of a table by one file. It is written before the parts are removed, so a kill loses no row."""
-    parts = parts_of(table) if table.is_dir() else []
-    if len(parts) > 1:
-        write_atomically(table / f"{secrets.token_hex(8)}.parquet", partial(_join, parts))
-        for part in parts:
-            part.unlink()
+def read_text(path: Path) -> str:
+    """The text of a file. Raises DamagedFile."""
+    if (size := check_regular(path)) > MAX_TEXT:
+        raise DamagedFile(path, f"has {size >> 20} MiB; it should be a short text")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise DamagedFile(path, "is damaged: it holds bytes that are no text") from None
 
 
-def _join(parts: list[Path], target: Path) -> None:
-    # Part by part: the whole table need not fit in memory.
-    with pq.ParquetWriter(target, pq.read_schema(parts[0])) as writer:
-        for part in parts:
-            writer.write_table(pq.ParquetFile(part).read())
+def write_json(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping with its checksum, under the key `checksum`."""
+    text = json.dumps({**content, "checksum": _crc(_canonical(content))}, indent=2)
+    write_atomically(target, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json`, or an earlier version without a checksum, has written. Raises DamagedFile."""
+    text = read_text(path)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"is damaged: {_short(error)}") from None
+    if not isinstance(found, dict):
+        raise DamagedFile(path, "is damaged: it should hold keys and values")
+    checksum = found.pop("checksum", None)
+    if checksum is not None and checksum != _crc(_canonical(found)):
+        raise DamagedFile(path, "is damaged: its checksum does not fit")
+    return found
+
+
+def write_yaml(target: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping, below a comment with its checksum."""
+    text = yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False)
+    write_atomically(target, lambda file: file.write_text(f"{FIRST_LINE}{_crc(text)}\n{text}", encoding="utf-8"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What `write_yaml`, or an earlier version without a checksum, has written. Raises DamagedFile."""
+    text = read_text(path)
+    if text.startswith(FIRST_LINE):
+        checksum, _, text = text.removeprefix(FIRST_LINE).partition("\n")
+        if checksum != _crc(text):
+            raise DamagedFile(path, "is damaged, or was changed by hand: its checksum does not fit")
+    try:
+        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a safe loader: it builds plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DamagedFile(path, f"is damaged: {_short(error)}") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise DamagedFile(path, "is damaged: it should hold keys and values")
+    if not _within(found, [MAX_VALUES], 100):
+        raise DamagedFile(path, "is damaged: it holds more values, or deeper ones, than any file of this kind")
+    return found
+
+
+def check_zip(path: Path) -> None:
+    """Raise DamagedFile unless every member of a zip file, such as PyTorch and NumPy write, has its checksum."""
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+    # The module raises errors of many kinds for bytes that are no zip file.
+    except Exception as error:
+        raise DamagedFile(path, f"is damaged: {_short(error)}") from None
+    if wrong is not None:
+        raise DamagedFile(path, f"is damaged: the checksum of {wrong} does not fit")
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, so that nothing reads it and nothing is lost; its new name."""
+    # A dot first: pandas reads every file of a folder whose name has none.
+    return path.rename(path.with_name(f".{path.name}.damaged-{secrets.token_hex(4)}"))
+
+
+def is_plain(name: object) -> bool:
+    """Whether a name from a file may become part of a file name: letters, digits, underscores, inner dots and hyphens."""
+    return isinstance(name, str) and len(name) <= 150 and re.fullmatch(r"\w+([.-]\w+)*", name, re.ASCII) is not None
+
+
+def printable(text: str) -> str:
+    """Text from a file for a terminal, which obeys control characters: each becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes out what an alias would stand for: readers need no aliases then."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _within(value: object, budget: list[int], depth: int) -> bool:
+    """Whether a nested value has no more parts than the budget, which each of them lowers, and is no deeper than `depth`."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth < 0:
+        return False
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(_within(part, budget, depth - 1) for part in parts)
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _short(error: BaseException) -> str:
+    """The first line of an error, or its kind: some have no text."""
+    return printable(str(error).strip().partition("\n")[0]) or type(error).__name__

@@ -1,7 +1,6 @@
 """Show how a sweep stands, from its files and, where available, squeue and sacct: python -m lnt.status DIR [--watch]."""
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -10,14 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
 from lnt.errors import ConfigError, require
-from lnt.runs.heartbeat import BEAT_SECONDS
+from lnt.files import DamagedFile, printable, read_json
+from lnt.plan_file import planned_runs, read_plan
+from lnt.runs.owner import SILENT_SECONDS
 from lnt.sweeps import slurm
-from lnt.sweeps.missing_runs import outcomes_so_far, planned_runs
+from lnt.sweeps.missing_runs import outcomes_so_far
 
-SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that has not touched its status for so long has died
 WATCH_SECONDS = 5.0
 LINES = 20  # so many jobs are shown one by one
 
@@ -59,24 +57,32 @@ class Scheduler:
 
 def jobs(path: Path) -> list[Job]:
     """All jobs that have begun, by number."""
-    found = []
-    for status in path.glob("*/status.json"):
-        if status.parent.name.isdigit():
-            said, beat = json.loads(status.read_text()), status.stat().st_mtime
-            silent = said["state"] == "running" and time.time() - beat > SILENT_SECONDS
-            # A job says `done` in training and when preempted, `runs` at its end, and neither if it was interrupted or raised.
-            done = said.get("done", said.get("runs", 0))
-            since = datetime.fromisoformat(said["time"])
-            who = said["host"], said["pid"], said["slurm"], said.get("error", "")
-            state = "died" if silent else said["state"]
-            found.append(Job(int(status.parent.name), state, done, said.get("of", done), since, *who))
-    return sorted(found, key=lambda job: job.number)
+    files = [file for file in path.glob("*/status.json") if file.parent.name.isdigit()]
+    return sorted(map(_job, files), key=lambda job: job.number)
+
+
+def _job(status: Path) -> Job:
+    number = int(status.parent.name)
+    try:
+        said, beat = read_json(status), status.stat().st_mtime
+        silent = said["state"] == "running" and time.time() - beat > SILENT_SECONDS
+        # A job says `done` in training and when preempted, `runs` at its end, and neither if it was interrupted or raised.
+        done = int(said.get("done", said.get("runs", 0)))
+        since = datetime.fromisoformat(said["time"])
+        who = str(said["host"]), int(said["pid"]), said["slurm"] and str(said["slurm"]), str(said.get("error", ""))
+        return Job(number, "died" if silent else str(said["state"]), done, int(said.get("of", done)), since, *who)
+    except DamagedFile as error:
+        return Job(number, "unreadable", 0, 0, datetime.fromtimestamp(0, UTC), "", 0, None, str(error))
+    except (KeyError, TypeError, ValueError):
+        return Job(
+            number, "unreadable", 0, 0, datetime.fromtimestamp(0, UTC), "", 0, None, f"{status} does not say how the job stands"
+        )
 
 
 def describe(path: Path) -> tuple[str, bool]:
     """Describe the sweep in words, and say whether nothing is left to do. Raises ConfigError if there is no sweep."""
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
-    plan = yaml.safe_load((path / "sweep.yaml").read_text())
+    plan = read_plan(path / "sweep.yaml")
     planned, counts = planned_runs(plan), Counter(outcomes_so_far(path).values())
     missing, found, scheduler = planned - counts.total(), jobs(path), Scheduler.ask(path)
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
@@ -93,8 +99,8 @@ def describe(path: Path) -> tuple[str, bool]:
         lines.append(f"about {seconds:.0f} s left at the pace so far")
     # Not while a job waits or runs: it may do the rest itself.
     if not complete and not scheduler.queued and not any(job.state == "running" for job in found):
-        lines.append(f"to finish the rest: {plan['command']}")
-    return "\n".join(lines), complete
+        lines.append(f"to finish the rest: {plan.get('command', 'the command that started it')}")
+    return "\n".join(map(printable, lines)), complete
 
 
 def _counts(states: Iterable[str]) -> str:
@@ -118,17 +124,21 @@ def _line(job: Job, scheduler: Scheduler) -> str:
 def estimate(path: Path, missing: int, found: list[Job]) -> float | None:
     """Seconds to the end, if the running jobs go on as they did; None without one that has finished a run."""
     running = [job for job in found if job.state == "running"]
-    starts = [
-        json.loads((path / str(job.number) / "provenance.json").read_text())["time"]
-        for job in running
-        if (path / str(job.number) / "provenance.json").exists()
-    ]
+    starts = list(filter(None, (_start(path / str(job.number) / "provenance.json") for job in running)))
     # Only of running jobs: those of earlier starts ended long ago and say nothing about the pace now.
     done = sum(job.done for job in running)
     if not starts or not done or not missing:
         return None
-    elapsed = (datetime.now(UTC) - min(datetime.fromisoformat(start) for start in starts)).total_seconds()
+    elapsed = (datetime.now(UTC) - min(starts)).total_seconds()
     return missing * elapsed / done
+
+
+def _start(provenance: Path) -> datetime | None:
+    """When a job began, None if its file does not say."""
+    try:
+        return datetime.fromisoformat(read_json(provenance)["time"]).astimezone(UTC)
+    except (DamagedFile, KeyError, TypeError, ValueError):
+        return None
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ def sweep(tmp_path, monkeypatch, trained_sweep):
 def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
     call(monkeypatch, f"path={sweep}")
     folder = sweep / "analysis"
-    names = ("phase_test_error.pdf", "phase_test_error.png", "phase_test_error.csv", "runs.csv", "cells.parquet")
+    names = ("phase_test_error.pdf", "phase_test_error.png", "phase_test_error.csv", "all_runs.csv", "cells.parquet")
     assert all((folder / name).stat().st_size > 100 for name in names)
     cells = pd.read_csv(folder / "cells.csv")
     assert len(cells) == 12
@@ -173,7 +173,7 @@ def test_strategies_have_intervals_of_students_t(tmp_path, monkeypatch):
     train_entry.main()
     call(monkeypatch, "path=sweep")
     table = pd.read_csv("sweep/analysis/strategies.csv").set_index(["name", "rate"])
-    runs = pd.read_parquet("sweep/analysis/runs.parquet")
+    runs = pd.read_parquet("sweep/analysis/all_runs.parquet")
     errors = runs[(runs["strategy"] == "small_loss") & (runs["noise.rate"] == 0.4)]["strategy_test_error"]
     # Five seeds: 4 degrees of freedom.
     half = 2.776 * errors.std() / 5**0.5

@@ -1,6 +1,5 @@
 """python -m lnt.status: how a sweep stands, from its files."""
 
-import json
 import os
 import sys
 import time
@@ -10,6 +9,7 @@ import pytest
 
 import train
 from lnt.errors import ConfigError
+from lnt.files import read_json, write_json
 from lnt.runs.directory import slurm_job
 from lnt.status import describe, jobs, main
 from lnt.sweeps import slurm as cluster
@@ -30,7 +30,7 @@ def sweep(tmp_path, monkeypatch):
 def say(sweep, job, **changes):
     """Let a job's status.json say something else."""
     status = sweep / str(job) / "status.json"
-    status.write_text(json.dumps({**json.loads(status.read_text()), **changes}))
+    write_json(status, {**read_json(status), **changes})
     return status
 
 

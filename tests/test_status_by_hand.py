@@ -44,7 +44,11 @@ def at(seconds):
 def sweep(tmp_path, clock):
     """A plan of 2 x 3 + 4 = 10 runs, of which none has begun."""
     three = [{"keys": ["seed"], "points": [[0], [1], [2]]}, {"keys": ["data.dim"], "points": [[50], [60]]}]
-    groups = [{"config": {}, "axes": three}, {"config": {}, "axes": [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]}]
+    choices = {"choices": {"data": "signal_noise"}}
+    groups = [
+        {"config": choices, "axes": three},
+        {"config": choices, "axes": [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]},
+    ]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": groups, "command": COMMAND}))
     return tmp_path
 

@@ -14,9 +14,9 @@ import yaml
 from image_sets import write_all
 
 import train
+from lnt import table_files
 from lnt.column_names import COMPONENTS, METRICS
 from lnt.noise.by_class import Symmetric
-from lnt.runs import directory as results
 from lnt.runs import train_runs
 from lnt.runs.directory import RunDirectory
 from lnt.runs.tables import Tables
@@ -124,9 +124,9 @@ def test_runs_never_share_or_overwrite_a_directory(call, tmp_path):
 
 def test_a_claim_is_won_once(tmp_path):
     first = RunDirectory.claim(tmp_path / "run", {})
-    with pytest.raises(ValueError, match="holds a run that is in training"):
+    with pytest.raises(ValueError, match="is in use"):
         RunDirectory.claim(tmp_path / "run", {})
-    first.lock.release()
+    first.release()
     RunDirectory.claim(tmp_path / "run", {})
 
 
@@ -134,11 +134,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     directory = RunDirectory.claim(tmp_path, {})
     directory.save(Tables(pa.table({"a": [1]}), pa.table({"b": [2]}), pa.table({})))
 
-    def write_half(table, file):
+    def write_half(tables, schema, file):
         file.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(results.pq, "write_table", write_half)
+    monkeypatch.setattr(table_files, "_write", write_half)
     with pytest.raises(OSError, match="disk full"):
         directory.save(Tables(pa.table({"a": [3]}), pa.table({"b": [3]}), pa.table({})))
     assert pd.read_parquet(directory.runs)["a"].tolist() == [1]

@@ -1,11 +1,14 @@
 """The look of all figures: colours, fonts, widths, the names of axes; and how a figure is saved."""
 
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from lnt.files import write_atomically
 
 # Okabe & Ito's colour-blind-safe palette
 SIGNAL, CLEAN, NOISY, PLAIN = "#0072B2", "#009E73", "#D55E00", "#444444"
@@ -49,8 +52,8 @@ def label(key: str) -> str:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `path`.pdf with embedded fonts and `path`.png."""
     with mpl.rc_context(STYLE):
-        for suffix in (".pdf", ".png"):
-            figure.savefig(path.with_name(path.name + suffix))
+        for kind in ("pdf", "png"):
+            write_atomically(path.with_name(f"{path.name}.{kind}"), partial(figure.savefig, format=kind))
 
 
 class NotebookFigure(Figure):

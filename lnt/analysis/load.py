@@ -1,7 +1,8 @@
 """From results on disk to tables. Nothing here trains, needs a GPU, or runs anything that a directory holds."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import yaml
 
-from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
+from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, OUTCOME_TYPES
 from lnt.errors import require
-from lnt.files import read_parts
+from lnt.files import DamagedFile, is_plain, read_json
+from lnt.plan_file import read_plan
+from lnt.table_files import read_parts
+
+log = logging.getLogger(__name__)
+NEEDED = {  # columns without which a file is no such table
+    "runs": ("run_id", "status", "seed", "last_step", "test_error", "best_step", "stage1_step", "stage2_step"),
+    "curves": ("run_id", "step"),
+    "samples": ("run_id", "index", "true", "observed", "loss_best", "loss_last"),
+}
+ENDS = ("completed", "diverged", "failed")
+MANIFEST = "manifest.json"  # of a folder that analyze.py has written
+WRITER = {"written_by": "analyze.py"}
+EARLIER = {"time", "sources", "dropped", "notes", "figures"}  # the keys of a manifest before it named its writer
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class RunTables:
     path: Path | None = None  # None: results in memory
     sources: Sequence[Path] = ()  # the files runs.parquet
     duplicates: int = 0  # rows that name a run which another row names too
+    left_out: list[DamagedFile] = field(default_factory=list)  # files that cannot be used; of curves once these were read
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -52,23 +66,93 @@ def read(path: Path) -> RunTables:
     A run that appears twice counts once; one that failed and was trained later is not failed.
     """
     require(path.is_dir(), "path", path, "is not a directory")
-    # analyze.py writes a runs.parquet of its own to analysis/, which would count all runs twice.
-    sources = sorted(source for source in path.rglob("runs.parquet") if "analysis" not in source.relative_to(path).parts)
-    parts = [part for source in sources for part in read_parts(source)]
-    require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
-    # Two copies of a sweep below `path` hold one plan, which counts once.
-    files = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
-    plans = [yaml.safe_load(file.read_text()) for file in files]
-    studies = {study_of(plan) for plan in plans}
-    require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, files))}; name one")
-    frames = [part.to_pandas() for part in parts]
+    left_out: list[DamagedFile] = []
+    sources = sources_below(path)
+    frames = [_frame(part, source, path) for source in sources for part in _tables(source, "runs", left_out)]
+    seen = "; ".join(f"{error.path} {error.reason}" for error in left_out[:3])
+    allowed = f"holds no results that can be read: {seen}" if seen else "holds no results: no runs.parquet in it or below it"
+    require(bool(frames), "path", path, allowed)
+    plans = _plans(path, left_out)
+    for error in left_out:
+        log.warning("left out: %s %s", error.path, error.reason)
     # Read when asked for: the curves of a large sweep take far longer than its runs.
-    curves = lambda: _together([source.with_name("curves.parquet") for source in sources], "step")  # noqa: E731
-    samples = lambda: _together([source.with_name("samples.parquet") for source in sources], "index")  # noqa: E731
+    curves = lambda: _together(sources, "curves", "step", left_out)  # noqa: E731
+    samples = lambda: _together(sources, "samples", "index", left_out)  # noqa: E731
     completed, diverged, failed, duplicates = by_outcome(pd.concat(frames, ignore_index=True))
     ends = f"no run completed: {len(diverged)} diverged, {len(failed)} failed"
     require(len(completed) > 0, "path", path, ends)
-    return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates)
+    return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates, left_out)
+
+
+def sources_below(path: Path) -> list[Path]:
+    """Every runs.parquet in `path` and below it, but those that analyze.py has written; links are not followed."""
+    found = {*path.rglob("runs.parquet"), *(hidden.with_name("runs.parquet") for hidden in path.rglob(".runs.parquet.parts"))}
+    return sorted(source for source in found if not any(map(is_analysis, source.relative_to(path).parents)))
+
+
+def is_analysis(folder: Path) -> bool:
+    """Whether analyze.py has written a folder."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except DamagedFile:
+        return False
+    return manifest.items() >= WRITER.items() or set(manifest) == EARLIER
+
+
+def _plans(path: Path, left_out: list[DamagedFile]) -> list[dict[str, Any]]:
+    """The plans of all sweeps. Raises ConfigError if they are of different studies."""
+    found: dict[Path, dict[str, Any]] = {}
+    for file in sorted(path.rglob("sweep.yaml")):
+        try:
+            found[file] = read_plan(file)
+        except DamagedFile as error:
+            left_out.append(error)
+    # Two copies of a sweep below `path` hold one plan, which counts once.
+    plans: list[dict[str, Any]] = []
+    for plan in found.values():
+        plans += [plan] if plan not in plans else []
+    studies = {study_of(plan) for plan in plans}
+    require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, found))}; name one")
+    return plans
+
+
+def _tables(source: Path, name: str, left_out: list[DamagedFile]) -> list[pa.Table]:
+    """The files of a table beside runs.parquet `source` that can be used."""
+    parts, damaged = read_parts(source.with_name(f"{name}.parquet"), needed=NEEDED[name])
+    left_out += damaged
+    good = []
+    for part in parts:
+        problem = fault(part, name)
+        if problem is None:
+            good.append(part)
+        else:
+            left_out.append(DamagedFile(source.with_name(f"{name}.parquet"), problem))
+    return good
+
+
+def fault(table: pa.Table, name: str) -> str | None:
+    """What keeps a table from being used, None if nothing does: names in it become parts of file names, and words of a page."""
+    strange = [column for column in table.column_names if not is_plain(column)]
+    if strange:
+        return f"is no table of {name}: the column {strange[0]!r} has a name that is no plain word"
+    text = {field.name: pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in table.schema}
+    kinds = {**OUTCOME_TYPES, "run_id": "str", "step": "int64"}
+    wrong = [column for column in table.column_names if column in kinds and text[column] != (kinds[column] == "str")]
+    # A column of nulls has no type of its own.
+    wrong = [column for column in wrong if not pa.types.is_null(table.schema.field(column).type)]
+    wrong += [field.name for field in table.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)]
+    if wrong:
+        return f"is no table of {name}: the column {wrong[0]} holds {table.schema.field(wrong[0]).type}"
+    strange = [run for run in table["run_id"].unique().to_pylist() if not is_plain(run)]
+    if strange:
+        return f"is no table of {name}: the run_id {strange[0]!r} is no plain word"
+    strange = [end for end in table["status"].unique().to_pylist() if end not in ENDS] if name == "runs" else []
+    return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
+
+
+def _frame(part: pa.Table, source: Path, path: Path) -> pd.DataFrame:
+    """Rows of runs, with the directory that they come from."""
+    return part.to_pandas().assign(directory=str(source.parent.relative_to(path)))
 
 
 def from_memory(runs: pa.Table, curves: pa.Table, samples: pa.Table, plan: Mapping[str, Any]) -> RunTables:
@@ -107,9 +191,12 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
     return measured[completed].reset_index(drop=True), measured[~completed], failed, duplicates
 
 
-def _together(tables: Sequence[Path], key: str) -> pd.DataFrame:
+def _together(sources: Iterable[Path], name: str, key: str, left_out: list[DamagedFile]) -> pd.DataFrame:
     """The rows of those tables that exist; a row that two of them hold counts once."""
-    parts = [part.to_pandas() for table in tables if table.exists() for part in read_parts(table)]
+    before = len(left_out)
+    parts = [part.to_pandas() for source in sources for part in _tables(source, name, left_out)]
+    for error in left_out[before:]:
+        log.warning("left out: %s %s", error.path, error.reason)
     if not parts:
         return pd.DataFrame({"run_id": []})
     # While a job joins its parts, a row can be in the whole and in a part.

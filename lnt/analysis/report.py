@@ -2,8 +2,8 @@
 
 import base64
 import html
-import json
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,10 @@ import pyarrow.csv
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import save_figure
-from lnt.analysis.load import RunTables
-from lnt.files import write_atomically
+from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
+from lnt.errors import require
+from lnt.files import DamagedFile, is_plain, printable, read_json, write_atomically, write_json
+from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
@@ -24,6 +26,21 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 table{{border-collapse:collapse;font-size:13px}}
 td,th{{padding:.15rem .5rem;border-bottom:1px solid #ddd;text-align:right}}</style>
 <h1>{title}</h1><p>{summary}</p>{sections}"""
+
+
+def own_folder(path: Path) -> Path:
+    """The folder `path`/analysis, new, empty, or from an earlier analysis. Raises ConfigError if it holds anything else."""
+    folder = path / "analysis"
+    require(not folder.is_symlink(), "path", folder, "is a link, and is not followed; remove it")
+    if folder.exists():
+        require(folder.is_dir(), "path", folder, "is in the way: tables and figures go to a folder of this name")
+        mine = is_analysis(folder) or not any(folder.iterdir())
+        require(mine, "path", folder, "holds files that analyze.py did not write; rename it")
+    check_writable(folder)
+    folder.mkdir(exist_ok=True)
+    # At once: an analysis that is broken off leaves a folder that the next one knows as its own.
+    write_json(folder / MANIFEST, WRITER)
+    return folder
 
 
 @dataclass
@@ -41,6 +58,7 @@ class Report:
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as parquet and CSV."""
+        require(is_plain(name), "path", name, "is no name for a file of the analysis")
         # Arrow writes CSV many times faster than pandas, and a table may have a hundred thousand rows.
         arrow = pa.Table.from_pandas(table, preserve_index=False)
         write_atomically(self.folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False))
@@ -48,6 +66,7 @@ class Report:
 
     def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str) -> None:
         """Write a figure as PDF and PNG, and its data as CSV."""
+        require(is_plain(name), "path", name, "is no name for a file of the analysis")
         save_figure(figure, self.folder / name)
         write_atomically(self.folder / f"{name}.csv", lambda file: data.to_csv(file, index=False))
         self.figures[name] = caption
@@ -69,7 +88,9 @@ class Report:
 
     def finish(self, summary_table: pd.DataFrame) -> None:
         """Write the manifest and the page."""
-        write_atomically(self.folder / "manifest.json", lambda file: file.write_text(json.dumps(self.manifest(), indent=2)))
+        for error in self.results.left_out:
+            self.note(f"left out: {error.path} {error.reason}")
+        write_json(self.folder / MANIFEST, self.manifest())
         summary = f"{len(self.results.runs)} runs completed, " + ", ".join(f"{n} {what}" for what, n in self.dropped().items())
         parts = [f"<p>{html.escape(note)}</p>" for note in self.notes]
         if self.scorecard is not None:
@@ -88,10 +109,36 @@ class Report:
 
     def manifest(self) -> dict[str, Any]:
         """Sources with their provenance, and what was dropped and why."""
-        described = {}
-        for source in self.results.sources:
-            provenance = source.with_name("provenance.json")
-            # Provenance may be missing, for example where only tables were copied.
-            described[str(source.relative_to(self.path))] = json.loads(provenance.read_text()) if provenance.exists() else None
         written = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"time": written, "sources": described, "dropped": self.dropped(), "notes": self.notes, "figures": self.figures}
+        left_out = {str(error.path): error.reason for error in self.results.left_out}
+        what = {"dropped": self.dropped(), "left_out": left_out, "notes": self.notes, "figures": self.figures}
+        return {**WRITER, "time": written, "sources": self.sources(), **what}
+
+    def sources(self) -> dict[str, dict[str, Any] | None]:
+        """File -> where its rows come from; None where that is not known, as where only tables were copied."""
+        found: dict[str, dict[str, Any] | None] = {}
+        for source in self.results.sources:
+            try:
+                found[str(source.relative_to(self.path))] = read_json(source.with_name("provenance.json"))
+            except DamagedFile:
+                found[str(source.relative_to(self.path))] = None
+        return found
+
+    def note_versions(self) -> None:
+        """Note if rows were made by different versions of the code, or of PyTorch."""
+        rows = pd.concat([self.results.runs, self.results.diverged, self.results.failed])["directory"].value_counts()
+        versions: Counter[str] = Counter()
+        for source, origin in self.sources().items():
+            versions[_version(origin)] += int(rows.get(str(Path(source).parent), 0))
+        if len(versions) > 1:
+            shown = "; ".join(f"{count} rows of {version}" for version, count in versions.most_common())
+            self.note(f"rows of different versions: {shown} (the column directory of all_runs tells them apart)")
+
+
+def _version(origin: dict[str, Any] | None) -> str:
+    """The version of the code and of PyTorch, in words."""
+    if origin is None:
+        return "an unknown version"
+    versions, dirty = origin.get("versions"), " with changes" if origin.get("git_dirty") else ""
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    return printable(f"commit {str(origin.get('git'))[:10]}{dirty}, torch {torch}")

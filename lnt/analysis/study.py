@@ -18,11 +18,10 @@ from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets
-from lnt.analysis.report import Report
+from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
 from lnt.errors import require
-from lnt.settings import check_writable
 from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
@@ -48,11 +47,9 @@ def write(
     require(x is None or x != y, "y", y, "must be another key than x")
     require(attributions >= 0, "attributions", attributions, "must be at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
-    folder = path / "analysis"
-    check_writable(folder)
-    folder.mkdir(exist_ok=True)
-    report, asked = Report(results, path, folder), x is not None or y is not None or value is not None
-    report.table("runs", pd.concat([runs, results.diverged, results.failed]))
+    report, asked = Report(results, path, own_folder(path)), x is not None or y is not None or value is not None
+    report.note_versions()
+    report.table("all_runs", pd.concat([runs, results.diverged, results.failed]))
     table = cells.cells(results, keys or ["data"], outcomes)
     report.missing = int(table["missing"].sum())
     report.table("cells", table)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lnt.column_names import STATES
 from lnt.errors import ConfigError
+from lnt.files import check_zip
 from lnt.images.augment import Batches
 from lnt.images.datasets import Images, on_device, pixel_statistics
 from lnt.losses import LOG2
@@ -101,6 +102,7 @@ def rebuild(
     run: pd.Series, data: Images, weights: Path, folders: Sequence[Path] = (CONF,)
 ) -> tuple[nn.Module, Mapping[str, Mapping[str, Tensor]]]:
     """A run's network, in evaluation mode and free of in-place operations, and its two states. Raises ConfigError."""
+    check_zip(weights)
     try:
         states = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -1,6 +1,6 @@
 """The directory of a run or of a sweep's job: who owns it, which files it has, and how they are written (whole, or not)."""
 
-import json
+import logging
 import os
 import platform
 import secrets
@@ -8,20 +8,18 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import yaml
-from filelock import FileLock, Timeout
-from pyarrow import parquet as pq
 
 from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, EXECUTION_SETTINGS, NOT_IN_RUN_ID
-from lnt.errors import ConfigError, require
-from lnt.files import join_parts, read_parts, write_atomically
+from lnt.errors import require
+from lnt.files import put_aside, read_yaml, write_json, write_yaml
+from lnt.runs.owner import SILENT_SECONDS, Owner
 from lnt.settings import flatten
+from lnt.table_files import JOINED, join_parts, mend, parts_of, read_parts, write_table
 
 if TYPE_CHECKING:  # tables.py imports PyTorch, which code that only looks at a directory does not need
     from lnt.runs.tables import Tables
@@ -29,14 +27,16 @@ if TYPE_CHECKING:  # tables.py imports PyTorch, which code that only looks at a 
 PACKAGES = ("lnt", "torch", "numpy", "pandas", "pyarrow", "hydra-core")
 # Another value of these does not keep a run from going on; the seed does, though seeds.* say what it stands for.
 FREE_TO_CHANGE = {*EXECUTION_SETTINGS, *NOT_IN_RUN_ID} - {"seed"}
-SECONDS_FOR_A_DEAD_OWNER = 10.0  # a job that is requeued may begin before the last process of the one before has ended
+# A job that is requeued waits so long for the one before: it may be ending still, or on a node that was lost.
+PATIENCE = SILENT_SECONDS + 15.0
+log = logging.getLogger(__name__)
 
 
 class RunDirectory:
     """Owns every path of a directory. A job's tables are folders of parts, a single run's are files; pandas reads both."""
 
-    def __init__(self, path: Path, in_parts: bool = False) -> None:
-        self.path, self.in_parts = path, in_parts
+    def __init__(self, path: Path, sweep: Path | None = None, job: int | None = None) -> None:
+        self.path, self.in_parts = path, job is not None
         self.runs = path / "runs.parquet"
         self.curves = path / "curves.parquet"
         self.samples = path / "samples.parquet"
@@ -44,8 +44,9 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.provenance = path / "provenance.json"
         self.status = path / "status.json"
-        # The kernel frees it when its process ends, so a killed run leaves no lock behind.
-        self.lock = FileLock(path / ".lock")
+        # By the number of the job: a rerun gives it a further directory, and must not train beside the job of the first start.
+        owner = path / ".owner" if sweep is None else sweep / ".owners" / str(job)
+        self.owner = Owner(owner, status=self.status)
 
     @classmethod
     def claim(cls, path: Path, config: Mapping[str, Any]) -> "RunDirectory":
@@ -54,31 +55,41 @@ class RunDirectory:
         Raises ConfigError if another process trains there, a run is complete there, or one of another configuration.
         """
         directory = cls(path)
-        # No waiting: a user who starts the same run twice is told at once.
-        directory._acquire(0)
-        # After the lock is taken, so that no other process can complete or begin a run between the check and the start.
-        directory.check_free(config)
+        directory.owner.claim()
+        # Only the owner may look: no other process can complete or begin a run between the check and the start.
+        try:
+            directory.check_free(config)
+        except BaseException:
+            directory.release()
+            raise
         return directory
 
     @classmethod
-    def claim_for_job(cls, path: Path) -> "RunDirectory":
-        """Take `path` for a job of a sweep, new or requeued. Raises ConfigError if another process trains there."""
-        directory = cls(path, in_parts=True)
-        directory._acquire(SECONDS_FOR_A_DEAD_OWNER)
+    def claim_for_job(cls, path: Path, sweep: Path, job: int, patience: float = PATIENCE) -> "RunDirectory":
+        """Take `path` for a job of a sweep, new or requeued. Raises ConfigError if another process trains that job."""
+        directory = cls(path, sweep, job)
+        directory.owner.patience = patience
+        directory.owner.claim()
+        directory.mend()
         return directory
-
-    def _acquire(self, seconds: float) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire(timeout=seconds)
-        except Timeout:
-            raise ConfigError("output directory", self.path, "holds a run that is in training") from None
 
     def release(self) -> None:
         """Release the directory: another process may go on here, unless the run is complete."""
-        self.lock.release()
-        if self.runs.exists():
-            Path(self.lock.lock_file).unlink(missing_ok=True)
+        self.owner.release()
+
+    def mend(self) -> None:
+        """Put the tables of a job in order after a kill or a fault of the disk.
+
+        Parts that cannot be read are put aside, with a warning, and so is what belongs to them in the other tables: without a
+        row their runs are trained again, and then have one curve.
+        """
+        tables = (self.runs, self.curves, self.samples)
+        damaged = {_group(error.path) for table in tables for error in mend(table)}
+        # Runs are written last: a part that has none there was cut off.
+        whole = {_group(part) for part in parts_of(self.runs)} | {JOINED}
+        for part in (part for table in tables for part in parts_of(table)) if self.in_parts else ():
+            if _group(part) in damaged or _group(part) not in whole:
+                log.warning("%s was put aside; its runs are trained again", put_aside(part))
 
     def check_free(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError unless a run with this configuration may start here, or go on, or try again after it failed."""
@@ -88,7 +99,7 @@ class RunDirectory:
         # A run that was killed before it described itself may be of any configuration.
         if not self.config.exists():
             return
-        before, now = (_comparable(values) for values in (yaml.safe_load(self.config.read_text()) or {}, config))
+        before, now = (_comparable(values) for values in (read_yaml(self.config), config))
         differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         shown = "; ".join(f"{key}: {before.get(key)} there, {now.get(key)} now" for key in differing[:3])
         require(not differing, "output directory", self.path, f"holds a run of another configuration ({shown}); choose another")
@@ -98,37 +109,56 @@ class RunDirectory:
         return [row["status"] for row in self.rows()] == ["failed"]
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of runs.parquet."""
-        return [row for part in read_parts(self.runs) for row in part.to_pylist()]
+        """The rows of runs.parquet. Raises DamagedFile."""
+        parts, damaged = read_parts(self.runs, needed=("run_id", "status"))
+        if damaged:
+            raise damaged[0]
+        return [row for part in parts for row in part.to_pylist()]
 
     def say(self, state: str, **more: object) -> None:
         """Replace status.json: running, completed, preempted, interrupted or failed, since when, and who said so."""
         who = {"host": platform.node(), "pid": os.getpid(), "slurm": slurm_job()}
-        write_atomically(self.status, lambda file: file.write_text(_json({"state": state, "time": _now(), **who, **more})))
+        write_json(self.status, {"state": state, "time": _now(), **who, **more})
 
     def describe(self, config: Mapping[str, Any], device: str, threads: int) -> None:
         """Write the configuration, and where results come from: versions, code, device and command of this process."""
-        write_atomically(self.config, lambda file: file.write_text(yaml.safe_dump(dict(config), sort_keys=False)))
-        origin = {**provenance(), "device": device, "threads": threads}
-        write_atomically(self.provenance, lambda file: file.write_text(_json(origin)))
+        write_yaml(self.config, config)
+        write_json(self.provenance, {**provenance(), "device": device, "threads": threads})
 
     def save(self, tables: "Tables") -> None:
         """Write tables, or add a part to each of them; runs last, so that a row always has its curve."""
+        self.owner.check()
         # A random name: a requeued job writes to the same folder again and must not replace its earlier parts.
         name = f"{secrets.token_hex(8)}.parquet"
-        for target, table in self._targets(tables):
-            if self.in_parts:
-                target.mkdir(parents=True, exist_ok=True)
-            write_atomically(target / name if self.in_parts else target, partial(pq.write_table, table))
+        written = []
+        try:
+            for target, table in self._targets(tables):
+                if self.in_parts:
+                    target.mkdir(parents=True, exist_ok=True)
+                file = target / name if self.in_parts else target
+                write_table(file, table)
+                written.append(file)
+        except BaseException:
+            # A later try writes all of it again, and no run may have two curves; a single run's files are written over.
+            for file in written if self.in_parts else ():
+                file.unlink(missing_ok=True)
+            raise
 
     def join_parts(self) -> None:
         """Join the parts of each table into one file, so that the number of files grows with jobs and not with their time."""
+        self.owner.check()
+        # Runs last: a part of another table that has no part of the same name in runs is one whose runs have no row.
         for table in (self.samples, self.curves, self.runs):
             join_parts(table)
 
     def _targets(self, tables: "Tables") -> list[tuple[Path, pa.Table]]:
         samples = [(self.samples, tables.samples)] if len(tables.samples) else []
         return [*samples, (self.curves, tables.curves), (self.runs, tables.runs)]
+
+
+def _group(part: Path) -> str:
+    """What parts of several tables share that hold the same runs."""
+    return JOINED if part.name.startswith(JOINED) else part.name
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +205,3 @@ def _git(*arguments: str) -> str | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2) + "\n"

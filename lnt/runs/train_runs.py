@@ -10,6 +10,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from lnt import hardware, signals
 from lnt.progress import Progress, StepCount
 from lnt.runs.directory import RunDirectory
-from lnt.runs.heartbeat import heartbeat
+from lnt.runs.owner import Lost
 from lnt.runs.tables import Schemas, Tables, failed_tables, joined, save_networks, schemas, tables
 from lnt.runs.workers import spread
 from lnt.signals import Stopped
@@ -48,12 +49,12 @@ def train_runs(
     everything is written down; `being_preempted` tells whether the scheduler wants the job to go on later.
     """
     total, schema = sum(batch.runs for batch in batches), schemas(batches)
-    # It writes status.json, which the heartbeat touches and lnt.status looks for, before anything that takes long.
+    # It writes status.json, which its owner touches and lnt.status looks for, before anything that takes long.
     saved = SavedResults(directory, total)
     directory.describe(description, device_name(batches), hardware.cores())
     for warning in dict.fromkeys(line for batch in batches for line in batch.warnings()):
         log.warning(warning)
-    with signals.interruptible(), signals.listening() as handlers, heartbeat(directory.status):
+    with signals.interruptible(), signals.listening() as handlers:
         try:
             with Progress(sum(batch.runs * batch.total_steps() for batch in batches)) as progress:
                 for done in trained(batches, schema, progress, checkpoint, directory.networks, workers):
@@ -74,12 +75,18 @@ def train_runs(
             saved.flush()
             directory.say("interrupted")
             raise
+        except Lost:
+            # The other one writes here now, status.json too.
+            log.exception("Training ended")
+            raise
         # BaseException: whatever ends training must not leave the status "running".
         except BaseException as error:
-            saved.flush()
-            directory.say("failed", error=f"{type(error).__name__}: {error}")
             # Logged as well: under a launcher, Hydra keeps the traceback out of the job's own log.
             log.exception("Training failed")
+            with suppress(OSError):  # the disk may be what has failed
+                saved.flush()
+            with suppress(OSError):
+                directory.say("failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
             directory.release()
@@ -110,7 +117,10 @@ def _chunks(batch: Experiment, checkpoint: Checkpoint | None, workers: int) -> I
 def train_or_fail(
     chunk: Experiment, progress: StepCount, schema: Schemas, checkpoint: Checkpoint | None, networks: Path | None
 ) -> list[Done]:
-    """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`."""
+    """Train a chunk. If it raises, its halves are tried; a single run that raises is a row `failed`.
+
+    An OSError is raised on: the machine's fault (a full disk, a file that is gone) is no run's.
+    """
     before = progress.done
     # Stopped and KeyboardInterrupt pass: they are no Exception, and no fault of the run.
     try:
@@ -119,6 +129,8 @@ def train_or_fail(
         if networks is not None and curves.kept is not None and chunk.settings.keep_networks:
             save_networks(networks, chunk, curves.kept)
         return [(tables(chunk, curves, schema), None if checkpoint is None else checkpoint.path(chunk))]
+    except OSError:
+        raise
     except Exception as error:
         # The steps of this try count for nothing: the halves take them again.
         progress.update(before - progress.done)
@@ -167,7 +179,11 @@ class SavedResults:
         now = time.monotonic()
         # A growing interval: a long job writes few parts, a short one is saved each second.
         if now - self.flushed > max(1.0, SHARE_AT_RISK * (now - self.start)):
-            self.flush()
+            try:
+                self.flush()
+            except OSError as error:
+                # A full disk may be emptied before the end; until then all is kept in memory.
+                log.warning("Results cannot be written yet: %s", error)
             self.flushed = time.monotonic()
 
     def flush(self) -> None:
@@ -178,7 +194,7 @@ class SavedResults:
         written = joined(found)
         self.directory.save(written)
         for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
-            checkpoint.unlink(missing_ok=True)
+            Checkpoint.forget(checkpoint)
         self.statuses.update(written.runs["status"].to_pylist())
         self.error = self.error or next(filter(None, written.runs["error"].to_pylist()), "")
         self.waiting = []

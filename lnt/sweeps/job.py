@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from lnt.plan_file import read_plan
 from lnt.runs.directory import RunDirectory
 from lnt.runs.train_runs import train_runs
 from lnt.sweeps.missing_runs import missing_of_job
@@ -18,10 +17,8 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
 
     `classes` are (group, option, class) as the launching process has them: conf/ may have changed since.
     """
-    directory = RunDirectory.claim_for_job(job_directory)
-    found = Plan.from_plain(
-        yaml.safe_load((path / "sweep.yaml").read_text()), {(group, option): c for group, option, c in classes}
-    )
+    directory = RunDirectory.claim_for_job(job_directory, path, job)
+    found = Plan.from_plain(read_plan(path / "sweep.yaml"), {(group, option): c for group, option, c in classes})
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
     missing = missing_of_job(path, found.batches(), found.runs_per_job, job)
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.

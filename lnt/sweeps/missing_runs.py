@@ -6,39 +6,58 @@ DIR/0/curves.parquet/*
 DIR/0/status.json, provenance.json, train.log
 """
 
-import math
+import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
 from lnt.errors import require
-from lnt.files import read_parts
+from lnt.files import DamagedFile, read_yaml
+from lnt.table_files import read_parts
 
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
     from lnt.training.experiment import Experiment
 
+log = logging.getLogger(__name__)
+
 
 def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
-    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed."""
-    directories = [config.parent for config in sorted(path.glob("*/config.yaml")) if job is None or _job_of(config) == job]
+    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed.
+
+    Files that cannot be read count as missing, with a warning.
+    """
     failed: dict[str, str] = {}
     other: dict[str, str] = {}
     # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
-    for table in (directory / "runs.parquet" for directory in directories):
-        for part in read_parts(table, ["run_id", "status"]) if table.exists() else []:
+    for directory in job_directories(path, job):
+        parts, damaged = read_parts(directory / "runs.parquet", ["run_id", "status"], needed=("run_id", "status"))
+        for error in damaged:
+            log.warning("%s %s: its runs count as missing", error.path, error.reason)
+        for part in parts:
             rows = dict(zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True))
             other |= {run: status for run, status in rows.items() if status != "failed"}
             failed |= {run: status for run, status in rows.items() if status == "failed"}
     return failed | other
 
 
-def _job_of(config: Path) -> int:
-    """The number of the job that a directory belongs to: a rerun gives a job a further directory."""
-    return yaml.safe_load(config.read_text())["job"]
+def job_directories(path: Path, job: int | None = None) -> list[Path]:
+    """The directories of all jobs, or of one: a rerun gives a job a further directory. One that does not say whose it is may
+    be any job's.
+    """
+    found = sorted(directory for directory in path.iterdir() if directory.name.isdigit() and directory.is_dir())
+    return found if job is None else [directory for directory in found if job_of(directory) in (job, None)]
+
+
+def job_of(directory: Path) -> int | None:
+    """The number of the job that a directory belongs to, None if it does not say."""
+    try:
+        number = read_yaml(directory / "config.yaml").get("job")
+    except DamagedFile:
+        return None
+    return number if isinstance(number, int) else None
 
 
 def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: int, job: int) -> list["Experiment"]:
@@ -85,11 +104,6 @@ def _missing(done: Collection[str], batches: Sequence["Experiment"], runs_per_jo
             own = numbers[numbers // runs_per_job == job] - offset
             yield int(job), batch if len(own) == batch.runs else batch.take(own)
         offset += batch.runs
-
-
-def planned_runs(plan: Mapping[str, Any]) -> int:
-    """How many runs a plan as YAML holds."""
-    return sum(math.prod(len(axis["points"]) for axis in group["axes"]) for group in plan["groups"])
 
 
 def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:

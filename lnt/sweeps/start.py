@@ -1,24 +1,30 @@
 """Start a sweep, in the process that the user starts: write the plan, launch the jobs that have runs to train, sum up."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lnt import signals
-from lnt.errors import require
-from lnt.files import write_atomically
+from lnt.errors import ConfigError, require
+from lnt.files import DamagedFile, put_aside, write_yaml
+from lnt.plan_file import read_plan
+from lnt.runs.directory import RunDirectory
 from lnt.runs.experiments_from_settings import current, without_classes
+from lnt.runs.owner import Owner
 from lnt.settings import check_writable, flatten
 from lnt.sweeps import slurm
 from lnt.sweeps.hydra_internals import JobLauncher
-from lnt.sweeps.missing_runs import jobs_with_missing_runs, summary
+from lnt.sweeps.missing_runs import job_directories, job_of, jobs_with_missing_runs, summary
 from lnt.sweeps.plan import Plan, outlook
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.experiment import Experiment
+
+log = logging.getLogger(__name__)
 
 
 def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command: str, analyze: str) -> None:
@@ -33,17 +39,42 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
         print(outlook(batches, found.runs_per_job))
         return
     check_writable(path)
-    if (path / "sweep.yaml").exists():
-        found = resumed(path, found)
-        # Again: the order of axes and the size of jobs are those of the plan on disk.
-        batches = found.batches()
-    else:
+    if not (path / "sweep.yaml").exists():
         check_distinct(batches)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
-        path.mkdir(parents=True, exist_ok=True)
-        plan = {"command": command, **found.to_plain()}
-        # Before the launch: jobs read it, and a rerun recognises the sweep by it.
-        write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
+    # One such process for each directory: two would launch the same jobs.
+    with Owner(path / ".owner"):
+        found = planned_there(path, found, command)
+        # Again: the order of axes and the size of jobs are those of the plan on disk.
+        run(found, found.batches(), path, launcher, command, analyze)
+
+
+def planned_there(path: Path, found: Plan, command: str) -> Plan:
+    """The plan on disk if it equals this one, in good order; this one, written to disk, if there is none."""
+    file = path / "sweep.yaml"
+    if file.exists():
+        try:
+            before = resumed(path, found, read_plan(file))
+            mend(path)
+            return before
+        except DamagedFile as error:
+            log.warning("%s; it was put aside as %s, and the sweep is planned anew", error, put_aside(file).name)
+            mend(path)
+    # Before the launch: jobs read it, and a rerun recognises the sweep by it.
+    write_yaml(file, {"command": command, **found.to_plain()})
+    return found
+
+
+def mend(path: Path) -> None:
+    """Put in order what killed jobs have left, but not what live ones are writing."""
+    for directory in job_directories(path):
+        number = job_of(directory)
+        with suppress(ConfigError):  # a live process is at it
+            RunDirectory.claim_for_job(directory, path, int(directory.name) if number is None else number, patience=0).release()
+
+
+def run(found: Plan, batches: Sequence[Experiment], path: Path, launcher: JobLauncher, command: str, analyze: str) -> None:
+    """Launch the jobs, wait for them, and sum up."""
     try:
         with signals.interruptible():
             launch(found, batches, path, launcher)
@@ -59,9 +90,8 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     print(f"next: {analyze}")
 
 
-def resumed(path: Path, found: Plan) -> Plan:
+def resumed(path: Path, found: Plan, before: dict[str, Any]) -> Plan:
     """The plan on disk, if it equals this one; its order of axes and its size of jobs are kept."""
-    before = yaml.safe_load((path / "sweep.yaml").read_text())
     check_same(before, found.to_plain(), path)
     slurm.check_idle(path)
     return Plan.from_plain(before, found.classes())

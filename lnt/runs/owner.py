@@ -1,0 +1,144 @@
+"""Who trains here: one process at a time, by a file that it creates, keeps fresh while it lives, and removes at its end.
+
+This holds on one machine and on file systems that several machines share, where locks of the kernel often do not.
+"""
+
+import json
+import os
+import platform
+import secrets
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lnt.errors import ConfigError
+
+BEAT_SECONDS = 15.0
+SILENT_SECONDS = 4 * BEAT_SECONDS  # an owner that has not touched its file for so long has died
+SECONDS_BETWEEN_TRIES = 0.5
+
+
+class Lost(RuntimeError):
+    """Another process has taken over what this one owned, since it seemed dead: nothing more may be written."""
+
+
+class Owner:
+    """The claim of this process on what a file stands for; also a context manager that claims, and releases at its end."""
+
+    def __init__(self, file: Path, patience: float = 0.0, status: Path | None = None) -> None:
+        self.file, self.patience = file, patience
+        self.status = status  # touched as well: lnt.status looks there for signs of life
+        self._me = {**process(), "token": secrets.token_hex(8)}
+        self._ended = threading.Event()
+
+    def claim(self) -> None:
+        """Own the file, and touch it every BEAT_SECONDS. Raises ConfigError if another process still has it after `patience`
+        seconds; one that is gone is replaced.
+        """
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + self.patience
+        while not self._create():
+            other = _read(self.file)
+            if is_gone(self.file, other):
+                self._replace(other)
+            elif time.monotonic() >= until:
+                who = f"{other.get('host', 'another')}:{other.get('pid', 'process')}"
+                raise ConfigError("output directory", self.file.parent, f"is in use: {who} trains there")
+            else:
+                time.sleep(SECONDS_BETWEEN_TRIES)
+        # A thread, since a block of steps may take longer than a beat; daemon, so that it cannot keep a failing process alive.
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def check(self) -> None:
+        """Raise Lost unless the file is still this process's."""
+        if _read(self.file).get("token") != self._me["token"]:
+            raise Lost(f"{self.file.parent} is another process's now: this one seemed dead, and its last results are not saved")
+
+    def release(self) -> None:
+        """Let others claim it."""
+        self._ended.set()
+        if _read(self.file).get("token") == self._me["token"]:
+            self.file.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Owner":
+        self.claim()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def _create(self) -> bool:
+        """Create the file; whether it was not there."""
+        try:
+            # O_EXCL: of several processes one succeeds, on NFS too.
+            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(handle, "w") as file:
+            json.dump(self._me, file)
+        return True
+
+    def _replace(self, gone: dict[str, Any]) -> None:
+        """Remove the file of an owner that is gone, but not one that yet another process has made meanwhile."""
+        aside = self.file.with_name(f".{self.file.name}.{self._me['token']}")
+        with suppress(FileNotFoundError):
+            # A rename succeeds for one process only; what it has moved can be looked at in peace.
+            self.file.rename(aside)
+            if _read(aside) != gone:
+                with suppress(FileExistsError):
+                    os.link(aside, self.file)
+            aside.unlink()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            for file in filter(None, (self.file, self.status)):
+                with suppress(OSError):  # a file system that is away for a moment
+                    os.utime(file)  # not touch, which would make a file that another process has removed
+
+
+def process() -> dict[str, Any]:
+    """What tells this process from all others: where process numbers count, its number, and when it started."""
+    return {"host": platform.node(), "machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _machine() -> str:
+    """Names this start of this machine, and the container in it: among these process numbers are unique."""
+    # Machines may share a host name, as containers do.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    numbers = Path("/proc/self/ns/pid")
+    found = boot.read_text().strip() if boot.exists() else str(psutil.boot_time())
+    return f"{platform.node()} {found} {os.readlink(numbers) if numbers.is_symlink() else ''}".strip()
+
+
+def is_gone(file: Path, owner: dict[str, Any]) -> bool:
+    """Whether the process that the file names has ended; of one elsewhere, whether it has been silent for SILENT_SECONDS."""
+    if owner.get("machine") != _machine():
+        return silent_seconds(file) > SILENT_SECONDS
+    try:
+        # Numbers are given again: the time of its start tells a process from a later one.
+        return abs(psutil.Process(int(owner["pid"])).create_time() - float(owner["started"])) > 1
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+        return True
+
+
+def silent_seconds(file: Path) -> float:
+    """How long a file has not been touched; by the clock of its file system, as those of machines differ."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".clock.") as now:
+            return os.stat(now.name).st_mtime - file.stat().st_mtime
+    except OSError:
+        return 0.0  # it was removed meanwhile, or cannot be looked at
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """What an owner's file says; nothing while it is being written, or if it is damaged."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

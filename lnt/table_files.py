@@ -1,0 +1,198 @@
+"""Tables on the disk: one parquet file, or a folder of parts, that pandas reads as well, with a checksum of every column.
+
+Parquet's own checksums cover the pages with values, not the description of the columns at the end of the file. So each group
+of rows has a checksum of the values of each column, as they are read, in the file's metadata (`CHECKSUMS`).
+"""
+
+import json
+import secrets
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lnt.files import DamagedFile, check_regular, write_atomically
+
+CHECKSUMS = "lnt.checksums"
+JOINED = "joined-"  # how the name of a part begins that others were joined into
+ROWS = 2**20  # of a group; a whole group is read at once
+SHARE_OF_MEMORY = 0.5  # a table may take: its user needs room for a copy
+
+
+def write_table(target: Path, table: pa.Table) -> None:
+    """Write a table to one file, whole or not at all."""
+    write_atomically(target, partial(_write, [table], table.schema))
+
+
+def _write(tables: Iterable[pa.Table], schema: pa.Schema, target: Path) -> None:
+    checksums = []
+    with pq.ParquetWriter(target, schema, write_page_checksum=True) as writer:
+        for table in tables:
+            for first in range(0, len(table), ROWS) or [0]:
+                group = table.slice(first, ROWS)
+                writer.write_table(group, row_group_size=ROWS)
+                checksums.append(checksums_of(group))
+        writer.add_key_value_metadata({CHECKSUMS: json.dumps(checksums)})
+
+
+def checksums_of(table: pa.Table) -> dict[str, str]:
+    """CRC-32 of the type and the values of each column, and, without a name, of how pandas reads them."""
+    columns = {name: _crc(table.column(name).combine_chunks()) for name in table.column_names}
+    columns[""] = zlib.crc32((table.schema.metadata or {}).get(b"pandas", b""))
+    return {name: f"{crc:08x}" for name, crc in columns.items()}
+
+
+def _crc(column: pa.Array) -> int:
+    crc = zlib.crc32(f"{column.type} {len(column)}".encode())
+    # What lies in the place of a null is not part of the table.
+    crc = zlib.crc32(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).data, crc)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = column.cast(pa.large_string()).fill_null("")
+        _, offsets, characters = texts.buffers()
+        places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+        crc = zlib.crc32(np.diff(places).data, crc)
+        return zlib.crc32(memoryview(characters or b"")[places[0] : places[-1]], crc)
+    if pa.types.is_null(column.type):
+        return crc
+    values = column.fill_null(False if pa.types.is_boolean(column.type) else 0).to_numpy(zero_copy_only=False)
+    return zlib.crc32(np.ascontiguousarray(values).data, crc)
+
+
+def parts_of(table: Path) -> list[Path]:
+    """The files of a table that is one file or a folder of parts; a folder may be empty yet, and a table may not be there."""
+    if not table.exists() and (hidden := _hidden(table)).is_dir():
+        table = hidden  # a process was killed as it joined the parts
+    return sorted(table.glob("*.parquet")) if table.is_dir() else [table] if table.exists() else []
+
+
+def read_table(file: Path, columns: Sequence[str] | None = None, needed: Iterable[str] = ()) -> pa.Table:
+    """One file of a table, or some of its columns. Raises DamagedFile if it cannot be read, is not what was written, lacks the
+    `needed` columns, or is too large for the memory; FileNotFoundError if it is not there.
+    """
+    # Parts vanish when they are joined, and that is no damage.
+    if not file.exists():
+        raise FileNotFoundError(file)
+    check_regular(file)
+    try:
+        found = pq.ParquetFile(file, page_checksum_verification=True)
+        names = found.schema_arrow.names
+        _check_size(file, found.metadata)
+        lacking = [name for name in needed if name not in names]
+        if lacking:
+            raise DamagedFile(file, f"is no such table: it lacks the column {', '.join(lacking)}")
+        return _verified(file, found, None if columns is None else [name for name in columns if name in names])
+    except (DamagedFile, FileNotFoundError):
+        raise
+    # Arrow raises errors of many kinds for bytes that are no parquet.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DamagedFile(file, f"is damaged: {reason}") from None
+
+
+def _verified(file: Path, found: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+    """All groups of rows, once the checksum of each column fits; files of earlier versions have none."""
+    described = found.metadata.metadata or {}
+    # Arrow writes it always: without it, checksums may be lost with it.
+    if b"ARROW:schema" not in described:
+        raise DamagedFile(file, "is damaged, or not written by Arrow: its description of the columns is missing")
+    written = described.get(CHECKSUMS.encode())
+    if written is None:
+        return _own(found.read(columns))
+    checksums = json.loads(written)
+    groups = [_own(found.read_row_group(number, columns)) for number in range(found.metadata.num_row_groups)]
+    names = {"", *found.schema_arrow.names}
+    fits = len(groups) == len(checksums) and all(
+        names == set(noted) and checksums_of(group).items() <= noted.items()
+        for group, noted in zip(groups, checksums, strict=True)
+    )
+    if not fits:
+        raise DamagedFile(file, "is damaged: its checksums do not fit")
+    return pa.concat_tables(groups)
+
+
+def _own(table: pa.Table) -> pa.Table:
+    """The table without the metadata of its file, which belong to these rows in this file."""
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != CHECKSUMS.encode()}
+    return table.replace_schema_metadata(kept)
+
+
+def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
+    """Raise DamagedFile if a table would not fit into memory; a short file may stand for very many equal rows."""
+    stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    needed, free = max(stored, 8 * metadata.num_rows * metadata.num_columns), psutil.virtual_memory().available
+    if needed > SHARE_OF_MEMORY * free:
+        raise DamagedFile(file, f"needs {needed >> 20} MiB of memory, of {free >> 20} MiB that are free")
+
+
+def read_parts(
+    table: Path, columns: Sequence[str] | None = None, needed: Iterable[str] = ()
+) -> tuple[list[pa.Table], list[DamagedFile]]:
+    """The files of a table, also while a job joins them, and those that cannot be read."""
+    files, parts, damaged = parts_of(table), [], []
+    try:
+        # One file at a time: what its folders are called is no column.
+        for file in files:
+            try:
+                parts.append(read_table(file, columns, needed))
+            except DamagedFile as error:
+                damaged.append(error)
+        if parts_of(table) == files:
+            return parts, damaged
+    except FileNotFoundError:
+        # A file that vanished because its parts were joined changes the listing; with the same listing it is a real error.
+        if parts_of(table) == files:
+            raise
+    return read_parts(table, columns, needed)
+
+
+def join_parts(table: Path) -> None:
+    """Replace the parts of a table by one, so that the number of files grows with jobs and not with their time.
+
+    A kill at any moment loses no row and doubles none: the whole is made in a folder that no reader looks at, and takes the
+    place of the parts by two renames. Between these the parts are hidden: `parts_of` finds them, and `mend` puts them back.
+    """
+    parts = parts_of(table) if table.is_dir() else []
+    if len(parts) < 2:
+        return
+    whole = table.with_name(f".{table.name}.{secrets.token_hex(4)}.tmp")
+    whole.mkdir()
+    schema = pq.read_schema(parts[0])
+    schema = schema.with_metadata({k: v for k, v in (schema.metadata or {}).items() if k != CHECKSUMS.encode()})
+    # Part by part: the whole table need not fit in memory.
+    write_atomically(whole / f"{JOINED}{secrets.token_hex(8)}.parquet", partial(_write, map(read_table, parts), schema))
+    table.rename(_hidden(table))
+    whole.rename(table)
+    _remove(_hidden(table))
+
+
+def mend(table: Path) -> list[DamagedFile]:
+    """Finish what a kill has cut off as this process's table was written; the files of it that cannot be read."""
+    hidden = _hidden(table)
+    if hidden.is_dir():
+        if table.exists():
+            _remove(hidden)
+        else:
+            hidden.rename(table)
+    for unfinished in (*table.parent.glob(f".{table.name}.*.tmp"), *table.glob(".*.tmp")):
+        _remove(unfinished)
+    return read_parts(table)[1]
+
+
+def _hidden(table: Path) -> Path:
+    """Where the parts of a table are between the two renames of `join_parts`."""
+    return table.with_name(f".{table.name}.parts")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of files."""
+    if path.is_dir():
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
