@@ -12,11 +12,13 @@ SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seed
 # Settings that say how to run, not what: they are no columns, and another value of them is no other run.
 EXECUTION_SETTINGS = ("keep_networks", "checkpoint_seconds", "metrics")
 # Columns that cannot change a result: seeds.* say what `seed` stands for, and a file's content counts, not its place.
-NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "noise.file")
+NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", "noise.file")
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("data", "cifar10"): {"verify": True},
+    ("data", "cifar100"): {"verify": True},
     ("strategy", "small_loss"): {"rate": "oracle"},
     ("strategy", "co_teaching"): {"rate": "oracle"},
     ("noise", "symmetric"): {"includes_true": False},

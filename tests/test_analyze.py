@@ -119,7 +119,7 @@ def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
     assert len(cells) == 12
     assert (cells["n"] == 3).all()
     assert (cells["missing"] == 0).all()
-    runs = pd.read_parquet(folder / "runs.parquet")
+    runs = pd.read_parquet(folder / "all_runs.parquet")
     first = runs[(runs["data.dim"] == 20) & (runs["data.signal_norm"] == 2)]["test_error"]
     row = cells[(cells["data.dim"] == 20) & (cells["data.signal_norm"] == 2)].iloc[0]
     assert row["test_error_mean"] == pytest.approx(first.mean())

@@ -19,6 +19,7 @@ import analyze
 import train
 from lnt.errors import ConfigError
 from lnt.images import attribution
+from lnt.images.datasets import digits
 from lnt.runs import train_runs
 from lnt.training.experiment import Data, Model
 
@@ -199,7 +200,7 @@ def test_a_dry_run_says_how_long_and_trains_nothing(call, tmp_path):
         (("data=digits", "data.classes=[1,12]"), r"data.classes=\[1, 12\]: must lie in 0 to 9"),
         (("data=digits", "data.classes=3"), r"data.classes=3: must be a list or null"),
         (("data=digits", "data.n_train=9999"), r"data.n_train=9999: must be at most"),
-        (("data=cifar10", "data.root=nowhere"), r"^error: data.root=nowhere: CIFAR10 needs cifar-10-batches-py/data_batch_1"),
+        (("data=cifar10", "data.root=nowhere"), r"^error: data.root=nowhere: CIFAR10 needs data_batch_1 there"),
         (("data=digits", "noise=matrix", "noise.matrix=[[0.9,0.2],[0,1]]"), r"noise.matrix=.*row 0 sums to 1.1, must sum to 1"),
         (("data=digits", "noise=human", "noise.file=no.pt"), r"noise.file=no.pt: is not a file"),
         (("noise=instance",), r"noise=instance: is for images; use symmetric"),
@@ -230,8 +231,8 @@ def test_human_labels_of_the_wrong_length_are_refused(call, tmp_path):
 
 
 def test_the_place_of_a_label_file_is_no_part_of_the_run_and_its_content_is(experiment, tmp_path):
-    truth = np.arange(1198) % 10
-    for name, labels in (("a", truth), ("b", truth), ("c", truth[::-1])):
+    truth = digits()["train_labels"]
+    for name, labels in (("a", truth), ("b", truth), ("c", np.where(truth == 3, 8, truth))):
         np.save(tmp_path / f"{name}.npy", labels)
     human = ("data=digits", "data.classes=null", "noise=human")
     one, same, other = (experiment(*human, f"noise.file={tmp_path}/{name}.npy").run_ids() for name in "abc")
@@ -412,10 +413,10 @@ def test_nothing_in_a_results_directory_is_executed(study, tmp_path, monkeypatch
     run = runs[runs["noise.rate"] == 0.2].iloc[0]
     weights = tmp_path / "weights.pt"
     weights.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(ConfigError, match="cannot be read as weights"):
+    with pytest.raises(ConfigError, match=r"is damaged|cannot be read as weights"):
         attribution.explain_run(run, samples, weights, 4)
     torch.save({"best": Bomb()}, weights)
-    with pytest.raises(ConfigError, match="cannot be read as weights"):
+    with pytest.raises(ConfigError, match=r"is damaged|cannot be read as weights"):
         attribution.explain_run(run, samples, weights, 4)
     with pytest.raises(ConfigError, match=r"model=os\.system: is no option of conf/model"):
         attribution.component("model", run.replace({run["model"]: "os.system"}), Model)

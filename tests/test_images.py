@@ -1,5 +1,7 @@
 """Image data: what is read from real formats, which samples are chosen, what goes wrong and how that is said."""
 
+import gzip
+import pickle
 import threading
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def cifar10(root, **changes):
 
 def test_cifar_arrays_are_torchvisions(tmp_path, monkeypatch):
     write_cifar(tmp_path, 10, monkeypatch, per_class=3)
-    arrays = load("CIFAR10", str(tmp_path), False)
+    arrays = load("CIFAR10", str(tmp_path), False, True).arrays
     for split in ("train", "test"):
         oracle = torchvision.datasets.CIFAR10(tmp_path, train=split == "train")
         assert len(oracle) == len(arrays[split]) == {"train": 150, "test": 30}[split]
@@ -40,7 +42,7 @@ def test_cifar_arrays_are_torchvisions(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
 def test_mnist_arrays_are_torchvisions(tmp_path, name):
     write_mnist(tmp_path, name)
-    arrays = load(name, str(tmp_path), False)
+    arrays = load(name, str(tmp_path), False, False).arrays
     oracle = getattr(torchvision.datasets, name)(tmp_path, train=False)
     for i in (0, 39):
         image, label = oracle[i]
@@ -51,11 +53,11 @@ def test_mnist_arrays_are_torchvisions(tmp_path, name):
 def test_the_cache_stands_for_the_raw_files(tmp_path, monkeypatch):
     """It is read instead of them, made anew when they change or when it is damaged, and enough without them."""
     folder = write_cifar(tmp_path, 10, monkeypatch, per_class=1)
-    first, cache = load("CIFAR10", str(tmp_path), False), tmp_path / "lnt-cifar10.npz"
+    first, cache = load("CIFAR10", str(tmp_path), False, True).arrays, tmp_path / "lnt-cifar10.npz"
 
     def again():
         load.cache_clear()
-        return load("CIFAR10", str(tmp_path), False)
+        return load("CIFAR10", str(tmp_path), False, True).arrays
 
     with monkeypatch.context() as patch:
         patch.setattr(torchvision.datasets, "CIFAR10", type("Unread", (torchvision.datasets.CIFAR10,), {"__init__": None}))
@@ -81,7 +83,8 @@ def test_many_readers_at_once_get_the_same(tmp_path, monkeypatch):
     write_cifar(tmp_path, 10, monkeypatch, per_class=1)
     found = []
     reader = load.__wrapped__  # without the cache of this process
-    threads = [threading.Thread(target=lambda: found.append(reader("CIFAR10", str(tmp_path), False))) for _ in range(8)]
+    read = lambda: found.append(reader("CIFAR10", str(tmp_path), False, True).arrays)  # noqa: E731
+    threads = [threading.Thread(target=read) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -92,16 +95,114 @@ def test_many_readers_at_once_get_the_same(tmp_path, monkeypatch):
 
 
 def test_missing_and_damaged_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"CIFAR10 needs cifar-10-batches-py/data_batch_1.*put them.*download=true"):
-        load("CIFAR10", str(tmp_path / "nowhere"), False)
+    with pytest.raises(ConfigError, match=r"CIFAR10 needs data_batch_1 there; there is no folder .*download=true"):
+        load("CIFAR10", str(tmp_path / "nowhere"), False, True)
     folder = write_cifar(tmp_path, 10, monkeypatch)
     (folder / "data_batch_3").write_bytes(b"cut")
     with pytest.raises(ConfigError, match=r"data_batch_3: is damaged: its MD5"):
-        load("CIFAR10", str(tmp_path), False)
+        load("CIFAR10", str(tmp_path), False, True)
     folder = write_mnist(tmp_path, "MNIST")
     (folder / "t10k-images-idx3-ubyte").write_bytes((folder / "t10k-images-idx3-ubyte").read_bytes()[:500])
     with pytest.raises(ConfigError, match=r"t10k-images-idx3-ubyte: is damaged"):
-        load("MNIST", str(tmp_path), False)
+        load("MNIST", str(tmp_path), False, False)
+
+
+def mnist_with(folder, **files):
+    """MNIST's files, some of them with other content."""
+    written = write_mnist(folder, "MNIST")
+    for name, content in files.items():
+        (written / f"{name}-ubyte").write_bytes(content)
+    return written
+
+
+IDX = bytes([0, 0, 8, 1, 0, 0, 0, 40])
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"train-labels-idx1": IDX + bytes(39) + bytes([77])}, "train labels from 0 to 77, where 0 to 9 are expected"),
+        ({"train-labels-idx1": IDX + bytes([26] * 40)}, "train labels from 26 to 26, where 0 to 9 are expected"),
+        (
+            {"t10k-images-idx3": bytes([0, 0, 8, 3, 0, 0, 0, 40, 0, 0, 0, 3, 0, 0, 0, 3]) + bytes(360)},
+            "training images of 1 x 28 x 28 and test images of 1 x 3 x 3",
+        ),
+        ({"train-labels-idx1": b""}, "train-labels-idx1-ubyte: is damaged: it is empty"),
+        ({"train-labels-idx1": b"<!DOCTYPE html><title>404"}, "is damaged: it is a web page"),
+        ({"train-labels-idx1": b"version https://git-lfs.github.com/spec/v1"}, "is damaged: it is a pointer of Git LFS"),
+        ({"train-labels-idx1": IDX + bytes(17)}, "is damaged: it says 40 values and holds 17"),
+        ({"train-labels-idx1": b"\x1f\x8b" + bytes(20)}, "is damaged: Unknown compression method"),
+        ({"train-labels-idx1": bytes(50)}, "is damaged: it begins with the bytes 00 00 00 00, which is not its format"),
+    ],
+)
+def test_image_files_that_do_not_fit_are_named_with_a_reason(tmp_path, files, problem):
+    mnist_with(tmp_path, **files)
+    with pytest.raises(ConfigError, match=problem):
+        load("MNIST", str(tmp_path), False, False)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("where", [".", "MNIST", "MNIST/raw", "MNIST/raw/deeper"])
+def test_files_are_found_under_all_their_names_one_folder_up_or_down(tmp_path, where):
+    folder = write_mnist(tmp_path, "MNIST")
+    (folder / "deeper").mkdir()
+    wanted = load("MNIST", str(tmp_path), False, False).arrays["train"]
+    (folder / "train-images-idx3-ubyte").rename(folder / "train-images.idx3-ubyte")
+    packed = folder / "t10k-images-idx3-ubyte"
+    packed.with_name(f"{packed.name}.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    (tmp_path / "lnt-mnist.npz").unlink()
+    np.testing.assert_array_equal(load.__wrapped__("MNIST", str(tmp_path / where), False, False).arrays["train"], wanted)
+
+
+def test_what_was_found_instead_is_said(tmp_path):
+    folder = write_mnist(tmp_path, "MNIST")
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(ConfigError, match=r"needs t10k-labels-idx1-ubyte there; .*raw has train-images.* only; put the others"):
+        load("MNIST", str(tmp_path), False, False)
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    with pytest.raises(ConfigError, match=r"CIFAR10 needs data_batch_1 there; unpack cifar-10-python.tar.gz there"):
+        load("CIFAR10", str(tmp_path), False, True)
+
+
+def test_other_files_make_other_runs_and_published_ones_the_same(tmp_path, monkeypatch):
+    """Files of the same form under the same names; those of the published content keep the ids that they had."""
+    write_mnist(tmp_path / "one", "MNIST")
+    write_mnist(tmp_path / "two", "MNIST", seed=1)
+    prints = [Mnist(**(NONE | {"root": str(tmp_path / name), "download": False})).fingerprint() for name in ("one", "two")]
+    assert len({*prints, ""}) == 3
+    again = load.__wrapped__("MNIST", str(tmp_path / "one"), False, False)
+    assert again.fingerprint == prints[0], "from the cache"
+    write_cifar(tmp_path / "cifar", 10, monkeypatch)
+    published = cifar10(tmp_path / "cifar")
+    assert published.fingerprint() == ""
+    own = write_cifar(tmp_path / "own", 10, monkeypatch, seed=2)
+    write_cifar(tmp_path / "third", 10, monkeypatch, seed=3)
+    with pytest.raises(ConfigError, match=r"its MD5 is not the published one; .* or give data.verify=false for your own"):
+        cifar10(tmp_path / "own").arrays()
+    assert cifar10(tmp_path / "own", verify=False).fingerprint() != ""
+    # A cache made of others than the files that are there is not used.
+    (own / "test_batch").write_bytes((tmp_path / "third" / own.name / "test_batch").read_bytes())
+    other = load.__wrapped__("CIFAR10", str(tmp_path / "own"), False, False)
+    assert other.fingerprint != cifar10(tmp_path / "own", verify=False).fingerprint()
+
+
+def test_a_batch_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    folder = write_cifar(tmp_path, 10, monkeypatch)
+    (folder / "test_batch").write_bytes(pickle.dumps({"data": Mark(tmp_path / "mark"), "labels": []}, protocol=2))
+    with pytest.raises(ConfigError, match=r"test_batch: is damaged: it asks for .*, which no image needs"):
+        load("CIFAR10", str(tmp_path), False, False)
+    assert not (tmp_path / "mark").exists()
+
+
+class Mark:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
 
 
 @pytest.mark.parametrize("split", ["train", "t10k"])
@@ -111,7 +212,7 @@ def test_as_many_labels_as_images_are_wanted(tmp_path, split):
     labels = f"{split}-labels-idx1-ubyte"
     (folder / labels).write_bytes((other / labels).read_bytes())
     with pytest.raises(ConfigError, match=r"MNIST/raw: holds 40 (train|test) images and 90 labels; put fresh copies"):
-        load("MNIST", str(tmp_path), False)
+        load("MNIST", str(tmp_path), False, False)
     assert not list(tmp_path.glob("*.npz"))
 
 
@@ -121,7 +222,7 @@ def test_a_download_that_fails_says_what_to_put_where(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", offline)
     with pytest.raises(ConfigError, match=r"^download=True: failed \(no network\); put cifar-10-batches-py/data_batch_1"):
-        load("CIFAR10", str(tmp_path), True)
+        load("CIFAR10", str(tmp_path), True, True)
 
 
 def test_a_download_is_done_once_by_many(tmp_path, monkeypatch):
@@ -133,7 +234,7 @@ def test_a_download_is_done_once_by_many(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", fetch)
     root, reader, found = str(tmp_path / "new"), load.__wrapped__, []
-    threads = [threading.Thread(target=lambda: found.append(reader("CIFAR10", root, True))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(reader("CIFAR10", root, True, True))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -306,7 +306,8 @@ def test_human_labels_are_taken_by_position(tmp_path):
             with pytest.raises(ConfigError, match=r"holds classes from 0 to 2; data.classes must be null"):
                 noise.check(Classes(classes))
     noise = Human(str(tmp_path / "CIFAR-N.pt"), "worse_label")
-    noise.check_truth(truth)
+    with pytest.raises(ConfigError, match=r"50.0% of its labels are the true ones, as by chance"):
+        noise.check_truth(truth)
     with pytest.raises(ConfigError, match="its clean_label is not the data set's label in 6 of 6 places"):
         noise.check_truth(truth[::-1])
     with pytest.raises(ConfigError, match=r"column=worse_label: must be null for a .npy file"):

@@ -16,6 +16,7 @@ from image_sets import write_all
 import train
 from lnt import table_files
 from lnt.column_names import COMPONENTS, METRICS
+from lnt.images.datasets import digits
 from lnt.noise.by_class import Symmetric
 from lnt.runs import train_runs
 from lnt.runs.directory import RunDirectory
@@ -241,7 +242,7 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
         write_all(tmp_path, monkeypatch)
         settings += [f"data.root={tmp_path}"]
     if option == "human":
-        np.save(tmp_path / "labels.npy", np.zeros(1198, int))
+        np.save(tmp_path / "labels.npy", digits()["train_labels"])
         settings += [f"noise.file={tmp_path}/labels.npy", "data.classes=null", "data.n_train=10"]
     if option == "matrix":
         settings += ["noise.matrix=[[0.8,0.2],[0.1,0.9]]"]

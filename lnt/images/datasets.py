@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lnt.errors import require
-from lnt.images.dataset_files import Arrays, load
+from lnt.images.dataset_files import Arrays, DataSet, load
 from lnt.noise.observed_labels import Classes
 from lnt.seeding import generator
 from lnt.training.experiment import Data
@@ -132,15 +132,27 @@ class Digits(Images):
 
 @dataclass(frozen=True)
 class TorchvisionImages(Images):
-    """A data set whose files lie below `root`, as torchvision lays them out; `download` lets it try to fetch them."""
+    """A data set whose files lie below `root`, as torchvision lays them out; `download` lets it try to fetch them.
+
+    Other files of the same form make other runs: a hash of their content enters the run_id (`fingerprint`).
+    """
 
     root: str = "data"  # where the files lie
     download: bool = False  # try to fetch what is missing
 
     name: ClassVar[str]
 
+    verify = False  # whether the files must be the published ones
+
+    def loaded(self) -> DataSet:
+        """The files. Raises ConfigError if they are not there."""
+        return load(self.name, self.root, self.download, self.verify)
+
     def arrays(self) -> Arrays:
-        return load(self.name, self.root, self.download)
+        return self.loaded().arrays
+
+    def fingerprint(self) -> str:
+        return self.loaded().fingerprint
 
 
 class Mnist(TorchvisionImages):
@@ -155,7 +167,14 @@ class FashionMnist(TorchvisionImages):
     name = "FashionMNIST"
 
 
-class Cifar10(TorchvisionImages):
+@dataclass(frozen=True)
+class Cifar(TorchvisionImages):
+    """Pickled batches; `verify` refuses files that are not the published ones, and is to be false for files of one's own."""
+
+    verify: bool = True  # whether the files must be the published ones; false = files of your own in the same format
+
+
+class Cifar10(Cifar):
     """Krizhevsky 2009, 32 x 32; truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog are customary confusions."""
 
     name, confusions = "CIFAR10", {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
@@ -170,7 +189,7 @@ SUPERCLASSES = (
 )  # fmt: skip
 
 
-class Cifar100(TorchvisionImages):
+class Cifar100(Cifar):
     """Krizhevsky 2009, 32 x 32; customary confusions go to the next class of the same superclass, in a circle."""
 
     name, all_classes = "CIFAR100", 100

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +25,18 @@ TIMED_STEPS = 3
 
 def _no_representative(run: int) -> np.ndarray:
     raise ConfigError("noise", "of this kind", "looks at pixels, so a few samples tell no rate: it must define flip_rate")
+
+
+# Cached: the points of a sweep share the network, and a large one takes a while to build.
+@lru_cache
+def misfit(model: ImageModel, channels: int, pixels: int, classes: int) -> str:
+    """Why a network cannot take images of this size; empty if it can."""
+    try:
+        with torch.no_grad():
+            model.build(channels, pixels, classes, seed=0).eval()(torch.zeros(1, channels, pixels, pixels))
+    except (RuntimeError, ValueError) as error:
+        return str(error).strip().splitlines()[0]
+    return ""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,13 @@ class ImageExperiment(Experiment):
         recordings = every if self.settings.recordings is None else self.settings.recordings
         self.check_memory()
         return replace(self, settings=replace(self.settings, engine="autograd", recordings=recordings))
+
+    def check(self) -> None:
+        super().check()
+        _, channels, height, width = self.data.arrays()["train"].shape
+        problem = misfit(self.model, channels, height, self.classes().count)
+        size = f"{channels} x {height} x {width}"
+        require(not problem, "model", self.choices["model"], f"cannot take images of {size}: {problem}")
 
     def classes(self) -> Classes:
         return self.data.task()

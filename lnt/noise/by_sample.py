@@ -151,6 +151,12 @@ class Human(LabelNoise):
             differ = f"its clean_label is not the data set's label in {(clean != truth).sum()} of {len(truth)} places"
             require((clean == truth).all(), "file", self.file, differ)
 
+        agrees, classes = (found == truth).mean(), len(np.unique(truth))
+        # Three standard errors above what labels reach that have nothing to do with the samples.
+        chance = 1 / classes + 3 * np.sqrt((1 - 1 / classes) / classes / len(truth))
+        few = f"{agrees:.1%} of its labels are the true ones, as by chance: are they of other classes, or in another order?"
+        require(agrees > chance, "file", self.file, few)
+
     def probabilities(self, samples: Samples) -> np.ndarray:
         # One-hot: the label is certain, so the uniforms decide nothing and the same labels come back each time.
         return np.eye(samples.classes.count)[self.labels()[samples.positions]]

@@ -41,6 +41,10 @@ class Data(Component):
 
     kind: ClassVar[str]  # vectors (lnt/two_layer) or images (lnt/images)
 
+    def fingerprint(self) -> str:
+        """A hash of the files that the samples come from; empty without files, and for those that are published."""
+        return ""
+
 
 class Model(Component):
     """The network that is trained. `takes` is the kind of data that it takes."""
@@ -195,7 +199,7 @@ class Experiment(ABC):
 
     def identity(self) -> tuple[str, dict[str, np.ndarray]]:
         """The input of the hashes: a template with everything that the runs share, and the values [R] that fill it."""
-        return identity(self.columns(), self.noise.fingerprint(), self.redrawn())
+        return identity(self.columns(), self.noise.fingerprint(), self.redrawn(), self.data.fingerprint())
 
     def redrawn(self) -> bool:
         """Whether the first version drew other labels or samples for these settings, so that its run_ids must be others."""

@@ -14,11 +14,14 @@ import numpy as np
 from lnt.column_names import NOT_IN_RUN_ID, added_later
 
 
-def identity(columns: Mapping[str, Any], label_file: str, redrawn: bool = False) -> tuple[str, dict[str, np.ndarray]]:
+def identity(
+    columns: Mapping[str, Any], label_file: str, redrawn: bool = False, data_files: str = ""
+) -> tuple[str, dict[str, np.ndarray]]:
     """A template with the values that the runs of a batch share, and the values [R] that fill it.
 
     `label_file` is a hash of the content of the file that labels come from (empty without one): the content can change a
-    result, the place of the file cannot. `redrawn`: whether an earlier version drew other random numbers for the same settings.
+    result, the place of the file cannot. `data_files` is a hash of the files of a data set (empty for the published ones).
+    `redrawn`: whether an earlier version drew other random numbers for the same settings.
     """
     # Sorted, so that the order in which components declare their fields does not matter.
     kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
@@ -27,6 +30,8 @@ def identity(columns: Mapping[str, Any], label_file: str, redrawn: bool = False)
     kept = {key: value for key, value in kept.items() if key not in later or value != later[key]}
     if label_file:
         kept["noise.file"] = label_file
+    if data_files:
+        kept["data.files"] = data_files
     if redrawn:
         kept["draws"] = 2
     varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
