@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import pandas as pd
 
 from lnt import signals
 from lnt.errors import ConfigError, require
-from lnt.files import DamagedFile, put_aside, write_yaml
+from lnt.files import DamagedFile, put_aside, read_json, write_yaml
 from lnt.plan_file import read_plan
-from lnt.runs.directory import RunDirectory
+from lnt.runs.directory import RunDirectory, provenance
 from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.runs.owner import Owner
 from lnt.settings import check_writable, flatten
@@ -66,11 +66,24 @@ def planned_there(path: Path, found: Plan, command: str) -> Plan:
 
 
 def mend(path: Path) -> None:
-    """Put in order what killed jobs have left, but not what live ones are writing."""
+    """Put in order what killed jobs have left, not what live ones are writing; warn if the rest will be of another version."""
+    versions: set[tuple[object, object]] = set()
     for directory in job_directories(path):
         number = job_of(directory)
         with suppress(ConfigError):  # a live process is at it
             RunDirectory.claim_for_job(directory, path, int(directory.name) if number is None else number, patience=0).release()
+        with suppress(DamagedFile):
+            versions.add(version_of(read_json(directory / "provenance.json")))
+    now = version_of(provenance())
+    if others := versions - {now}:
+        before, here = (f"commit {git}, torch {torch}" for git, torch in (sorted(others, key=str)[0], now))
+        log.warning("%s holds runs of %s; the rest are trained by %s", path, before, here)
+
+
+def version_of(origin: Mapping[str, Any]) -> tuple[object, object]:
+    """The commit and the version of PyTorch in a provenance."""
+    versions = origin.get("versions")
+    return str(origin.get("git"))[:10], versions.get("torch") if isinstance(versions, dict) else None
 
 
 def run(found: Plan, batches: Sequence[Experiment], path: Path, launcher: JobLauncher, command: str, analyze: str) -> None:
