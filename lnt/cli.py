@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lnt.column_names import COMPONENTS
-from lnt.errors import MENDABLE, one_line, require
+from lnt.errors import MENDABLE, NO_OPTION, one_line, require
 from lnt.files import is_plain, printable, read_yaml
 from lnt.help import help_text
 from lnt.options import TOP
@@ -113,6 +113,10 @@ def run(main: Callable[[], None], config_name: str) -> None:
     try:
         TYPED[:] = TYPED or sys.argv
         sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
+        for word in sys.argv[1:]:
+            group, _, option = word.partition("=")
+            # Hydra takes null for "no option" in some groups, and each of these needs one.
+            require(group not in COMPONENTS or option not in ("null", ""), group, option, NO_OPTION)
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))
         else:

@@ -10,6 +10,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 NOT_KEYS = ("_target_", "hydra")  # nodes of a configuration that are no settings
 
+NO_OPTION = "must name one of its options; python train.py --help lists them"
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used: which key, its value, and what would be right, in one line."""

@@ -6,9 +6,11 @@ everything else is shared by the batch.
 
 import importlib
 import inspect
+import math
 import os
 import re
 import shutil
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -189,7 +191,9 @@ def check_type(key: str, value: Any, hint: Any) -> Any:
             return value.astype(wanted)
     # bool is a subclass of int in Python, but `true` is no number in a setting.
     elif wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        require(np.isfinite(value), key, value, "must be a finite number")
+        # An integer of Python may be larger than any float.
+        finite = abs(value) < sys.float_info.max if isinstance(value, int) else math.isfinite(value)
+        require(finite, key, value, "must be a finite number")
         return float(value)
     elif wanted is int and isinstance(value, int | float) and not isinstance(value, bool):
         # int64 holds it, in arrays of a batch and in columns of the tables.
@@ -218,7 +222,12 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def check_writable(directory: Path) -> None:
     """Raise ConfigError if results cannot be written to `directory` (which need not exist yet)."""
     # The directory may not exist yet: the nearest parent that does exist decides.
-    parent = next(path for path in [directory, *directory.resolve().parents] if path.exists())
+    try:
+        parent = next(path for path in [directory, *directory.resolve().parents] if path.exists())
+        long = [part for part in directory.parts if len(os.fsencode(part)) > os.pathconf(parent, "PC_NAME_MAX")]
+        require(not long, "output directory", directory, "has a name that is too long for the file system")
+    except OSError as error:
+        raise ConfigError("output directory", directory, f"cannot be used: {error.strerror}") from None
     require(parent.is_dir(), "output directory", directory, f"{parent} is not a directory")
     require(os.access(parent, os.W_OK | os.X_OK), "output directory", directory, f"{parent} is not writable")
     free = shutil.disk_usage(parent).free

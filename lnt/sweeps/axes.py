@@ -1,6 +1,6 @@
 """Turn swept overrides into axes, and add the spacings that Hydra's grammar lacks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,27 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from lnt.errors import require
 from lnt.settings import Axis
 
+MAX_POINTS = 10**7  # of an axis
+
 
 def values_of(override: Override) -> list[Any]:
     """The points of a swept override; ranges of floats are rounded to 12 digits (0.3, not 0.30000000000000004)."""
     key, _, text = str(override.input_line).partition("=")
     require(override.is_discrete_sweep(), key, text, "is continuous; use linspace(start,stop,num) or logspace, geomspace")
+    if isinstance(sweep := override.value(), RangeSweep):
+        _check_range(key, text, sweep)
     values = [v.text if isinstance(v, QuotedString) else v for v in override.sweep_iterator(transformer=Transformer.identity)]
-    if isinstance(override.value(), RangeSweep):
+    if isinstance(sweep, RangeSweep):
         values = [float(f"{value:.12g}") if isinstance(value, float) else value for value in values]
     require(len(values) > 0, key, text, "the axis is empty")
     return values
+
+
+def _check_range(key: str, text: str, sweep: RangeSweep) -> None:
+    """Raise ConfigError, before any point is made, for a range without an end, or with more points than a sweep may have."""
+    start, stop, step = (float("nan") if end is None else float(end) for end in (sweep.start, sweep.stop, sweep.step))
+    require(step != 0 and np.isfinite([start, stop, step]).all(), key, text, "must have finite ends and a step other than 0")
+    require((stop - start) / step <= MAX_POINTS, key, text, f"has more than {MAX_POINTS:.0e} points")
 
 
 def axes_of(overrides: Sequence[Override]) -> list[Axis]:
@@ -45,19 +56,24 @@ def axes_of(overrides: Sequence[Override]) -> list[Axis]:
 
 def linspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
     """`num` values from `start` to `stop`, evenly spaced."""
-    return _points(np.linspace(start, stop, num))
+    return _points(np.linspace, start, stop, num)
 
 
 def logspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
     """`num` values from 10^start to 10^stop, evenly spaced in the exponent."""
-    return _points(np.logspace(start, stop, num))
+    return _points(np.logspace, start, stop, num)
 
 
 def geomspace(start: int | float, stop: int | float, num: int) -> ChoiceSweep:
     """`num` values from `start` to `stop`, each a constant multiple of the one before."""
-    return _points(np.geomspace(start, stop, num))
+    return _points(np.geomspace, start, stop, num)
 
 
-def _points(values: np.ndarray) -> ChoiceSweep:
+def _points(make: Callable[..., np.ndarray], start: int | float, stop: int | float, num: int) -> ChoiceSweep:
+    said = f"{make.__name__}({start},{stop},{num})"
+    require(isinstance(num, int) and 1 <= num <= MAX_POINTS, "sweep", said, f"must have 1 to {MAX_POINTS:.0e} points")
+    with np.errstate(all="ignore"):
+        values = np.asarray(make(start, stop, num)) if make is not np.geomspace or start * stop > 0 else np.full(1, np.nan)
+    require(np.isfinite(values).all(), "sweep", said, "has points that are no finite numbers")
     # Rounded like a range, so that 0.3 has one run_id however it is written.
     return ChoiceSweep(list=[float(f"{value:.12g}") for value in values])

@@ -1,6 +1,7 @@
 """Turn override lines into a plan: the composed configurations, the axes to sweep over each, and the size of jobs."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import yaml
 
 from lnt.column_names import COMPONENTS
-from lnt.errors import require
+from lnt.errors import NO_OPTION, require
 from lnt.runs.experiments_from_settings import expand, with_classes, without_classes
 from lnt.settings import Axis, flatten
 from lnt.sweeps.axes import axes_of
 from lnt.sweeps.hydra_internals import Composer
 from lnt.training.experiment import Experiment
 
+MAX_RUNS = 10**8  # of a grid
+MAX_COMPOSED = 10_000  # configurations of a grid that Hydra composes one by one, in about 10 ms each
 MAX_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side
 Classes = Mapping[tuple[str, str], Any]  # (group, option) -> the class behind it
 
@@ -83,11 +86,16 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
     parsed = {o.key_or_group: o for o in composer.parse(overrides)}
     fixed = [str(o.input_line) for o in parsed.values() if not o.is_sweep_override()]
     axes = axes_of([o for o in parsed.values() if o.is_sweep_override()])
+    runs = math.prod(len(axis.points) for axis in axes)
+    require(runs <= MAX_RUNS, "sweep", f"{runs} runs", f"must be at most {MAX_RUNS:.0e}; make several sweeps of it")
 
     def compose(points: Sequence[tuple[Axis, tuple[Any, ...]]]) -> dict[str, Any]:
         lines = [f"{key}={encode(value)}" for axis, point in points for key, value in zip(axis.keys, point, strict=True)]
         return composer.compose(fixed + lines)
 
+    for axis in axes:
+        for key, values in zip(axis.keys, zip(*axis.points, strict=True), strict=True):
+            require(key not in COMPONENTS or all(isinstance(v, str) for v in values), key, list(values), NO_OPTION)
     written: list[Axis] = []
     composed: list[Axis] = []
     # Composing is slow. Usually nothing depends on any axis, and then two compositions answer for all axes.
@@ -98,6 +106,10 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
         dependent = not independent and _dependent_keys([axis], axes, compose)
         (composed if chosen or nulls or dependent else written).append(axis)
     groups = []
+    compositions = math.prod(len(axis.points) for axis in composed)
+    keys = ", ".join(key for axis in composed for key in axis.keys)
+    allowed = f"makes {compositions} configurations, each composed on its own; at most {MAX_COMPOSED}"
+    require(compositions <= MAX_COMPOSED, keys, "...", allowed)
     for points in itertools.product(*(axis.points for axis in composed)):
         # The first points stand in for the written axes: `expand` writes all values over them.
         base = compose([*zip(composed, points, strict=True), *((axis, axis.points[0]) for axis in written)])

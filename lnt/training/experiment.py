@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lnt import hardware
-from lnt.column_names import COMPONENTS, EXECUTION_SETTINGS
+from lnt.column_names import COMPONENTS, EXECUTION_SETTINGS, METRICS
 from lnt.errors import keys_under, require
 from lnt.losses import Loss
 from lnt.noise.observed_labels import Classes, LabelNoise, Samples
@@ -28,6 +28,7 @@ from lnt.training.optimizers import Optimizer
 from lnt.training.run_id import identity, run_ids
 from lnt.training.strategies import PriorKnowledge, Strategy
 
+MAX_STEPS = 10**9  # of a run: days, even of the smallest
 PEER_SEED_STEP = 2**32  # added to seeds.init for each further network of a run
 # bf16 is the dtype of forward passes only; weights, losses and metrics stay in float32.
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
@@ -168,7 +169,12 @@ class Experiment(ABC):
     # All kinds share these.
 
     def check(self) -> None:
-        """Raise ConfigError if label noise or strategy cannot act in these runs."""
+        """Raise ConfigError if these runs are too long, or label noise or strategy cannot act in them."""
+        takes, fits = self.total_steps(), f"must come to at most {MAX_STEPS:.0e} steps"
+        require(takes <= MAX_STEPS, "optimizer", f"{takes} steps", fits)
+        needed, free = self.recorded_bytes(), hardware.free_bytes(torch.device("cpu"))
+        few = f"needs {needed >> 20} MiB for what is recorded, {free >> 20} MiB are free; record fewer steps"
+        require(needed <= free, "recordings", self.settings.recordings, few)
         with keys_under("noise"):
             self.noise.check(self.classes())
         known = self.prior_knowledge()
@@ -177,6 +183,10 @@ class Experiment(ABC):
             constant = self.optimizer.schedule == "constant"
             unfit = "starts again in the middle of the schedule; use optimizer.schedule=constant"
             require(constant or not self.strategy.restarts, "restart", True, unfit)
+
+    def recorded_bytes(self) -> int:
+        """Memory of what is recorded of one run: float64, as measured, as tables, and twice more as these are joined."""
+        return len(self.recorded_steps()) * (len(METRICS) + len(self.settings.metrics) + 4) * 8 * 4
 
     def check_model(self, options: str) -> None:
         """Raise ConfigError if the model takes another kind of data."""
