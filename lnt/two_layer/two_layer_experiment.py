@@ -139,9 +139,7 @@ class TwoLayerExperiment(Experiment):
         state = size * (rows * rows + 8 * filters * rows)
         vectors = (rows + 2 * filters) * width + self.data.n_test * (width + 4)
         state, vectors = state * self.strategy.networks, vectors * self.strategy.networks
-        return state, self.recorded_bytes() + state + (
-            size + 16
-        ) * vectors  # numpy draws in float64 and stacks the draws once more
+        return state, self.recorded_bytes() + state + (size + 16) * vectors  # numpy draws in float64, and stacks
 
     def estimated_seconds(self) -> float:
         """Twice the time of the matrix products, at a speed measured now on one core."""
