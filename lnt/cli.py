@@ -7,25 +7,30 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from lnt.column_names import COMPONENTS
-from lnt.errors import MENDABLE, NO_OPTION, one_line, require
-from lnt.files import is_plain, printable, read_yaml
+from lnt.errors import MENDABLE, NO_OPTION, one_line, printable, require
+from lnt.files import is_plain, read_yaml
 from lnt.help import help_text
 from lnt.options import TOP
 from lnt.settings import check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
 from lnt.sweeps.hydra_internals import extend_grammar, to_plain
 
+GROUPS = (*COMPONENTS, "experiment")
 TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
 
 extend_grammar((linspace, logspace, geomspace))
@@ -113,10 +118,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
     try:
         TYPED[:] = TYPED or sys.argv
         sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
-        for word in sys.argv[1:]:
-            group, _, option = word.partition("=")
-            # Hydra takes null for "no option" in some groups, and each of these needs one.
-            require(group not in COMPONENTS or option not in ("null", ""), group, option, NO_OPTION)
+        check_options(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))
         else:
@@ -125,6 +127,19 @@ def run(main: Callable[[], None], config_name: str) -> None:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def check_options(words: Sequence[str]) -> None:
+    """Raise ConfigError if a group is given what can be no option's name: Hydra would end in its own traceback."""
+    parser = OverridesParser.create()
+    for word in words:
+        group = word.partition("=")[0]
+        if group in GROUPS and "=" in word:
+            with suppress(HydraException):  # Hydra itself says what is wrong with its grammar
+                given = parser.parse_override(word)
+                named = given.is_sweep_override() or isinstance(given.value(), str | QuotedString)
+                none = given.value() is None and group not in COMPONENTS
+                require(named or none, group, given.get_value_element_as_str(), NO_OPTION)
 
 
 def written_out(argument: str) -> list[str]:

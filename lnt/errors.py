@@ -54,6 +54,11 @@ def unknown_key(known: Iterable[str]) -> str:
     return f"unknown key; known are {', '.join(known) or 'none'}"
 
 
+def printable(text: str) -> str:
+    """Text of unknown origin for a terminal, which obeys control characters: each becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def one_line(error: BaseException) -> str:
     """One line for an error of composition; for an unknown key, the keys that there are."""
     # Hydra wraps the error of OmegaConf, and only the inner one knows the node that lacks the key.
@@ -62,5 +67,5 @@ def one_line(error: BaseException) -> str:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) and isinstance(node, DictConfig):
         prefix = str(cause.full_key).rpartition(".")[0]
         known = [f"{prefix}.{name}".lstrip(".") for name in map(str, node) if name not in NOT_KEYS]
-        return f"{str(error).splitlines()[0].rstrip('.')}: {unknown_key(known)}"
-    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        return printable(f"{str(error).splitlines()[0].rstrip('.')}: {unknown_key(known)}")
+    return printable("; ".join(line.strip() for line in str(error).splitlines() if line.strip()))

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lnt.errors import ConfigError
+from lnt.errors import ConfigError, printable
 
 MAX_TEXT = 2**28  # bytes; the plan of ten million runs needs a hundredth of it
 MAX_VALUES = 10**7  # in a YAML file: a few lines of aliases can stand for more than any memory holds
@@ -136,11 +136,6 @@ def put_aside(path: Path) -> Path:
 def is_plain(name: object) -> bool:
     """Whether a name from a file may become part of a file name: letters, digits, underscores, inner dots and hyphens."""
     return isinstance(name, str) and len(name) <= 150 and re.fullmatch(r"\w+([.-]\w+)*", name, re.ASCII) is not None
-
-
-def printable(text: str) -> str:
-    """Text from a file for a terminal, which obeys control characters: each becomes a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 class _Dumper(yaml.SafeDumper):

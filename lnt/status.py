@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lnt.errors import ConfigError, require
-from lnt.files import DamagedFile, printable, read_json
+from lnt.errors import ConfigError, printable, require
+from lnt.files import DamagedFile, read_json
 from lnt.plan_file import planned_runs, read_plan
 from lnt.runs.owner import SILENT_SECONDS
 from lnt.sweeps import slurm

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import save_figure
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
-from lnt.errors import require
-from lnt.files import DamagedFile, is_plain, printable, read_json, write_atomically, write_json
+from lnt.errors import printable, require
+from lnt.files import DamagedFile, is_plain, read_json, write_atomically, write_json
 from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)

@@ -95,7 +95,9 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
 
     for axis in axes:
         for key, values in zip(axis.keys, zip(*axis.points, strict=True), strict=True):
-            require(key not in COMPONENTS or all(isinstance(v, str) for v in values), key, list(values), NO_OPTION)
+            require(
+                key not in (*COMPONENTS, "experiment") or all(isinstance(v, str) for v in values), key, list(values), NO_OPTION
+            )
     written: list[Axis] = []
     composed: list[Axis] = []
     # Composing is slow. Usually nothing depends on any axis, and then two compositions answer for all axes.
