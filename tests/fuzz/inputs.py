@@ -97,8 +97,8 @@ def is_nonsense(override: str) -> bool:
         return False
     said = str(hint)
     if value == "null":
-        # Null is the default of settings of which one of two must be given.
-        return "None" not in said and not said.startswith("str")
+        # A setting of one option may be null, and one of the same name of another option may not.
+        return "." not in key and "None" not in said
     numeric = any(kind in said for kind in ("float", "int")) and "tuple" not in said and "str" not in said
     if not numeric:
         return "bool" in said and value.lower() not in ("true", "false")
