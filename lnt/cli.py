@@ -134,7 +134,7 @@ def check_options(words: Sequence[str]) -> None:
     parser = OverridesParser.create()
     for word in words:
         group = word.partition("=")[0]
-        if group in GROUPS and "=" in word:
+        if (group in GROUPS or "/" in group) and "=" in word:
             with suppress(HydraException):  # Hydra itself says what is wrong with its grammar
                 given = parser.parse_override(word)
                 named = given.is_sweep_override() or isinstance(given.value(), str | QuotedString)

@@ -14,7 +14,7 @@ from lnt.files import DamagedFile, read_json
 from lnt.plan_file import planned_runs, read_plan
 from lnt.runs.owner import SILENT_SECONDS
 from lnt.sweeps import slurm
-from lnt.sweeps.missing_runs import outcomes_so_far
+from lnt.sweeps.missing_runs import is_number, outcomes_so_far
 
 WATCH_SECONDS = 5.0
 LINES = 20  # so many jobs are shown one by one
@@ -57,7 +57,7 @@ class Scheduler:
 
 def jobs(path: Path) -> list[Job]:
     """All jobs that have begun, by number."""
-    files = [file for file in path.glob("*/status.json") if file.parent.name.isdigit()]
+    files = [file for file in path.glob("*/status.json") if is_number(file.parent.name)]
     return sorted(map(_job, files), key=lambda job: job.number)
 
 

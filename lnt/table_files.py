@@ -16,11 +16,19 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lnt.files import DamagedFile, check_regular, write_atomically
+from lnt.column_names import OUTCOME_TYPES
+from lnt.errors import one_line
+from lnt.files import DamagedFile, check_regular, is_plain, write_atomically
 
 CHECKSUMS = "lnt.checksums"
 JOINED = "joined-"  # how the name of a part begins that others were joined into
 ROWS = 2**20  # of a group; a whole group is read at once
+NEEDED = {  # columns without which a file is no such table
+    "runs": ("run_id", "status", "seed", "last_step", "test_error", "best_step", "stage1_step", "stage2_step"),
+    "curves": ("run_id", "step"),
+    "samples": ("run_id", "index", "true", "observed", "loss_best", "loss_last"),
+}
+ENDS = ("completed", "diverged", "failed")
 SHARE_OF_MEMORY = 0.5  # a table may take: its user needs room for a copy
 
 
@@ -63,6 +71,29 @@ def _crc(column: pa.Array) -> int:
     return zlib.crc32(np.ascontiguousarray(values).data, crc)
 
 
+def fault(table: pa.Table, name: str) -> str | None:
+    """What keeps a table from being used, None if nothing does: names in it become parts of file names, and words of a page."""
+    lacking = [column for column in NEEDED[name] if column not in table.column_names]
+    if lacking:
+        return f"is no table of {name}: it lacks the column {lacking[0]}"
+    strange = [column for column in table.column_names if not is_plain(column)]
+    if strange:
+        return f"is no table of {name}: the column {strange[0]!r} has a name that is no plain word"
+    text = {field.name: pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in table.schema}
+    kinds = {**OUTCOME_TYPES, "run_id": "str", "step": "int64"}
+    wrong = [column for column in table.column_names if column in kinds and text[column] != (kinds[column] == "str")]
+    # A column of nulls has no type of its own.
+    wrong = [column for column in wrong if not pa.types.is_null(table.schema.field(column).type)]
+    wrong += [field.name for field in table.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)]
+    if wrong:
+        return f"is no table of {name}: the column {wrong[0]} holds {table.schema.field(wrong[0]).type}"
+    strange = [run for run in table["run_id"].unique().to_pylist() if not is_plain(run)]
+    if strange:
+        return f"is no table of {name}: the run_id {strange[0]!r} is no plain word"
+    strange = [end for end in table["status"].unique().to_pylist() if end not in ENDS] if name == "runs" else []
+    return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
+
+
 def parts_of(table: Path) -> list[Path]:
     """The files of a table that is one file or a folder of parts; a folder may be empty yet, and a table may not be there."""
     if not table.exists() and (hidden := _hidden(table)).is_dir():
@@ -70,31 +101,29 @@ def parts_of(table: Path) -> list[Path]:
     return sorted(table.glob("*.parquet")) if table.is_dir() else [table] if table.exists() else []
 
 
-def read_table(file: Path, columns: Sequence[str] | None = None, needed: Iterable[str] = ()) -> pa.Table:
-    """One file of a table, or some of its columns. Raises DamagedFile if it cannot be read, is not what was written, lacks the
-    `needed` columns, or is too large for the memory; FileNotFoundError if it is not there.
+def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """One file of a table, or some of its columns. Raises DamagedFile if it cannot be read, is not what was written, lacks one
+    of the columns, or is too large for the memory; FileNotFoundError if it is not there.
     """
     # Parts vanish when they are joined, and that is no damage.
-    if not file.exists():
+    if not file.exists() and not file.is_symlink():
         raise FileNotFoundError(file)
     check_regular(file)
     try:
         found = pq.ParquetFile(file, page_checksum_verification=True)
-        names = found.schema_arrow.names
         _check_size(file, found.metadata)
-        lacking = [name for name in needed if name not in names]
+        lacking = [name for name in columns or () if name not in found.schema_arrow.names]
         if lacking:
             raise DamagedFile(file, f"is no such table: it lacks the column {', '.join(lacking)}")
-        return _verified(file, found, None if columns is None else [name for name in columns if name in names])
+        return _verified(file, found, columns)
     except (DamagedFile, FileNotFoundError):
         raise
     # Arrow raises errors of many kinds for bytes that are no parquet.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise DamagedFile(file, f"is damaged: {reason}") from None
+        raise DamagedFile(file, f"is damaged: {one_line(error)[:200] or type(error).__name__}") from None
 
 
-def _verified(file: Path, found: pq.ParquetFile, columns: list[str] | None) -> pa.Table:
+def _verified(file: Path, found: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
     """All groups of rows, once the checksum of each column fits; files of earlier versions have none."""
     described = found.metadata.metadata or {}
     # Arrow writes it always: without it, checksums may be lost with it.
@@ -129,16 +158,18 @@ def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
         raise DamagedFile(file, f"needs {needed >> 20} MiB of memory, of {free >> 20} MiB that are free")
 
 
-def read_parts(
-    table: Path, columns: Sequence[str] | None = None, needed: Iterable[str] = ()
-) -> tuple[list[pa.Table], list[DamagedFile]]:
-    """The files of a table, also while a job joins them, and those that cannot be read."""
+def read_parts(table: Path, columns: Sequence[str] | None = None) -> tuple[list[pa.Table], list[DamagedFile]]:
+    """The files of a table, also while a job joins them, and those that cannot be used. Only whole ones are checked in full."""
     files, parts, damaged = parts_of(table), [], []
     try:
         # One file at a time: what its folders are called is no column.
         for file in files:
             try:
-                parts.append(read_table(file, columns, needed))
+                part = read_table(file, columns)
+                problem = fault(part, table.stem) if columns is None and table.stem in NEEDED else None
+                if problem is not None:
+                    raise DamagedFile(file, problem)
+                parts.append(part)
             except DamagedFile as error:
                 damaged.append(error)
         if parts_of(table) == files:
@@ -147,7 +178,7 @@ def read_parts(
         # A file that vanished because its parts were joined changes the listing; with the same listing it is a real error.
         if parts_of(table) == files:
             raise
-    return read_parts(table, columns, needed)
+    return read_parts(table, columns)
 
 
 def join_parts(table: Path) -> None:

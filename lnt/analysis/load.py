@@ -11,19 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, OUTCOME_TYPES
+from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
 from lnt.errors import require
-from lnt.files import DamagedFile, is_plain, read_json
+from lnt.files import DamagedFile, read_json
 from lnt.plan_file import read_plan
 from lnt.table_files import read_parts
 
 log = logging.getLogger(__name__)
-NEEDED = {  # columns without which a file is no such table
-    "runs": ("run_id", "status", "seed", "last_step", "test_error", "best_step", "stage1_step", "stage2_step"),
-    "curves": ("run_id", "step"),
-    "samples": ("run_id", "index", "true", "observed", "loss_best", "loss_last"),
-}
-ENDS = ("completed", "diverged", "failed")
 MANIFEST = "manifest.json"  # of a folder that analyze.py has written
 WRITER = {"written_by": "analyze.py"}
 EARLIER = {"time", "sources", "dropped", "notes", "figures"}  # the keys of a manifest before it named its writer
@@ -118,36 +112,9 @@ def _plans(path: Path, left_out: list[DamagedFile]) -> list[dict[str, Any]]:
 
 def _tables(source: Path, name: str, left_out: list[DamagedFile]) -> list[pa.Table]:
     """The files of a table beside runs.parquet `source` that can be used."""
-    parts, damaged = read_parts(source.with_name(f"{name}.parquet"), needed=NEEDED[name])
+    parts, damaged = read_parts(source.with_name(f"{name}.parquet"))
     left_out += damaged
-    good = []
-    for part in parts:
-        problem = fault(part, name)
-        if problem is None:
-            good.append(part)
-        else:
-            left_out.append(DamagedFile(source.with_name(f"{name}.parquet"), problem))
-    return good
-
-
-def fault(table: pa.Table, name: str) -> str | None:
-    """What keeps a table from being used, None if nothing does: names in it become parts of file names, and words of a page."""
-    strange = [column for column in table.column_names if not is_plain(column)]
-    if strange:
-        return f"is no table of {name}: the column {strange[0]!r} has a name that is no plain word"
-    text = {field.name: pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in table.schema}
-    kinds = {**OUTCOME_TYPES, "run_id": "str", "step": "int64"}
-    wrong = [column for column in table.column_names if column in kinds and text[column] != (kinds[column] == "str")]
-    # A column of nulls has no type of its own.
-    wrong = [column for column in wrong if not pa.types.is_null(table.schema.field(column).type)]
-    wrong += [field.name for field in table.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)]
-    if wrong:
-        return f"is no table of {name}: the column {wrong[0]} holds {table.schema.field(wrong[0]).type}"
-    strange = [run for run in table["run_id"].unique().to_pylist() if not is_plain(run)]
-    if strange:
-        return f"is no table of {name}: the run_id {strange[0]!r} is no plain word"
-    strange = [end for end in table["status"].unique().to_pylist() if end not in ENDS] if name == "runs" else []
-    return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
+    return parts
 
 
 def _frame(part: pa.Table, source: Path, path: Path) -> pd.DataFrame:

@@ -100,6 +100,9 @@ def _add_stages(report: Report) -> None:
         return
     groups, curves = cells.conditions(runs, keys), report.results.curves
     tables = {title: (runs, curves[curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
+    for title in [title for title, (_, rows) in tables.items() if rows.empty]:
+        del tables[title]
+        report.note(f"there are no curves of {title}")
     data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
     report.figure("stages", figure_stages(tables), data.reset_index(), "Two stages of learning")
 

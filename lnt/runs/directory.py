@@ -110,7 +110,7 @@ class RunDirectory:
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of runs.parquet. Raises DamagedFile."""
-        parts, damaged = read_parts(self.runs, needed=("run_id", "status"))
+        parts, damaged = read_parts(self.runs)
         if damaged:
             raise damaged[0]
         return [row for part in parts for row in part.to_pylist()]

@@ -7,6 +7,7 @@ DIR/0/status.json, provenance.json, train.log
 """
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
     other: dict[str, str] = {}
     # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
     for directory in job_directories(path, job):
-        parts, damaged = read_parts(directory / "runs.parquet", ["run_id", "status"], needed=("run_id", "status"))
+        parts, damaged = read_parts(directory / "runs.parquet", ["run_id", "status"])
         for error in damaged:
             log.warning("%s %s: its runs count as missing", error.path, error.reason)
         for part in parts:
@@ -47,8 +48,13 @@ def job_directories(path: Path, job: int | None = None) -> list[Path]:
     """The directories of all jobs, or of one: a rerun gives a job a further directory. One that does not say whose it is may
     be any job's.
     """
-    found = sorted(directory for directory in path.iterdir() if directory.name.isdigit() and directory.is_dir())
+    found = sorted(directory for directory in path.iterdir() if is_number(directory.name) and directory.is_dir())
     return found if job is None else [directory for directory in found if job_of(directory) in (job, None)]
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is the number of a job."""
+    return re.fullmatch(r"[0-9]{1,9}", name) is not None
 
 
 def job_of(directory: Path) -> int | None:

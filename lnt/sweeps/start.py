@@ -19,7 +19,7 @@ from lnt.runs.owner import Owner
 from lnt.settings import check_writable, flatten
 from lnt.sweeps import slurm
 from lnt.sweeps.hydra_internals import JobLauncher
-from lnt.sweeps.missing_runs import job_directories, job_of, jobs_with_missing_runs, summary
+from lnt.sweeps.missing_runs import is_number, job_directories, job_of, jobs_with_missing_runs, summary
 from lnt.sweeps.plan import Plan, outlook
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.experiment import Experiment
@@ -118,7 +118,7 @@ def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: Job
     # sweep.yaml names options only, and conf/ may have changed when a job starts.
     launcher.carry(found.classes())
     # A rerun must not write into the directory of an earlier job: its rows stay, and count.
-    used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
+    used = [int(job.name) for job in path.iterdir() if is_number(job.name)]
     lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
     if launcher.slurm_limits:
         slurm.launch(launcher, lines, first, path)

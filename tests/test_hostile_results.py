@@ -1,0 +1,218 @@
+"""Result directories that are damaged, or made to do harm: nothing in them is executed, trusted, or written to elsewhere."""
+
+import itertools
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import analyze
+import lnt
+import train
+from lnt import cli, status
+from lnt.files import read_yaml, write_yaml
+
+TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
+SWEEP = ("-m", *TINY, "noise.rate=0.1,0.2", "seed=0,1", "hydra.sweeper.runs_per_job=2", "hydra.sweep.dir=sweep")
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+
+
+class Mark:
+    """Unpickled, it would make a file."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("mark"),)
+
+
+def ends(main, config, *arguments):
+    """How a command ends: its error, or None. Anything but an exit is a traceback, and fails the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py" if config == "config" else "analyze.py", *arguments])
+        patch.setattr(cli, "TYPED", [])
+        try:
+            cli.run(main, config)
+        except SystemExit as end:
+            return end.code or None
+    return None
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A sweep of four runs in two jobs."""
+    path = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        assert ends(train.main, "config", *SWEEP) is None
+    return path / "sweep"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained):
+    """A copy of it in the working directory, beside a file that nobody may touch."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "sweep")
+    Path("victim").mkdir()
+    Path("victim/table.csv").write_text("mine")
+    return tmp_path
+
+
+def part(name="runs", job=0):
+    """The file of a table of a job."""
+    (file,) = Path(f"sweep/{job}/{name}.parquet").glob("*.parquet")
+    return file
+
+
+def rewritten(change, name="runs"):
+    """A damage: the table of job 0, changed, without the checksums that would give it away."""
+
+    def damage():
+        table = pq.read_table(part(name)).to_pandas()
+        pq.write_table(pa.Table.from_pandas(change(table), preserve_index=False), part(name))
+
+    return damage
+
+
+def bytes_of(file, change):
+    """A damage: other bytes in the first file that the pattern fits."""
+
+    def damage():
+        path = next(Path("sweep").glob(file))
+        path.write_bytes(change(path.read_bytes()))
+
+    return damage
+
+
+def replaced(file, make):
+    """A damage: something else in the place of the first file that the pattern fits."""
+
+    def damage():
+        path = next(Path("sweep").glob(file))
+        path.unlink()
+        make(path)
+
+    return damage
+
+
+def plan(change):
+    """A damage: another plan in sweep.yaml, with the checksum that belongs to it."""
+
+    def damage():
+        found = read_yaml(Path("sweep/sweep.yaml"))
+        write_yaml(Path("sweep/sweep.yaml"), change(found) or found)
+
+    return damage
+
+
+def text(file, content):
+    return bytes_of(file, lambda before: content.encode() if isinstance(content, str) else content)
+
+
+def link(path):
+    Path("elsewhere").mkdir()
+    path.symlink_to(Path("elsewhere").resolve())
+
+
+NINE = "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi"))
+BOMB = f"a: &a [1,1,1,1,1,1,1,1,1]\n{NINE}"
+PATH = "../../evil/evil"
+LOUD = {"state": "failed", "time": "2026-01-01T00:00:00+00:00", "host": ESCAPE, "pid": 1, "slurm": None, "error": ESCAPE}
+ODD = {"state": 1, "time": 2, "host": 3, "pid": "x", "slurm": [], "done": "y"}
+DAMAGES = {
+    "an empty part": bytes_of("0/runs.parquet/*", lambda content: b""),
+    "a part that was cut": bytes_of("0/runs.parquet/*", lambda content: content[: len(content) // 2]),
+    "a part of zeros": bytes_of("0/runs.parquet/*", lambda content: bytes(len(content))),
+    "a text for a part": text("0/runs.parquet/*", "no table"),
+    "a folder for a part": replaced("0/runs.parquet/*", Path.mkdir),
+    "a pipe for a part": replaced("0/runs.parquet/*", os.mkfifo),
+    "a link to nothing for a part": replaced("0/runs.parquet/*", lambda path: path.symlink_to("nowhere")),
+    "no run_id": rewritten(lambda table: table.drop(columns="run_id")),
+    "no status": rewritten(lambda table: table.drop(columns="status")),
+    "no test error": rewritten(lambda table: table.drop(columns="test_error")),
+    "a run_id that is a path": rewritten(lambda table: table.assign(run_id="../../victim/table")),
+    "a run_id that is null": rewritten(lambda table: table.assign(run_id=None)),
+    "a run_id that is a number": rewritten(lambda table: table.assign(run_id=7)),
+    "a column that is a path": rewritten(lambda table: table.assign(**{"/../../../../victim/table": 1.0})),
+    "a column of two lines": rewritten(lambda table: table.assign(**{"a\nb": 1.0})),
+    "a status of its own": rewritten(lambda table: table.assign(status="done")),
+    "lists for numbers": rewritten(lambda table: table.assign(test_error=[[1.0]] * len(table))),
+    "words for numbers": rewritten(lambda table: table.assign(test_error="low")),
+    "an option that is a path": rewritten(lambda table: table.assign(data="../../evil/evil")),
+    "empty curves": bytes_of("0/curves.parquet/*", lambda content: b""),
+    "cut curves": bytes_of("0/curves.parquet/*", lambda content: content[:-9]),
+    "a pipe for curves": replaced("0/curves.parquet/*", os.mkfifo),
+    "curves without steps": rewritten(lambda table: table.drop(columns="step"), "curves"),
+    "an empty plan": text("sweep.yaml", ""),
+    "a plan that was cut": bytes_of("sweep.yaml", lambda content: content[: len(content) // 2]),
+    "a plan of bytes": text("sweep.yaml", bytes(range(256))),
+    "a plan that is a list": text("sweep.yaml", "[1, 2]"),
+    "a plan that would run code": text("sweep.yaml", "!!python/object/apply:pathlib.Path.touch [mark]"),
+    "a plan of aliases": text("sweep.yaml", BOMB),
+    "a plan that is too deep": text("sweep.yaml", "a: " + "[" * 5000 + "]" * 5000),
+    "a plan without groups": plan(lambda found: {"runs_per_job": 2}),
+    "a plan of options that are paths": plan(lambda found: found["groups"][0]["config"]["choices"].update(data=PATH)),
+    "a plan of words for points": plan(lambda found: found["groups"][0]["axes"][0].update(points="many")),
+    "a plan with a class of its own": plan(lambda found: found["groups"][0]["config"]["data"].update(_target_="os.system")),
+    "a plan whose command clears the screen": plan(lambda found: found.update(command=ESCAPE)),
+    "an empty status": text("0/status.json", ""),
+    "a status that was cut": bytes_of("0/status.json", lambda content: content[:20]),
+    "a status that is a list": text("0/status.json", "[]"),
+    "a status of other types": text("0/status.json", json.dumps(ODD)),
+    "a status that clears the screen": text("0/status.json", json.dumps(LOUD)),
+    "a pipe for a status": replaced("0/status.json", os.mkfifo),
+    "an empty config": text("0/config.yaml", ""),
+    "a config of bytes": text("0/config.yaml", bytes(range(256))),
+    "a config of another job": bytes_of("0/config.yaml", lambda content: content.replace(b"job: 0", b"job: 1")),
+    "a provenance that was cut": bytes_of("0/provenance.json", lambda content: content[:30]),
+    "a link for the analysis": lambda: link(Path("sweep/analysis")),
+    "a file for the analysis": lambda: Path("sweep/analysis").write_text("mine"),
+    "a run in a folder called analysis": lambda: shutil.copytree("sweep/0", "sweep/analysis"),
+    "a job whose number is none": lambda: shutil.copytree("sweep/0", "sweep/²"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_directory_is_read_finished_and_shown_without_a_traceback(here, damage, capsys):
+    """And nothing is executed, nothing foreign is written, no run is lost, and none is counted twice."""
+    Path("evil").mkdir()
+    Path("evil/evil.yaml").write_text("_target_: evil.Evil\n")
+    damage()
+    before = {
+        path: path.read_bytes() for path in here.rglob("*") if path.is_file() and "sweep" not in path.relative_to(here).parts
+    }
+    said = ends(analyze.main, "analyze", "path=sweep"), ends_of_status("sweep"), ends(train.main, "config", *SWEEP)
+    shown = capsys.readouterr()
+    for line in filter(None, said):
+        assert isinstance(line, int) or (line.startswith("error: ") and line.isprintable())
+    assert "\x1b" not in shown.out + shown.err.replace("\x1b[A", "")
+    after = {
+        path: path.read_bytes() for path in here.rglob("*") if path.is_file() and "sweep" not in path.relative_to(here).parts
+    }
+    assert after == before
+    assert not Path("mark").exists()
+    if said[2] is None:
+        found = lnt.load("sweep")
+        assert len(found.runs) == 4
+        tables = [pd.read_parquet(f"sweep/{job}/runs.parquet") for job in os.listdir("sweep") if job.isdecimal()]
+        assert not pd.concat(tables)["run_id"].duplicated().any()
+
+
+def outside(here):
+    """The files beside the sweep, with their content."""
+    files = (path for path in here.rglob("*") if path.is_file() and "sweep" not in path.relative_to(here).parts)
+    return {path: path.read_bytes() for path in files}
+
+
+def ends_of_status(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["lnt.status", *arguments])
+        try:
+            status.main()
+        except SystemExit as end:
+            return end.code or None
+    return None
