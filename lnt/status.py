@@ -16,6 +16,7 @@ from lnt.errors import ConfigError, require
 from lnt.runs.heartbeat import BEAT_SECONDS
 from lnt.sweeps import slurm
 from lnt.sweeps.missing_runs import outcomes_so_far, planned_runs
+from lnt.sweeps.slurm import Queued
 
 SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that has not touched its status for so long has died
 WATCH_SECONDS = 5.0
@@ -42,19 +43,27 @@ class Scheduler:
     """SLURM's answers about the jobs of a sweep, by the names that SLURM gives them."""
 
     submitted: set[str]
-    queued: Mapping[str, str] | None  # waiting or running; None: it does not say
+    queued: Mapping[str, Queued]  # waiting or running
     ended: Mapping[str, str]
+    silence: str = ""  # what keeps squeue from answering
+    away: bool = False  # there is no squeue on this machine
 
     @classmethod
     def ask(cls, path: Path) -> "Scheduler":
         """Ask squeue, and sacct for jobs that have left the queue; ask nothing if nothing was submitted."""
         ids = slurm.submitted(path)
-        queued = slurm.queued(ids) if ids else {}
-        return cls(ids, queued, slurm.ended(ids - set(queued or {})) if ids else {})
+        try:
+            queued = slurm.queued(ids)
+        except slurm.NoAnswer as silence:
+            return cls(ids, {}, {}, str(silence))
+        if queued is None:
+            return cls(ids, {}, slurm.ended(ids), away=True)
+        return cls(ids, queued, slurm.ended(ids - set(queued)))
 
     def state(self, name: str | None) -> str:
         """RUNNING, PENDING, TIMEOUT, ...; empty if unknown."""
-        return {**self.ended, **(self.queued or {})}.get(name or "", "")
+        job = self.queued.get(name or "")
+        return job.state if job else self.ended.get(name or "", "")
 
 
 def jobs(path: Path) -> list[Job]:
@@ -93,7 +102,7 @@ def describe(path: Path) -> tuple[str, bool]:
         lines.append(f"about {seconds:.0f} s left at the pace so far")
     # Not while a job waits or runs: it may do the rest itself.
     if not complete and not scheduler.queued and not any(job.state == "running" for job in found):
-        lines.append(f"to finish the rest: {plan['command']}")
+        lines.append(_rest(scheduler, plan["command"]))
     return "\n".join(lines), complete
 
 
@@ -106,6 +115,15 @@ def _not_begun(found: list[Job], scheduler: Scheduler) -> list[str]:
     names = scheduler.submitted - {job.slurm for job in found if job.slurm}
     states = _counts(scheduler.state(name) or "of unknown state" for name in sorted(names))
     return [f"submitted, not begun: {states}"] if names else []
+
+
+def _rest(scheduler: Scheduler, command: str) -> str:
+    """How to finish what is missing, unless jobs that nothing is known of may be at it already."""
+    if scheduler.silence:
+        return f"jobs may still be waiting or running: {scheduler.silence}; ask again when it answers"
+    if scheduler.away:
+        return f"there is no squeue here; to finish the rest, if no job of the sweep is in the queue: {command}"
+    return f"to finish the rest: {command}"
 
 
 def _line(job: Job, scheduler: Scheduler) -> str:

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_slurm import DOWN, FORGOTTEN, SLOW, Answer
 
 import train
 from lnt.errors import ConfigError
 from lnt.runs.directory import slurm_job
 from lnt.status import describe, jobs, main
 from lnt.sweeps import slurm as cluster
+from lnt.sweeps import submission
+from lnt.sweeps.slurm import Queued
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 
@@ -60,23 +63,59 @@ def test_running_and_dead_jobs_and_what_finishes_the_rest(sweep):
     assert "to finish the rest: python train.py -m data.n_train=8" in text
 
 
-def test_what_slurm_says_is_shown(sweep, monkeypatch):
-    for name in ("17_0", "17_1", "17_2"):
-        (sweep / ".submitit" / name).mkdir(parents=True)
+def incomplete(sweep, *names):
+    """Take the rows of job 1 away, and let submitit have made folders for these jobs."""
     for part in (sweep / "1" / "runs.parquet").iterdir():
         part.unlink()
-    say(sweep, 0, slurm="17_0")
+    for name in names:
+        (sweep / ".submitit" / name).mkdir(parents=True)
+
+
+def test_what_slurm_says_is_shown(sweep, fake_slurm):
+    incomplete(sweep, "17", "17_0", "17_1", "17_2")
+    say(sweep, 0, slurm="17_0", state="failed", error="OSError: disk full")
     say(sweep, 1, state="preempted", slurm="17_1")
-    say(sweep, 0, state="failed", error="OSError: disk full")
-    monkeypatch.setattr(cluster, "queued", lambda ids: {"17_1": "PENDING"})
-    monkeypatch.setattr(cluster, "ended", lambda ids: {"17_2": "OUT_OF_MEMORY"} if "17_2" in ids else {})
+    fake_slurm.says("squeue", "17_1|PENDING|Priority")
+    fake_slurm.says("sacct", "17_0|FAILED\n17_2|OUT_OF_MEMORY")
     text, _ = describe(sweep)
     assert "job 1: preempted, 3 of 3 runs, SLURM 17_1 PENDING" in text
+    assert "SLURM 17_0 FAILED" in text
     assert "UTC: OSError: disk full" in text
     assert "submitted, not begun: 1 OUT_OF_MEMORY" in text
     assert "to finish the rest" not in text, "a job is in the queue"
-    monkeypatch.setattr(cluster, "queued", lambda ids: None)
-    assert "to finish the rest" in describe(sweep)[0]
+
+
+@pytest.mark.parametrize("silence", [SLOW, DOWN])
+def test_no_answer_of_squeue_is_not_an_empty_queue(sweep, fake_slurm, monkeypatch, silence):
+    """500 jobs may wait: neither is a rerun recommended, nor does it submit them a second time."""
+    incomplete(sweep, "17_0", "17_1")
+    monkeypatch.setattr(cluster, "SECONDS_FOR_AN_ANSWER", 0.5)
+    fake_slurm.says("squeue", silence)
+    text, _ = describe(sweep)
+    assert "to finish the rest" not in text
+    why = "has not answered in 0 s" if silence == SLOW else "says: slurm_load_jobs error: Unable to contact slurm controller"
+    assert f"jobs may still be waiting or running: squeue {why}" in text
+    with pytest.raises(ConfigError, match=r"its jobs may still be waiting or running, since squeue .*; try again") as error:
+        train.main()
+    assert "\n" not in str(error.value)
+
+
+def test_an_empty_queue_lets_the_rest_be_finished(sweep, fake_slurm):
+    incomplete(sweep, "17_0", "17_1")
+    for gone in (FORGOTTEN, ""):
+        fake_slurm.says("squeue", gone)
+        assert "\nto finish the rest: python" in describe(sweep)[0]
+    train.main()
+    assert describe(sweep)[1]
+
+
+def test_away_from_the_cluster_there_is_nothing_to_ask(sweep, fake_slurm):
+    """The condition is said with the command; a rerun on this machine is the user's to judge."""
+    incomplete(sweep, "17_0", "17_1")
+    fake_slurm.vanish()
+    assert "there is no squeue here; to finish the rest, if no job of the sweep is in the queue: python" in describe(sweep)[0]
+    train.main()
+    assert describe(sweep)[1]
 
 
 def test_of_many_jobs_some_are_shown(sweep):
@@ -95,51 +134,71 @@ def test_a_directory_without_a_sweep(tmp_path, monkeypatch):
         main()
 
 
-SQUEUE = """#!/bin/sh
-case "$*" in
-*--jobs=17*) printf '17_0|RUNNING\\n17_1|PENDING\\n18_0|RUNNING\\n' ;;
-*--jobs=9*) echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1 ;;
-*) echo 'Unable to contact slurm controller' >&2; exit 1 ;;
-esac
-"""
+def test_squeue_is_understood(fake_slurm):
+    lines = "17_0|RUNNING|None\n17_1|PENDING|(a|b), c\n18_0|RUNNING|None\na remark of the cluster"
+    fake_slurm.says("squeue", lines)
+    found = {"17_0": Queued("RUNNING", "None"), "17_1": Queued("PENDING", "(a|b), c")}
+    assert cluster.queued({"17_0", "17_1", "17_2"}) == found
+    assert cluster.queued({"17"}) == found, "its tasks have no folders yet"
+    assert set(cluster.queued({"17_0", "18_0"})) == {"17_0", "18_0"}
+    assert fake_slurm.calls("squeue")[-1] == "--noheader --array --format=%i|%T|%r --jobs=17,18"
 
 
-def test_squeue_is_understood(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "squeue").write_text(SQUEUE)
-    (tmp_path / "squeue").chmod(0o755)
-    assert cluster.queued({"17_0", "17_1", "17_2"}) == {"17_0": "RUNNING", "17_1": "PENDING"}
-    assert cluster.queued({"9_0"}) == {}, "all of them are forgotten"
-    assert cluster.queued({"5_0"}) is None, "no answer"
-    monkeypatch.setenv("PATH", "")
+def test_squeue_has_four_answers(fake_slurm, monkeypatch):
+    fake_slurm.says("squeue", "17_0|RUNNING|None")
+    assert "17_0" in cluster.queued({"17_0"})
+    fake_slurm.says("squeue", FORGOTTEN)
+    assert cluster.queued({"17_0"}) == {}, "all of them are forgotten"
+    fake_slurm.says("squeue", DOWN)
+    with pytest.raises(cluster.NoAnswer, match="squeue says: slurm_load_jobs error: Unable to contact"):
+        cluster.queued({"17_0"})
+    monkeypatch.setattr(cluster, "SECONDS_FOR_AN_ANSWER", 0.2)
+    fake_slurm.says("squeue", SLOW)
+    with pytest.raises(cluster.NoAnswer, match="has not answered"):
+        cluster.queued({"17_0"})
+    assert cluster.queued(set()) == {}, "no job, no question"
+    fake_slurm.vanish()
     assert cluster.queued({"17_0"}) is None, "no squeue"
 
 
-def test_sacct_is_understood(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setenv("PATH", "")
-        assert cluster.ended({"17_0"}) == {}, "no sacct"
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    (tmp_path / "sacct").write_text("#!/bin/sh\nprintf '17_0|TIMEOUT\\n17_1|CANCELLED by 0\\n17_[2-5]|PENDING\\n'")
-    (tmp_path / "sacct").chmod(0o755)
-    assert cluster.ended({"17_0", "17_1", "17_2"}) == {"17_0": "TIMEOUT", "17_1": "CANCELLED by 0"}
+def test_sacct_is_understood(fake_slurm, monkeypatch):
+    fake_slurm.says("sacct", "17_0|TIMEOUT\n17_1|CANCELLED by 0\n17_[2-3,5%256]|CANCELLED by 0\n17_[7]|PENDING\n18|FAILED")
+    cancelled = "CANCELLED by 0"
+    wanted = {"17_0": "TIMEOUT", **dict.fromkeys(("17_1", "17_2", "17_3", "17_5"), cancelled), "17_7": "PENDING"}
+    assert cluster.ended({f"17_{task}" for task in range(10)}) == wanted
+    assert cluster.ended({"17_3", "18"}) == {"17_3": cancelled, "18": "FAILED"}
+    fake_slurm.says("sacct", Answer(error="Slurm accounting storage is disabled", code=1))
+    assert cluster.ended({"17_0"}) == {}
+    monkeypatch.setattr(cluster, "SECONDS_FOR_AN_ANSWER", 0.2)
+    fake_slurm.says("sacct", SLOW)
+    assert cluster.ended({"17_0"}) == {}
+    fake_slurm.vanish()
+    assert cluster.ended({"17_0"}) == {}, "no sacct"
 
 
-def test_preemption_is_told_from_scancel(tmp_path, monkeypatch):
+def test_preemption_is_told_from_scancel(fake_slurm, monkeypatch, caplog):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert not cluster.being_preempted(), "no SLURM job"
     monkeypatch.setenv("SLURM_JOB_ID", "18")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for time_of_it, wanted in (("None", False), ("2026-11-23T20:53:25", True)):
-        line = f"   SuspendTime=None PreemptEligibleTime=2026-11-23T20:50:00 PreemptTime={time_of_it} SecsPreSuspend=0"
-        (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho '{line}'")
-        (tmp_path / "scontrol").chmod(0o755)
-        assert cluster.being_preempted() == wanted
+    monkeypatch.setattr(cluster, "SECONDS_FOR_AN_ANSWER", 0.5)
+    line = "   SuspendTime=None PreemptEligibleTime=2026-11-23T20:50:00 PreemptTime={} SecsPreSuspend=0"
+    preempted = line.format("2026-11-23T20:53:25")
+    fake_slurm.says("scontrol", line.format("None"))
+    assert not cluster.being_preempted()
+    for answers in ([preempted], [SLOW, preempted]):
+        fake_slurm.says("scontrol", *answers)
+        assert cluster.being_preempted(), "it is asked again if it does not answer"
+    assert not caplog.text
+    fake_slurm.says("scontrol", SLOW)
+    assert not cluster.being_preempted()
+    assert "SLURM does not say why it ends this job, which is not requeued; a rerun goes on" in caplog.text
+    assert len(fake_slurm.calls("scontrol")) == 3
 
 
 def test_names_of_slurm_jobs(tmp_path, monkeypatch):
-    for name in ("17_0", "18", "%j", "notes"):
+    for name in ("17", "17_0", "17_1", "18", "%j", "notes"):
         (tmp_path / ".submitit" / name).mkdir(parents=True)
-    assert cluster.submitted(tmp_path) == {"17_0", "18"}
+    assert cluster.submitted(tmp_path) == {"17_0", "17_1", "18"}, "17 is the array, no job of its own"
     monkeypatch.setenv("SLURM_JOB_ID", "18")
     assert slurm_job() is None, "an allocation that the user has made"
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
@@ -149,10 +208,13 @@ def test_names_of_slurm_jobs(tmp_path, monkeypatch):
     assert slurm_job() == "17_0"
 
 
-def test_a_rerun_while_jobs_are_at_work_is_refused(sweep, monkeypatch):
-    (sweep / ".submitit" / "17_0").mkdir(parents=True)
-    monkeypatch.setattr(cluster, "queued", lambda ids: {"17_0": "RUNNING"})
+def test_a_rerun_while_jobs_are_at_work_is_refused(sweep, fake_slurm):
+    incomplete(sweep, "17_0", *(f"17_{task}" for task in range(1, 6)))
+    fake_slurm.says("squeue", "17_0|RUNNING|None\n17_1|COMPLETING|None")
     with pytest.raises(ConfigError, match=r"1 of its jobs are still waiting or running \(17_0\)"):
+        train.main()
+    fake_slurm.says("squeue", "\n".join(f"17_{task}|PENDING|Priority" for task in range(6)))
+    with pytest.raises(ConfigError, match=r"6 of its jobs are still waiting or running \(17_0, 17_1, 17_2, \.\.\.\)"):
         train.main()
 
 
@@ -169,29 +231,29 @@ class Hanging:
         time.sleep(3600)
 
 
-def test_the_wait_ends_when_no_job_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([None, {"17_0": "RUNNING"}, {}, {"17_0": "PENDING"}, *[{}] * 3])
-    monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
-    cluster.launch(Hanging(tmp_path / ".submitit" / "17_0"), [["+job=0"]], 0, tmp_path)
-    assert next(answers, "all asked") == "all asked", "a requeued job is out of the queue for a moment"
+@pytest.fixture
+def at_once(monkeypatch):
+    monkeypatch.setattr(submission, "SECONDS_BETWEEN_LOOKS", 0.01)
 
 
-def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-    answers = iter([{"17_1": "RUNNING"}, *[None] * 5, {"17_1": "RUNNING"}, *[{}] * 3])
-    monkeypatch.setattr(cluster, "queued", lambda ids: next(answers))
-    cluster.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
-    assert next(answers, "all asked") == "all asked", "no answer is no news"
+def test_the_wait_ends_when_no_job_is_left(tmp_path, fake_slurm, at_once):
+    fake_slurm.says("squeue", DOWN, "17_0|RUNNING|None", "", "17_0|PENDING|BeginTime", "")
+    submission.launch(Hanging(tmp_path / ".submitit" / "17_0"), [["+job=0"]], 0, tmp_path)
+    assert len(fake_slurm.calls("squeue")) == 7, "a requeued job is out of the queue for a moment"
+
+
+def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, fake_slurm, at_once, caplog):
+    (tmp_path / ".submitit" / "17_1").mkdir(parents=True)
+    fake_slurm.says("squeue", "17_0|RUNNING|None", *[DOWN] * 5, "17_0|RUNNING|None", "")
+    submission.launch(Hanging(tmp_path / ".submitit" / "17_0", RuntimeError("job 0 died")), [["+job=0"]], 0, tmp_path)
+    assert len(fake_slurm.calls("squeue")) == 10, "no answer is no news"
     assert "a job ended without its result: job 0 died" in caplog.text
 
 
-def test_a_submission_that_fails_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "SECONDS_BETWEEN_LOOKS", 0.01)
-
+def test_a_submission_that_fails_is_an_error(tmp_path, fake_slurm, at_once):
     class Refused:
         def launch(self, jobs, initial_job_idx):
             raise RuntimeError("sbatch: invalid partition")
 
     with pytest.raises(RuntimeError, match="invalid partition"):
-        cluster.launch(Refused(), [["+job=0"]], 0, tmp_path)
+        submission.launch(Refused(), [["+job=0"]], 0, tmp_path)

@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 import yaml
+from fake_slurm import DOWN
 from pyarrow import parquet as pq
 
 from lnt import progress, status
 from lnt.progress import Progress, StepCount
 from lnt.runs.run_summary import run_summary
 from lnt.status import Job, Scheduler, describe, estimate, jobs
-from lnt.sweeps import slurm
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMAND = "python train.py -m seed=range(10)"
@@ -157,38 +157,34 @@ def test_the_time_left_by_hand(sweep, running, missing, wanted):
 # SLURM's answers.
 
 
-def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, monkeypatch):
+def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, fake_slurm):
     """squeue is asked about all jobs that were submitted, sacct about those that are not in the queue."""
     for name in ("17_0", "17_1", "17_2", "17_3", "17_4", "18"):
         (sweep / ".submitit" / name).mkdir(parents=True)
-    asked = []
-    monkeypatch.setattr(slurm, "queued", lambda ids: asked.append(ids) or {"17_1": "RUNNING", "17_2": "PENDING"})
-    monkeypatch.setattr(slurm, "ended", lambda ids: asked.append(ids) or {"17_0": "TIMEOUT", "18": "PENDING", "17_1": "OLD"})
+    fake_slurm.says("squeue", "17_1|RUNNING|None\n17_2|PENDING|Priority")
+    fake_slurm.says("sacct", "17_0|TIMEOUT\n18|FAILED\n17_1|OLD")
     job(sweep, 0, "preempted", slurm="17_0", done=1, of=2)
     job(sweep, 1, "running", slurm="17_1", done=1, of=2)
     text, _ = describe(sweep)
-    assert asked == [{"17_0", "17_1", "17_2", "17_3", "17_4", "18"}, {"17_0", "17_3", "17_4", "18"}]
     assert text.splitlines()[2:] == [
-        "submitted, not begun: 2 PENDING, 2 of unknown state",
+        "submitted, not begun: 1 PENDING, 2 of unknown state, 1 FAILED",
         "  job 0: preempted, 1 of 2 runs, SLURM 17_0 TIMEOUT, 11:50:00 UTC",
         "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC",
     ]
 
 
-def test_jobs_in_the_queue_finish_the_rest_themselves_and_a_queue_that_does_not_answer_keeps_nobody(sweep, monkeypatch):
+def test_jobs_in_the_queue_finish_the_rest_themselves(sweep, fake_slurm):
     (sweep / ".submitit" / "17").mkdir(parents=True)
-    monkeypatch.setattr(slurm, "ended", lambda ids: {})
-    for queued, wanted in (({"17": "PENDING"}, False), ({}, True), (None, True)):
-        monkeypatch.setattr(slurm, "queued", lambda ids, answer=queued: answer)
+    for queued, wanted in (("17|PENDING|Priority", False), ("", True), (DOWN, False)):
+        fake_slurm.says("squeue", queued)
         assert (f"to finish the rest: {COMMAND}" in describe(sweep)[0]) == wanted
 
 
-def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, monkeypatch):
-    monkeypatch.setattr(slurm, "queued", lambda ids: pytest.fail("asked"))
-    monkeypatch.setattr(slurm, "ended", lambda ids: pytest.fail("asked"))
+def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, fake_slurm):
     assert Scheduler.ask(sweep) == Scheduler(set(), {}, {})
-    assert Scheduler(set(), None, {"3": "TIMEOUT"}).state("3") == "TIMEOUT"
-    assert Scheduler(set(), None, {}).state(None) == ""
+    assert not fake_slurm.calls("squeue") + fake_slurm.calls("sacct")
+    assert Scheduler(set(), {}, {"3": "TIMEOUT"}).state("3") == "TIMEOUT"
+    assert Scheduler(set(), {}, {}).state(None) == ""
 
 
 def test_of_many_jobs_twenty_have_a_line(sweep):

@@ -13,7 +13,7 @@ from lnt.errors import require
 from lnt.files import write_atomically
 from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.settings import check_writable, flatten
-from lnt.sweeps import slurm
+from lnt.sweeps import submission
 from lnt.sweeps.hydra_internals import JobLauncher
 from lnt.sweeps.missing_runs import jobs_with_missing_runs, summary
 from lnt.sweeps.plan import Plan, outlook
@@ -28,7 +28,7 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     """
     batches = found.batches()
     if launcher.slurm_limits:
-        slurm.check_time(*launcher.slurm_limits)
+        submission.check_time(*launcher.slurm_limits)
     if dry_run:
         print(outlook(batches, found.runs_per_job))
         return
@@ -63,7 +63,7 @@ def resumed(path: Path, found: Plan) -> Plan:
     """The plan on disk, if it equals this one; its order of axes and its size of jobs are kept."""
     before = yaml.safe_load((path / "sweep.yaml").read_text())
     check_same(before, found.to_plain(), path)
-    slurm.check_idle(path)
+    submission.check_idle(path)
     return Plan.from_plain(before, found.classes())
 
 
@@ -78,7 +78,7 @@ def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: Job
     used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
     lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
     if launcher.slurm_limits:
-        slurm.launch(launcher, lines, first, path)
+        submission.launch(launcher, lines, first, path)
     else:
         launcher.launch(lines, initial_job_idx=first)
 
