@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from fake_slurm import DOWN, FORGOTTEN, SLOW, Answer
@@ -222,7 +223,7 @@ class Hanging:
     """A launcher that has submitted one job, and waits for ever."""
 
     def __init__(self, folder, error=None):
-        self.folder, self.error = folder, error
+        self.folder, self.error, self.settings = folder, error, {"array_parallelism": 1}
 
     def launch(self, jobs, initial_job_idx):
         self.folder.mkdir(parents=True)
@@ -250,10 +251,12 @@ def test_a_job_that_fails_does_not_end_the_wait_for_the_others(tmp_path, fake_sl
     assert "a job ended without its result: job 0 died" in caplog.text
 
 
-def test_a_submission_that_fails_is_an_error(tmp_path, fake_slurm, at_once):
-    class Refused:
-        def launch(self, jobs, initial_job_idx):
-            raise RuntimeError("sbatch: invalid partition")
+def test_a_fault_in_submitting_keeps_its_traceback(tmp_path, fake_slurm, at_once):
+    class Broken:
+        settings: ClassVar = {"array_parallelism": 1}
 
-    with pytest.raises(RuntimeError, match="invalid partition"):
-        submission.launch(Refused(), [["+job=0"]], 0, tmp_path)
+        def launch(self, jobs, initial_job_idx):
+            raise ValueError("cannot be pickled")
+
+    with pytest.raises(ValueError, match="cannot be pickled"):
+        submission.launch(Broken(), [["+job=0"]], 0, tmp_path)

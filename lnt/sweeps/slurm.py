@@ -66,6 +66,16 @@ def ended(ids: Collection[str]) -> Mapping[str, str]:
     return {name: state for names, state in rows for name in _tasks(names) if _is_of(name, ids)}
 
 
+def largest_array() -> int | None:
+    """How many tasks an array may have here; None if SLURM does not say."""
+    try:
+        said = _ask("scontrol", "show", "config")
+    except NoAnswer:
+        return None
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE) if said else None
+    return max(1, int(found[1])) if found else None
+
+
 def being_preempted() -> bool:
     """Whether SLURM is ending the job that this process is for another one (not for scancel, or a time limit)."""
     if "SLURM_JOB_ID" not in os.environ:

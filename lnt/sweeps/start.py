@@ -1,7 +1,9 @@
 """Start a sweep, in the process that the user starts: write the plan, launch the jobs that have runs to train, sum up."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.settings import check_writable, flatten
 from lnt.sweeps import submission
 from lnt.sweeps.hydra_internals import JobLauncher
-from lnt.sweeps.missing_runs import jobs_with_missing_runs, summary
+from lnt.sweeps.missing_runs import jobs_with_missing_runs, outcomes_so_far, summary
 from lnt.sweeps.plan import Plan, outlook
 from lnt.training.checkpoint import Checkpoint
 from lnt.training.experiment import Experiment
+
+log = logging.getLogger(__name__)
 
 
 def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command: str, analyze: str) -> None:
@@ -27,28 +31,29 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     `command` is what started it, and finishes what is missing; `analyze` is what comes after it.
     """
     batches = found.batches()
-    if launcher.slurm_limits:
-        submission.check_time(*launcher.slurm_limits)
+    if launcher.on_slurm:
+        submission.check_time(launcher.settings["timeout_min"], launcher.settings["signal_delay_s"])
     if dry_run:
         print(outlook(batches, found.runs_per_job))
         return
     check_writable(path)
+    if launcher.on_slurm:
+        submission.check_cluster()
     if (path / "sweep.yaml").exists():
-        found = resumed(path, found)
-        # Again: the order of axes and the size of jobs are those of the plan on disk.
+        found = resumed(path, found, command)
+        # Again: the order of axes, and maybe the size of jobs, are those of the plan on disk.
         batches = found.batches()
     else:
         check_distinct(batches)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
-        plan = {"command": command, **found.to_plain()}
         # Before the launch: jobs read it, and a rerun recognises the sweep by it.
-        write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
+        write(found, path, command)
     try:
         with signals.interruptible():
             launch(found, batches, path, launcher)
     except KeyboardInterrupt:
-        on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.slurm_limits else ""
+        on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.on_slurm else ""
         sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
     finished, line = summary(path, sum(batch.runs for batch in batches), command)
     print(line)
@@ -59,12 +64,27 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     print(f"next: {analyze}")
 
 
-def resumed(path: Path, found: Plan) -> Plan:
-    """The plan on disk, if it equals this one; its order of axes and its size of jobs are kept."""
+def write(found: Plan, path: Path, command: str) -> None:
+    """Write the plan, and the command that finishes what is missing."""
+    plan = {"command": command, **found.to_plain()}
+    write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
+
+
+def resumed(path: Path, found: Plan, command: str) -> Plan:
+    """The plan on disk, if it equals this one. Its order of axes is kept, and its size of jobs once anything is saved."""
     before = yaml.safe_load((path / "sweep.yaml").read_text())
     check_same(before, found.to_plain(), path)
     submission.check_idle(path)
-    return Plan.from_plain(before, found.classes())
+    kept = Plan.from_plain(before, found.classes())
+    if kept.runs_per_job == found.runs_per_job:
+        return kept
+    # Rows and checkpoints are looked up by the number of the job, which stands for other runs at another size.
+    if outcomes_so_far(path) or any((path / "checkpoints").glob("*/*.pt")):
+        log.info("jobs keep the size that this sweep has begun with: runs_per_job=%d", kept.runs_per_job)
+        return kept
+    resized = replace(kept, runs_per_job=found.runs_per_job)
+    write(resized, path, command)
+    return resized
 
 
 def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: JobLauncher) -> None:
@@ -77,7 +97,7 @@ def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: Job
     # A rerun must not write into the directory of an earlier job: its rows stay, and count.
     used = [int(job.name) for job in path.iterdir() if job.name.isdigit()]
     lines, first = [[f"+job={job}"] for job in jobs], max(used, default=-1) + 1
-    if launcher.slurm_limits:
+    if launcher.on_slurm:
         submission.launch(launcher, lines, first, path)
     else:
         launcher.launch(lines, initial_job_idx=first)

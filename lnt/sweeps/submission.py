@@ -6,6 +6,7 @@ squeue shows none of the jobs any more, whatever the thread is waiting for.
 """
 
 import logging
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,9 +17,15 @@ from lnt.sweeps.hydra_internals import JobLauncher
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 10.0  # the controller serves everybody
+SECONDS_BETWEEN_FOLDERS = 0.2  # an array is submitted when submitit has made the folders of its jobs
 QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
 UNANSWERED_LOOKS = 60  # with nothing else to wait for, it is waited ten minutes for a controller that is down
 SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
+
+
+def check_cluster() -> None:
+    """Raise ConfigError unless jobs can be submitted from here."""
+    require(shutil.which("sbatch"), "hydra/launcher", "slurm", "there is no sbatch here; start on a login node of the cluster")
 
 
 def check_time(timeout_min: int, signal_delay_s: int) -> None:
@@ -43,35 +50,85 @@ def check_idle(path: Path) -> None:
     require(not busy, "hydra.sweep.dir", path, allowed)
 
 
-def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path) -> None:
-    """Launch jobs and wait until none of them is left; a job that fails or dies is said, and does not end the wait."""
-    # A rerun finds the folders of jobs that earlier starts have submitted.
-    before, problems = slurm.submitted(path), []
+class Array(threading.Thread):
+    """Jobs that are submitted together; the thread lives until submitit has a result of each of them."""
 
-    def submit() -> None:
+    def __init__(self, launcher: JobLauncher, jobs: list[list[str]], first: int) -> None:
+        # daemon: this process must be able to end while submitit still waits, as it does for ever without accounting.
+        super().__init__(daemon=True)
+        self.launcher, self.jobs, self.first = launcher, jobs, first
+        self.problem: Exception | None = None  # submitit passes on what happened to the first job that has no result
+
+    def run(self) -> None:
         try:
-            launcher.launch(jobs, initial_job_idx=first)
-        except Exception as error:  # submitit passes on what happened to the first job that has no result
-            problems.append(error)
+            self.launcher.launch(self.jobs, self.first)
+        except Exception as error:
+            self.problem = error
 
-    # daemon: this process must be able to end while submitit still waits, as it does for ever without accounting.
-    thread = threading.Thread(target=submit, daemon=True)
-    thread.start()
+
+def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path) -> None:
+    """Launch jobs and wait until none of them is left; a job that fails or dies is said, and does not end the wait.
+
+    Raises ConfigError if sbatch refuses all of them.
+    """
+    size = slurm.largest_array() or len(jobs)
+    starts = range(0, len(jobs), size)
+    # The bound is one for the sweep, and SLURM heeds it array by array.
+    launcher.settings["array_parallelism"] = max(1, launcher.settings["array_parallelism"] // len(starts))
+    arrays = [Array(launcher, jobs[start : start + size], first + start) for start in starts]
+    # A rerun finds the folders of jobs that earlier starts have submitted.
+    before = slurm.submitted(path)
+    submit(arrays, path)
+    wait(arrays, before, path)
+
+
+def submit(arrays: list[Array], path: Path) -> None:
+    """Submit one array after another, until sbatch refuses one. Raises ConfigError if that is the first."""
+    for number, array in enumerate(arrays):
+        before = slurm.submitted(path)
+        array.start()
+        while array.is_alive() and len(slurm.submitted(path)) < len(before) + len(array.jobs):
+            array.join(SECONDS_BETWEEN_FOLDERS)
+        if array.problem is None or slurm.submitted(path) != before:
+            continue
+        words = refusal(array.problem)
+        if number == 0:
+            total = sum(len(each.jobs) for each in arrays)
+            allowed = (
+                f"{words}; nothing is submitted, and the same command tries again, also with other hydra.launcher settings"
+            )
+            raise ConfigError("jobs", total, allowed) from None
+        log.warning("%s; %d jobs are submitted, and a rerun submits the rest", words, sum(len(e.jobs) for e in arrays[:number]))
+        del arrays[number:]
+        return
+
+
+def refusal(problem: Exception) -> str:
+    """The words of sbatch. Raises anything else that keeps jobs from being submitted: a fault, which keeps its traceback."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    if not isinstance(problem, FailedJobError | FailedSubmissionError):
+        raise problem
+    lines = (line.removeprefix("sbatch: error: ").strip() for line in str(problem).splitlines())
+    return f"sbatch refuses them: {'; '.join(line for line in lines if line) or 'without a word'}"
+
+
+def wait(arrays: list[Array], before: set[str], path: Path) -> None:
+    """Wait until every job has brought its result, or none is in the queue any more; `before` are jobs of earlier starts."""
     quiet = unanswered = 0
     while quiet < QUIET_LOOKS and unanswered < UNANSWERED_LOOKS:
-        thread.join(SECONDS_BETWEEN_LOOKS) if thread.is_alive() else time.sleep(SECONDS_BETWEEN_LOOKS)
-        own = slurm.submitted(path) - before
-        if not thread.is_alive() and not problems:
-            return  # every job has brought its result
-        if not thread.is_alive() and not own:
-            raise problems[0]  # nothing was submitted
-        in_queue = _look(own)
+        alive = [array for array in arrays if array.is_alive()]
+        alive[0].join(SECONDS_BETWEEN_LOOKS) if alive else time.sleep(SECONDS_BETWEEN_LOOKS)
+        ended = not any(array.is_alive() for array in arrays)
+        if ended and not any(array.problem for array in arrays):
+            return
+        in_queue = _look(slurm.submitted(path) - before)
         if in_queue is None:
             # While submitit waits for results, a controller that is down costs nothing.
-            unanswered += not thread.is_alive()
+            unanswered += ended
         else:
             quiet, unanswered = (0 if in_queue else quiet + 1), 0
-    for problem in problems:
+    for problem in filter(None, (array.problem for array in arrays)):
         log.warning("a job ended without its result: %s", ([type(problem).__name__, *str(problem).strip().splitlines()])[-1])
 
 
