@@ -51,11 +51,28 @@ class FakeSlurm:
         *some, last = [Answer(each) if isinstance(each, str) else each for each in answers or ("",)]
         cases = [f"{number}) {each.script()} ;;" for number, each in enumerate(some)] + [f"*) {last.script()} ;;"]
         calls = shlex.quote(str(self.folder / f"{program}.calls"))
-        lines = ["#!/bin/sh", f'n=$(cat {calls} 2>/dev/null | wc -l); echo "$*" >>{calls}', "case $((n)) in", *cases, "esac"]
+        lines = [
+            "#!/bin/sh",
+            f'n=$(cat {calls} 2>/dev/null | wc -l); echo "$*" >>{calls}; env >{calls}.env',
+            "case $((n)) in",
+            *cases,
+            "esac",
+        ]
         file = self.folder / program
         file.write_text("\n".join(lines) + "\n")
         file.chmod(0o755)
         (self.folder / f"{program}.calls").unlink(missing_ok=True)
+
+    def starts_tasks(self):
+        """Let srun drop its options and become the task, as a job's step of one process."""
+        lines = ["#!/bin/sh", 'while [ "${1#--}" != "$1" ]; do [ "$1" = --unbuffered ] && shift || shift 2; done', 'exec "$@"']
+        (self.folder / "srun").write_text("\n".join(lines) + "\n")
+
+    def environment(self, program):
+        """The environment of the last call of the program."""
+        return dict(
+            line.split("=", 1) for line in (self.folder / f"{program}.calls.env").read_text().splitlines() if "=" in line
+        )
 
     def calls(self, program):
         """The arguments of each call of the program since it was told what to say."""

@@ -1,9 +1,16 @@
 """Submitting a sweep to SLURM: what sbatch is asked for, and what follows if it refuses. The programs of SLURM are fakes."""
 
+import json
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from fake_slurm import SLOW, Answer
@@ -13,6 +20,7 @@ from lnt.errors import ConfigError
 from lnt.sweeps import slurm, submission
 from lnt.sweeps.missing_runs import outcomes_so_far
 
+ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 SWEEP = ("seed=range(10)", "hydra.sweep.dir=sweep")
 ON_SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
@@ -128,3 +136,143 @@ def test_without_sbatch_nothing_is_written(call, fake_slurm, tmp_path):
     with pytest.raises(ConfigError, match="hydra/launcher=slurm: there is no sbatch here"):
         call(*ON_SLURM)
     assert not list(tmp_path.iterdir())
+
+
+UNUSABLE = {
+    "timeout_min=2": "hydra.launcher.signal_delay_s=90: must be below 90 with timeout_min=2",
+    "nodes=2": "hydra.launcher.nodes=2: must be 1: a job is one process",
+    "tasks_per_node=2": "hydra.launcher.tasks_per_node=2: must be 1",
+    "gpus_per_node=2": "hydra.launcher.gpus_per_node=2: a job trains on one GPU",
+    "gpus_per_task=2": "hydra.launcher.gpus_per_task=2: a job trains on one GPU",
+    "gres='gpu:a100:2'": "hydra.launcher.gres=gpu:a100:2: a job trains on one GPU",
+    "mem_per_cpu=2G": "hydra.launcher.mem_per_cpu=2G: excludes mem_gb; add hydra.launcher.mem_gb=null",
+    "+additional_parameters.ntasks=4": "hydra.launcher.additional_parameters.ntasks=4: must be 1",
+    "+additional_parameters.gpus-per-node=4": "hydra.launcher.additional_parameters.gpus-per-node=4: a job trains on one GPU",
+}
+
+
+@pytest.mark.parametrize("setting", UNUSABLE)
+def test_what_jobs_cannot_use_is_refused_before_anything_is_written(call, fake_slurm, tmp_path, setting):
+    with pytest.raises(ConfigError) as error:
+        call(*ON_SLURM, re.sub(r"^(\+?)", r"\1hydra.launcher.", setting))
+    assert str(error.value).startswith(UNUSABLE[setting])
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+    assert not fake_slurm.calls("sbatch")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "count"),
+    [
+        *[
+            ("gpus_per_node", value, count)
+            for value, count in ((None, 0), (0, 0), (1, 1), ("a100", 1), ("a100:2", 2), ("2", 2))
+        ],
+        *[("gres", value, count) for value, count in (("gpu", 1), ("gpu:a100:2,shard:4", 2), ("shard:4", 0), (None, 0))],
+        ("gpus", "a100:1,h100:1", 2),
+    ],
+)
+def test_gpus_are_counted(key, value, count):
+    assert submission.gpus(key, value) == count
+
+
+@pytest.mark.parametrize(
+    ("added", "options"),
+    [
+        ((), ["--requeue"]),
+        (("hydra.launcher.additional_parameters.requeue=false",), ["--no-requeue"]),
+        (("+hydra.launcher.additional_parameters.no-requeue=true",), ["--no-requeue"]),
+        (("+hydra.launcher.additional_parameters.no_requeue=true",), ["--no-requeue"]),
+        (("+hydra.launcher.additional_parameters.exclusive=false",), ["--requeue"]),
+        (("+hydra.launcher.additional_parameters.begin=now+60", "+hydra.launcher.additional_parameters.hold=true"), None),
+    ],
+)
+def test_additional_parameters_are_options_of_sbatch(call, fake_slurm, added, options):
+    accepts(fake_slurm, 18)
+    assert call(*ON_SLURM, *added, "hydra.sweeper.runs_per_job=10") == 1
+    found = re.findall(r"#SBATCH (--(?:no-requeue|requeue|exclusive|begin|hold).*)", scripts()[0])
+    assert found == (["--begin=now+60", "--hold", "--requeue"] if options is None else options)
+
+
+def test_jobs_do_not_inherit_the_allocation_that_the_sweep_is_started_in(call, fake_slurm, monkeypatch):
+    """salloc --mem-per-cpu leaves a variable with which srun refuses jobs that have --mem."""
+    kept = {"SLURM_CONF": "/etc/elsewhere", "SBATCH_ACCOUNT": "ours", "OMP_NUM_THREADS": "1"}
+    allocated = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100", "SRUN_CPUS_PER_TASK": "3"}
+    for name, value in {**kept, **allocated}.items():
+        monkeypatch.setenv(name, value)
+    accepts(fake_slurm, 18)
+    call(*ON_SLURM)
+    found = fake_slurm.environment("sbatch")
+    assert found.items() >= kept.items()
+    assert not found.keys() & allocated.keys()
+
+
+@pytest.fixture
+def job(call, fake_slurm):
+    """A job as SLURM starts it: the process of its script, and that of its task, once it runs `program`."""
+    accepts(fake_slurm, 18)
+    assert call(*ON_SLURM, "hydra.sweeper.runs_per_job=10", "hydra.launcher.setup=[touch set_up]") == 1
+    fake_slurm.starts_tasks()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SLURM_JOB_ID": "18", "SLURM_CPUS_PER_TASK": "1"}
+    (script,) = Path("sweep/.submitit").glob("18/*_submission.sh")
+    batch = subprocess.Popen(["bash", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def task(state, program=None):
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            for child in psutil.Process(batch.pid).children():
+                with suppress(FileNotFoundError, ProcessLookupError, psutil.Error, IndexError):
+                    if program in (None, child.cmdline()[0]) and {signal.SIGTERM, signal.SIGUSR2} <= signals_of(
+                        child.pid, state
+                    ):
+                        return child.pid
+            time.sleep(0.005)
+        raise AssertionError("it did not happen")
+
+    yield batch, task
+    batch.kill()
+
+
+def signals_of(pid, state):
+    """The signals that a process ignores (SigIgn) or has blocked (SigBlk)."""
+    (mask,) = re.findall(rf"{state}:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return {number for number in range(1, 32) if int(mask, 16) >> (number - 1) & 1}
+
+
+def said(job=0):
+    return json.loads(Path(f"sweep/{job}/status.json").read_text())["state"]
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks at /proc")
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_as_the_task_starts_does_not_end_a_job(job, number):
+    """Whether it is ignored or heeded later is a matter of milliseconds; without a trap it would leave nothing."""
+    batch, task = job
+    os.kill(task("SigIgn"), number)
+    batch.send_signal(number)
+    batch.wait(timeout=60)
+    assert Path("set_up").exists(), "the user's own commands"
+    assert said() in ("completed", "preempted")
+
+
+@linux
+def test_a_signal_during_imports_is_heeded_when_training_begins(job, fake_slurm):
+    """It is told that its time is over: it saves, is requeued, and goes on."""
+    batch, task = job
+    os.kill(task("SigBlk", sys.executable), signal.SIGUSR2)
+    assert batch.wait(timeout=60) != 0
+    assert said() == "preempted"
+    assert fake_slurm.calls("scontrol")[-1] == "requeue 18"
+
+
+@linux
+def test_a_job_that_may_not_be_requeued_saves_and_ends(job, fake_slurm):
+    fake_slurm.says("scontrol", Answer(error="Requested operation is presently disabled", code=1))
+    batch, task = job
+    os.kill(task("SigBlk", sys.executable), signal.SIGUSR2)
+    assert batch.wait(timeout=60) == 128 + signal.SIGUSR2
+    assert said() == "preempted"
+    assert "SLURM does not requeue this job" in Path("sweep/0/train.log").read_text()

@@ -32,7 +32,7 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     """
     batches = found.batches()
     if launcher.on_slurm:
-        submission.check_time(launcher.settings["timeout_min"], launcher.settings["signal_delay_s"])
+        submission.check(launcher.settings)
     if dry_run:
         print(outlook(batches, found.runs_per_job))
         return

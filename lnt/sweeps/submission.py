@@ -6,10 +6,13 @@ squeue shows none of the jobs any more, whatever the thread is waiting for.
 """
 
 import logging
+import os
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lnt.errors import ConfigError, require
 from lnt.sweeps import slurm
@@ -21,6 +24,21 @@ SECONDS_BETWEEN_FOLDERS = 0.2  # an array is submitted when submitit has made th
 QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
 UNANSWERED_LOOKS = 60  # with nothing else to wait for, it is waited ten minutes for a controller that is down
 SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
+PROCESSES = ("nodes", "tasks_per_node", "ntasks_per_node", "ntasks", "ntasks_per_gpu")
+GPUS = ("gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket", "gres")
+# The first lines of a job. A signal in its first seconds, which are imports, would end it: so TERM and USR2 are ignored until
+# Python runs, and from then on wait, blocked, until training listens (lnt/signals.py). srun starts its tasks with the signals
+# as they are by default, so a function of its name wraps submitit's command, the last five words: PYTHON -u -m MODULE FOLDER.
+BLOCK = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR2])"
+PROGRAM = f'import runpy, signal; {BLOCK}; runpy.run_module("submitit.core._submit", run_name="__main__")'
+IGNORE = 'trap "" TERM USR2'
+JOB_SETUP = (
+    "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",  # srun may not inherit it
+    IGNORE,
+    "srun() {",
+    f"""command srun "${{@:1:$#-5}}" bash -c '{IGNORE}; exec "$@"' job "${{@: -5:1}}" -u -c '{PROGRAM}' "${{@: -1}}"\n""",
+    "}",
+)
 
 
 def check_cluster() -> None:
@@ -28,12 +46,53 @@ def check_cluster() -> None:
     require(shutil.which("sbatch"), "hydra/launcher", "slurm", "there is no sbatch here; start on a login node of the cluster")
 
 
-def check_time(timeout_min: int, signal_delay_s: int) -> None:
-    """Raise ConfigError if SLURM would tell a job that its time is over as soon as it starts."""
-    limit = 60 * timeout_min - SECONDS_BETWEEN_CHECKS
-    allowed = f"must be below {limit} with timeout_min={timeout_min}, or jobs are told to end as they start"
-    holds = signal_delay_s < limit
-    require(holds, "hydra.launcher.signal_delay_s", signal_delay_s, allowed)
+def check(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for settings of hydra.launcher with which jobs could not train, or would leave unused what they get."""
+    limit = 60 * settings["timeout_min"] - SECONDS_BETWEEN_CHECKS
+    holds, delay = settings["signal_delay_s"] < limit, settings["signal_delay_s"]
+    allowed = f"must be below {limit} with timeout_min={settings['timeout_min']}, or jobs are told to end as they start"
+    require(holds, "hydra.launcher.signal_delay_s", delay, allowed)
+    both = settings.get("mem_gb") is None or settings.get("mem_per_cpu") is None
+    allowed = "excludes mem_gb; add hydra.launcher.mem_gb=null"
+    require(both, "hydra.launcher.mem_per_cpu", settings.get("mem_per_cpu"), allowed)
+    own = {f"hydra.launcher.{key}": value for key, value in settings.items()}
+    added = settings.get("additional_parameters") or {}
+    for name, value in {
+        **own,
+        **{f"hydra.launcher.additional_parameters.{key}": value for key, value in added.items()},
+    }.items():
+        key = name.rpartition(".")[2].replace("-", "_")
+        alone = key not in PROCESSES or value in (None, 1, "1")
+        require(alone, name, value, "must be 1: a job is one process; hydra.sweeper.runs_per_job makes more jobs")
+        one = key not in GPUS or gpus(key, value) <= 1
+        require(one, name, value, "a job trains on one GPU; hydra.sweeper.runs_per_job makes more jobs, each with its own")
+
+
+def gpus(key: str, value: Any) -> int:
+    """How many GPUs a value of sbatch asks for: 2, a100:2, or in gres among other resources gpu:a100:2,shard:4."""
+    items = [item for item in str(value or 0).split(",") if key != "gres" or "gpu" in item]
+    numbers = (item.rpartition(":")[2] for item in items)
+    return sum(int(number) if number.isdigit() else 1 for number in numbers)
+
+
+def flags(added: Mapping[str, Any] | None) -> dict[str, Any]:
+    """additional_parameters as submitit takes them: true makes a flag, false its opposite or nothing; the last word counts."""
+    given: dict[str, Any] = {}
+    for key, value in (added or {}).items():
+        name = key.replace("_", "-")
+        # One setting under two names; sbatch would heed the one that submitit happens to write last.
+        given |= {"requeue": not value} if name == "no-requeue" else {name: value}
+    if given.get("requeue") is False:
+        given = {**given, "requeue": None, "no-requeue": True}
+    return {key: value for key, value in given.items() if value is not None and value is not False}
+
+
+def leave_allocation() -> None:
+    """Forget the allocation that this process is in: sbatch would hand on, say, its SLURM_MEM_PER_CPU to jobs with --mem."""
+    # submitit's clean_env also drops SLURM_CONF and SBATCH_*, which users and sites set.
+    if "SLURM_JOB_ID" in os.environ:
+        for name in [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF"]:
+            del os.environ[name]
 
 
 def check_idle(path: Path) -> None:
@@ -71,10 +130,14 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
 
     Raises ConfigError if sbatch refuses all of them.
     """
+    leave_allocation()
     size = slurm.largest_array() or len(jobs)
     starts = range(0, len(jobs), size)
+    settings = launcher.settings
+    settings["setup"] = [*JOB_SETUP, *(settings.get("setup") or [])]
+    settings["additional_parameters"] = flags(settings.get("additional_parameters"))
     # The bound is one for the sweep, and SLURM heeds it array by array.
-    launcher.settings["array_parallelism"] = max(1, launcher.settings["array_parallelism"] // len(starts))
+    settings["array_parallelism"] = max(1, settings["array_parallelism"] // len(starts))
     arrays = [Array(launcher, jobs[start : start + size], first + start) for start in starts]
     # A rerun finds the folders of jobs that earlier starts have submitted.
     before = slurm.submitted(path)
