@@ -2,12 +2,16 @@
 
 import os
 import secrets
+import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+TAIL_BYTES = 4096  # of a log, which may be large
 
 
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
@@ -23,6 +27,26 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     finally:
         # After the rename there is nothing to remove; after an error the incomplete file goes.
         temporary.unlink(missing_ok=True)
+
+
+def clock_of(folder: Path) -> float:
+    """The time now by the clock that dates the files of `folder`; that of this machine, or of another node, may differ."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.", suffix=".tmp") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a folder that may be read only
+        return time.time()
+
+
+def last_line(file: Path) -> str:
+    """The last line of a text that is not empty; none of a file that is not there."""
+    try:
+        with file.open("rb") as text:
+            text.seek(max(0, file.stat().st_size - TAIL_BYTES))
+            lines = text.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def parts_of(table: Path) -> list[Path]:

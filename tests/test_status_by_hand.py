@@ -20,18 +20,11 @@ NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMAND = "python train.py -m seed=range(10)"
 
 
-class Clock(datetime):
-    """It is always noon."""
-
-    @classmethod
-    def now(cls, tz=None):
-        return NOW.astimezone(tz)
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr(status, "datetime", Clock)
-    monkeypatch.setattr(status.time, "time", NOW.timestamp)
+    """It is always noon by the clock of the files; that of this machine is wrong by hours."""
+    monkeypatch.setattr(status, "clock_of", lambda folder: NOW.timestamp())
+    monkeypatch.setattr(status.time, "time", lambda: NOW.timestamp() + 7200)
 
 
 def at(seconds):
@@ -57,10 +50,13 @@ def job(sweep, number, state, rows=(), silent=0, began=None, **said):
     (folder / "status.json").write_text(json.dumps(content))
     os.utime(folder / "status.json", (at(silent).timestamp(),) * 2)
     if began is not None:
-        (folder / "provenance.json").write_text(json.dumps({"time": at(began).isoformat()}))
+        (folder / "provenance.json").write_text("{}")
+        os.utime(folder / "provenance.json", (at(began).timestamp(),) * 2)
     if rows:
         ids, states = zip(*rows, strict=True)
-        pq.write_table(pa.table({"run_id": ids, "status": states}), folder / "runs.parquet")
+        errors = [f"ValueError: {name}\nin two lines" if state == "failed" else None for name, state in rows]
+        columns = {"run_id": ids, "status": states, "error": pa.array(errors, pa.string())}
+        pq.write_table(pa.table(columns), folder / "runs.parquet")
 
 
 def completed(*names):
@@ -69,17 +65,18 @@ def completed(*names):
 
 def test_a_sweep_of_which_nothing_has_begun(sweep):
     lines = [f"10 runs: 0 completed, 0 diverged, 0 failed, 10 missing; {sweep}", f"to finish the rest: {COMMAND}"]
-    assert describe(sweep) == ("\n".join(lines), False)
+    assert describe(sweep) == ("\n".join(lines), False, False)
 
 
 def test_runs_are_counted_by_how_they_ended_and_once(sweep):
     """b failed first and completed later; d failed; e and f have rows of two job directories."""
     job(sweep, 0, "completed", [*completed("a", "e"), ("b", "failed"), ("c", "diverged"), ("d", "failed")])
     job(sweep, 1, "completed", completed("b", "e", "f"))
-    text, complete = describe(sweep)
+    text, complete, _ = describe(sweep)
     assert not complete
     assert text.splitlines() == [
         f"10 runs: 4 completed, 1 diverged, 1 failed, 4 missing; {sweep}",
+        f"  1 failed: ValueError: d in two lines (run d in {sweep}/0)",
         "2 jobs begun: 2 completed",
         f"to finish the rest: {COMMAND}",
     ]
@@ -88,9 +85,9 @@ def test_runs_are_counted_by_how_they_ended_and_once(sweep):
 def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep):
     job(sweep, 0, "completed", [(name, "diverged" if name in "ab" else "completed") for name in "abcdefghij"])
     text = f"10 runs: 8 completed, 2 diverged, 0 failed, 0 missing; {sweep}\n1 jobs begun: 1 completed"
-    assert describe(sweep) == (text, True)
+    assert describe(sweep) == (text, True, False)
     job(sweep, 1, "completed", [("k", "failed")])
-    assert not describe(sweep)[1], "one failed"
+    assert not describe(sweep).complete, "one failed"
 
 
 def test_each_job_that_is_not_complete_has_a_line(sweep):
@@ -102,7 +99,7 @@ def test_each_job_that_is_not_complete_has_a_line(sweep):
     job(sweep, 0, "completed", completed("a", "b"), runs=2)
     (sweep / "notes").mkdir()
     (sweep / "notes" / "status.json").write_text("no job")
-    text, _ = describe(sweep)
+    text = describe(sweep).text
     assert text.splitlines() == [
         f"10 runs: 2 completed, 0 diverged, 0 failed, 8 missing; {sweep}",
         "6 jobs begun: 1 completed, 1 died, 1 preempted, 1 interrupted, 1 running, 1 failed",
@@ -126,8 +123,8 @@ def test_a_job_has_died_once_four_beats_are_missing(sweep, silent, state):
 
 def test_a_running_job_finishes_the_rest_itself(sweep):
     job(sweep, 0, "running", done=0, of=10, began=5)
-    assert "to finish" not in describe(sweep)[0]
-    assert "left" not in describe(sweep)[0], "no run has ended, so there is no pace"
+    assert "to finish" not in describe(sweep).text
+    assert "left" not in describe(sweep).text, "no run has ended, so there is no pace"
 
 
 # Estimates: missing runs times the seconds that each run has taken so far.
@@ -165,9 +162,13 @@ def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, fake_slurm):
     fake_slurm.says("sacct", "17_0|TIMEOUT\n18|FAILED\n17_1|OLD")
     job(sweep, 0, "preempted", slurm="17_0", done=1, of=2)
     job(sweep, 1, "running", slurm="17_1", done=1, of=2)
-    text, _ = describe(sweep)
+    text = describe(sweep).text
     assert text.splitlines()[2:] == [
-        "submitted, not begun: 1 PENDING, 2 of unknown state, 1 FAILED",
+        "submitted, not begun: 1 PENDING, 2 gone from the queue, 1 FAILED",
+        "  SLURM 17_3: gone from the queue",
+        "  SLURM 17_4: gone from the queue",
+        "  SLURM 18: FAILED",
+        "1 jobs wait in SLURM's queue: Priority",
         "  job 0: preempted, 1 of 2 runs, SLURM 17_0 TIMEOUT, 11:50:00 UTC",
         "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC",
     ]
@@ -177,7 +178,7 @@ def test_jobs_in_the_queue_finish_the_rest_themselves(sweep, fake_slurm):
     (sweep / ".submitit" / "17").mkdir(parents=True)
     for queued, wanted in (("17|PENDING|Priority", False), ("", True), (DOWN, False)):
         fake_slurm.says("squeue", queued)
-        assert (f"to finish the rest: {COMMAND}" in describe(sweep)[0]) == wanted
+        assert (f"to finish the rest: {COMMAND}" in describe(sweep).text) == wanted
 
 
 def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, fake_slurm):
@@ -187,13 +188,25 @@ def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, fake_sl
     assert Scheduler(set(), {}, {}).state(None) == ""
 
 
+def test_errors_of_runs_are_counted_and_five_are_shown(sweep):
+    job(sweep, 0, "completed", [(name, "failed") for name in "abcdef"])
+    job(sweep, 1, "completed", [("a", "failed"), ("b", "completed"), ("g", "diverged")])
+    lines = describe(sweep).text.splitlines()
+    assert lines[0].startswith("10 runs: 1 completed, 1 diverged, 5 failed, 3 missing")
+    wanted = [f"  1 failed: ValueError: {name} in two lines" for name in "acdef"]
+    assert sorted(line.split(" (run")[0] for line in lines[1:6]) == wanted, "a run counts once"
+    assert lines[6].startswith("2 jobs begun")
+    job(sweep, 2, "completed", [("h", "failed")])
+    assert describe(sweep).text.splitlines()[6] == "  and 1 more errors"
+
+
 def test_of_many_jobs_twenty_have_a_line(sweep):
     for number in range(20):
         job(sweep, number, "preempted")
-    assert describe(sweep)[0].count("  job ") == 20
-    assert "more" not in describe(sweep)[0]
+    assert describe(sweep).text.count("  job ") == 20
+    assert "more" not in describe(sweep).text
     job(sweep, 20, "preempted")
-    lines = describe(sweep)[0].splitlines()
+    lines = describe(sweep).text.splitlines()
     assert sum(line.startswith("  job ") for line in lines) == 20
     assert lines[22] == "  and 1 more"
 

@@ -1,16 +1,21 @@
 """A job of a sweep, in whatever process the launcher starts."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from lnt.errors import ConfigError
+from lnt.files import write_atomically
 from lnt.runs.directory import RunDirectory
 from lnt.runs.train_runs import train_runs
 from lnt.sweeps.missing_runs import missing_of_job
 from lnt.sweeps.plan import Plan
 from lnt.sweeps.slurm import being_preempted
 from lnt.training.checkpoint import Checkpoint
+
+STARTS = 3
 
 
 def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequence[str]] = ()) -> None:
@@ -26,4 +31,24 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     missing = missing_of_job(path, found.batches(), found.runs_per_job, job)
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
+    check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)
     train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)
+
+
+def check_progress(directory: RunDirectory, missing: int, checkpoints: Path) -> None:
+    """Raise ConfigError, and leave the same in the job's status, if it has been started STARTS times and has saved nothing new.
+
+    A job that is requeued before it has saved anything would be so without end.
+    """
+    file = directory.path / "starts.json"
+    states = sorted([state.name, state.stat().st_mtime_ns] for state in checkpoints.glob("[!.]*.pt"))
+    now = {"missing": missing, "checkpoints": states}
+    before = json.loads(file.read_text()) if file.exists() else {}
+    vain = before["vain"] + 1 if before.get("saved") == now else 0
+    write_atomically(file, lambda target: target.write_text(json.dumps({"saved": now, "vain": vain})))
+    if vain >= STARTS:
+        allowed = f"{STARTS} starts in a row have saved neither a result nor a checkpoint; give it more time or memory"
+        error = ConfigError("job", directory.path, allowed)
+        directory.say("failed", error=str(error), done=0, of=missing)
+        directory.release()
+        raise error

@@ -18,6 +18,8 @@ import yaml
 from lnt.errors import require
 from lnt.files import read_parts
 
+ERRORS = 5  # so many errors of runs are shown
+
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
     from lnt.training.experiment import Experiment
 
@@ -34,6 +36,21 @@ def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
             other |= {run: status for run, status in rows.items() if status != "failed"}
             failed |= {run: status for run, status in rows.items() if status == "failed"}
     return failed | other
+
+
+def errors(path: Path, outcomes: Mapping[str, str]) -> list[str]:
+    """For each error of the runs that failed for good, a line: how often, what, and a directory that has such a run."""
+    found: dict[str, dict[str, Path]] = {}
+    for table in path.glob("*/runs.parquet") if "failed" in outcomes.values() else ():
+        for part in read_parts(table, ["run_id", "status", "error"]):
+            for run, status, error in zip(*(part[name].to_pylist() for name in ("run_id", "status", "error")), strict=True):
+                if status == outcomes[run] == "failed":
+                    found.setdefault(" ".join(str(error).split()), {})[run] = table.parent
+    lines = []
+    for error, runs in found.items():
+        run, place = next(iter(runs.items()))
+        lines.append(f"  {len(runs)} failed: {error} (run {run} in {place})")
+    return [*lines[:ERRORS], f"  and {len(lines) - ERRORS} more errors"] if len(lines) > ERRORS else lines
 
 
 def _job_of(config: Path) -> int:
@@ -92,11 +109,11 @@ def planned_runs(plan: Mapping[str, Any]) -> int:
     return sum(math.prod(len(axis["points"]) for axis in group["axes"]) for group in plan["groups"])
 
 
-def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:
-    """Say whether nothing is left to do, and describe in words how the sweep stands and which command finishes it."""
-    counts = Counter(outcomes_so_far(path).values())
+def summary(path: Path, planned: int) -> tuple[bool, list[str]]:
+    """Say whether nothing is left to do, and describe in lines how the runs of the sweep have ended."""
+    outcomes = outcomes_so_far(path)
+    counts = Counter(outcomes.values())
     missing = planned - counts.total()
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
-    line = f"{planned} runs: {states}, {missing} missing; results in {path}"
-    finished = not missing and not counts["failed"]
-    return finished, line if finished else f"{line}\nto finish the rest: {command}"
+    lines = [f"{planned} runs: {states}, {missing} missing; results in {path}", *errors(path, outcomes)]
+    return not missing and not counts["failed"], lines

@@ -9,12 +9,17 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lnt.files import last_line
+
 log = logging.getLogger(__name__)
 SECONDS_FOR_AN_ANSWER = 30
+# Reasons of squeue that stay until somebody does something.
+LASTING = re.compile(r"[Hh]eld|Hold|Never|Invalid|NotAllowed|BadConstraints|Partition(Time|Node)Limit|PerJob")
 ATTEMPTS = 3  # of a job that is told to end and asks why
 
 
@@ -50,6 +55,23 @@ def queued(ids: Collection[str]) -> Mapping[str, Queued] | None:
             return {}  # all of them have left the controller's memory
         raise NoAnswer(f"squeue says: {_first_line(said.stderr)}")
     return {name: Queued(*words) for name, *words in _rows(said.stdout, 3) if _is_of(name, ids)}
+
+
+def waiting(in_queue: Iterable[Queued]) -> dict[str, str]:
+    """For each reason why jobs wait, a sentence: how many, and what follows if it does not pass by itself."""
+    counts = Counter(job.reason for job in in_queue if job.state == "PENDING")
+    advice = "; they do not start by themselves: scontrol release them, or scancel them and start again with other settings"
+    return {
+        reason: f"{count} jobs wait in SLURM's queue: {reason}{advice if LASTING.search(reason) else ''}"
+        for reason, count in counts.items()
+        if reason != "None"  # the scheduler has not looked at them yet
+    }
+
+
+def last_words(path: Path, name: str) -> tuple[str, Path] | None:
+    """The last line that a job of the sweep at `path` has logged, and where; None if it has said nothing."""
+    logs = [path / ".submitit" / name / f"{name}_0_log.{stream}" for stream in ("err", "out")]
+    return next(((line, log) for log in logs if (line := last_line(log))), None)
 
 
 def ended(ids: Collection[str]) -> Mapping[str, str]:

@@ -55,10 +55,11 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
     except KeyboardInterrupt:
         on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.on_slurm else ""
         sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
-    finished, line = summary(path, sum(batch.runs for batch in batches), command)
-    print(line)
+    finished, lines = summary(path, sum(batch.runs for batch in batches))
+    print("\n".join(lines))
     # Checkpoints stay: the rerun goes on from them.
     if not finished:
+        print(f"to finish the rest: {command}")
         sys.exit(1)
     Checkpoint(path / "checkpoints").discard()
     print(f"next: {analyze}")

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 10.0  # the controller serves everybody
 SECONDS_BETWEEN_FOLDERS = 0.2  # an array is submitted when submitit has made the folders of its jobs
 QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
+LINES = 5  # so many dead jobs are named
 UNANSWERED_LOOKS = 60  # with nothing else to wait for, it is waited ten minutes for a controller that is down
 SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
 PROCESSES = ("nodes", "tasks_per_node", "ntasks_per_node", "ntasks", "ntasks_per_gpu")
@@ -116,13 +117,13 @@ class Array(threading.Thread):
         # daemon: this process must be able to end while submitit still waits, as it does for ever without accounting.
         super().__init__(daemon=True)
         self.launcher, self.jobs, self.first = launcher, jobs, first
-        self.problem: Exception | None = None  # submitit passes on what happened to the first job that has no result
+        self.problem: Exception | None = None
 
     def run(self) -> None:
         try:
             self.launcher.launch(self.jobs, self.first)
         except Exception as error:
-            self.problem = error
+            self.problem = error  # what happened to the first job that has no result, or kept all from being submitted
 
 
 def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path) -> None:
@@ -179,6 +180,7 @@ def refusal(problem: Exception) -> str:
 def wait(arrays: list[Array], before: set[str], path: Path) -> None:
     """Wait until every job has brought its result, or none is in the queue any more; `before` are jobs of earlier starts."""
     quiet = unanswered = 0
+    told: set[str] = set()
     while quiet < QUIET_LOOKS and unanswered < UNANSWERED_LOOKS:
         alive = [array for array in arrays if array.is_alive()]
         alive[0].join(SECONDS_BETWEEN_LOOKS) if alive else time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -189,10 +191,28 @@ def wait(arrays: list[Array], before: set[str], path: Path) -> None:
         if in_queue is None:
             # While submitit waits for results, a controller that is down costs nothing.
             unanswered += ended
-        else:
-            quiet, unanswered = (0 if in_queue else quiet + 1), 0
+            continue
+        quiet, unanswered = (0 if in_queue else quiet + 1), 0
+        for reason, sentence in slurm.waiting(in_queue.values()).items():
+            if reason not in told:
+                log.warning(sentence)
+        told |= {job.reason for job in in_queue.values()}
     for problem in filter(None, (array.problem for array in arrays)):
-        log.warning("a job ended without its result: %s", ([type(problem).__name__, *str(problem).strip().splitlines()])[-1])
+        log.warning("a job has failed: %s", [type(problem).__name__, *str(problem).strip().splitlines()][-1])
+    say_deaths(path, slurm.submitted(path) - before)
+
+
+def say_deaths(path: Path, own: set[str]) -> None:
+    """Say of the jobs that ended without a result what SLURM calls it, and what they said last."""
+    # submitit writes one for a job that has raised too.
+    lost = sorted(name for name in own if not (path / ".submitit" / name / f"{name}_0_result.pkl").exists())
+    states = slurm.ended(lost)
+    for name in lost[:LINES]:
+        words = slurm.last_words(path, name)
+        said = f": {words[0]} (in {words[1]})" if words else ", and has logged nothing"
+        log.warning("SLURM job %s has ended without a result%s%s", name, f" ({states[name]})" if name in states else "", said)
+    if len(lost) > LINES:
+        log.warning("and %d more jobs", len(lost) - LINES)
 
 
 def _look(own: set[str]) -> dict[str, slurm.Queued] | None:
