@@ -11,13 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from lnt.errors import ConfigError, require
-from lnt.files import clock_of
+from lnt.files import clock_of, read_plan
 from lnt.runs.heartbeat import BEAT_SECONDS
 from lnt.sweeps import slurm
-from lnt.sweeps.missing_runs import errors, outcomes_so_far, planned_runs
+from lnt.sweeps.missing_runs import planned_runs, tally
 from lnt.sweeps.slurm import Queued
 
 SILENT_SECONDS = 4 * BEAT_SECONDS  # a running job that has not touched its status for so long has died
@@ -98,12 +96,12 @@ class Standing(NamedTuple):
 def describe(path: Path) -> Standing:
     """Describe the sweep. Raises ConfigError if there is none."""
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
-    plan = yaml.safe_load((path / "sweep.yaml").read_text())
-    planned, outcomes = planned_runs(plan), outcomes_so_far(path)
-    counts, found, scheduler = Counter(outcomes.values()), jobs(path), Scheduler.ask(path)
+    plan = read_plan(path)
+    (counts, errors), found, scheduler = tally(path), jobs(path), Scheduler.ask(path)
+    planned = planned_runs(plan)
     missing = planned - counts.total()
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
-    lines = [f"{planned} runs: {states}, {missing} missing; {path}", *errors(path, outcomes)]
+    lines = [f"{planned} runs: {states}, {missing} missing; {path}", *errors]
     if found:
         lines.append(f"{len(found)} jobs begun: {_counts(job.state for job in found)}")
     complete = not missing and not counts["failed"]

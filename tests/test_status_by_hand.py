@@ -41,11 +41,14 @@ def sweep(tmp_path, clock):
     return tmp_path
 
 
-def job(sweep, number, state, rows=(), silent=0, began=None, **said):
-    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began."""
+def job(sweep, number, state, rows=(), silent=0, began=None, again=None, **said):
+    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began.
+
+    `again`: which job a rerun has begun again in this directory.
+    """
     folder = sweep / str(number)
     folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump({"job": number}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"sweep": "multirun", "job": number if again is None else again}))
     content = {"state": state, "time": at(600).isoformat(), "host": "node", "pid": 40 + number, "slurm": None, **said}
     (folder / "status.json").write_text(json.dumps(content))
     os.utime(folder / "status.json", (at(silent).timestamp(),) * 2)
@@ -69,15 +72,16 @@ def test_a_sweep_of_which_nothing_has_begun(sweep):
 
 
 def test_runs_are_counted_by_how_they_ended_and_once(sweep):
-    """b failed first and completed later; d failed; e and f have rows of two job directories."""
+    """b failed first and completed later; d failed; e has rows of two directories of its job."""
     job(sweep, 0, "completed", [*completed("a", "e"), ("b", "failed"), ("c", "diverged"), ("d", "failed")])
-    job(sweep, 1, "completed", completed("b", "e", "f"))
+    job(sweep, 1, "completed", completed("b", "e"), again=0)
+    job(sweep, 2, "completed", completed("f"))
     text, complete, _ = describe(sweep)
     assert not complete
     assert text.splitlines() == [
         f"10 runs: 4 completed, 1 diverged, 1 failed, 4 missing; {sweep}",
         f"  1 failed: ValueError: d in two lines (run d in {sweep}/0)",
-        "2 jobs begun: 2 completed",
+        "3 jobs begun: 3 completed",
         f"to finish the rest: {COMMAND}",
     ]
 
@@ -190,7 +194,7 @@ def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, fake_sl
 
 def test_errors_of_runs_are_counted_and_five_are_shown(sweep):
     job(sweep, 0, "completed", [(name, "failed") for name in "abcdef"])
-    job(sweep, 1, "completed", [("a", "failed"), ("b", "completed"), ("g", "diverged")])
+    job(sweep, 1, "completed", [("a", "failed"), ("b", "completed"), ("g", "diverged")], again=0)
     lines = describe(sweep).text.splitlines()
     assert lines[0].startswith("10 runs: 1 completed, 1 diverged, 5 failed, 3 missing")
     wanted = [f"  1 failed: ValueError: {name} in two lines" for name in "acdef"]

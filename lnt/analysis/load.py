@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import yaml
 
 from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
 from lnt.errors import require
-from lnt.files import read_parts
+from lnt.files import plan_from_text, read_parts
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read(path: Path) -> RunTables:
     require(bool(parts), "path", path, "holds no results: no runs.parquet in it or below it")
     # Two copies of a sweep below `path` hold one plan, which counts once.
     files = list({plan.read_bytes(): plan for plan in sorted(path.rglob("sweep.yaml"))}.values())
-    plans = [yaml.safe_load(file.read_text()) for file in files]
+    plans = [plan_from_text(file.read_text()) for file in files]
     studies = {study_of(plan) for plan in plans}
     require(len(studies) <= 1, "path", path, f"holds sweeps of different studies: {', '.join(map(str, files))}; name one")
     frames = [part.to_pandas() for part in parts]

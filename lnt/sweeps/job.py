@@ -4,13 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from lnt.errors import ConfigError
-from lnt.files import write_atomically
+from lnt.files import read_plan, write_atomically
 from lnt.runs.directory import RunDirectory
 from lnt.runs.train_runs import train_runs
-from lnt.sweeps.missing_runs import missing_of_job
+from lnt.sweeps.missing_runs import directories_of_jobs, missing_of_job
 from lnt.sweeps.plan import Plan
 from lnt.sweeps.slurm import being_preempted
 from lnt.training.checkpoint import Checkpoint
@@ -24,11 +22,9 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     `classes` are (group, option, class) as the launching process has them: conf/ may have changed since.
     """
     directory = RunDirectory.claim_for_job(job_directory)
-    found = Plan.from_plain(
-        yaml.safe_load((path / "sweep.yaml").read_text()), {(group, option): c for group, option, c in classes}
-    )
+    found = Plan.from_plain(read_plan(path), {(group, option): c for group, option, c in classes})
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
-    missing = missing_of_job(path, found.batches(), found.runs_per_job, job)
+    missing = missing_of_job(path, found.of_job(job), directories_of_jobs(path).get(job, ()))
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)

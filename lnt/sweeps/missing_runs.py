@@ -7,13 +7,15 @@ DIR/0/status.json, provenance.json, train.log
 """
 
 import math
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lnt.errors import require
 from lnt.files import read_parts
@@ -21,87 +23,105 @@ from lnt.files import read_parts
 ERRORS = 5  # so many errors of runs are shown
 
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
+    from lnt.sweeps.plan import Plan
     from lnt.training.experiment import Experiment
 
 
-def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
-    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed."""
-    directories = [config.parent for config in sorted(path.glob("*/config.yaml")) if job is None or _job_of(config) == job]
+def outcomes_so_far(path: Path, directories: Iterable[Path] | None = None) -> dict[str, str]:
+    """run_id -> status of the runs that have a row, in all directories or some; one that failed and completed is completed."""
     failed: dict[str, str] = {}
     other: dict[str, str] = {}
     # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
-    for table in (directory / "runs.parquet" for directory in directories):
-        for part in read_parts(table, ["run_id", "status"]) if table.exists() else []:
-            rows = dict(zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True))
-            other |= {run: status for run, status in rows.items() if status != "failed"}
-            failed |= {run: status for run, status in rows.items() if status == "failed"}
+    for directory in sorted(config.parent for config in path.glob("*/config.yaml")) if directories is None else directories:
+        for run, status in _rows(directory):
+            (failed if status == "failed" else other)[run] = status
     return failed | other
 
 
-def errors(path: Path, outcomes: Mapping[str, str]) -> list[str]:
-    """For each error of the runs that failed for good, a line: how often, what, and a directory that has such a run."""
-    found: dict[str, dict[str, Path]] = {}
-    for table in path.glob("*/runs.parquet") if "failed" in outcomes.values() else ():
-        for part in read_parts(table, ["run_id", "status", "error"]):
-            for run, status, error in zip(*(part[name].to_pylist() for name in ("run_id", "status", "error")), strict=True):
-                if status == outcomes[run] == "failed":
-                    found.setdefault(" ".join(str(error).split()), {})[run] = table.parent
+def _rows(directory: Path) -> Iterator[tuple[str, str]]:
+    """(run_id, status) of each row of a job."""
+    table = directory / "runs.parquet"
+    for part in read_parts(table, ["run_id", "status"]) if table.exists() else ():
+        yield from zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True)
+
+
+def directories_of_jobs(path: Path) -> dict[int, list[Path]]:
+    """The directories of each job that has begun: a rerun gives a job a further one."""
+    found: dict[int, list[Path]] = {}
+    for config in sorted(path.glob("*/config.yaml")):
+        # Not as YAML, since each job looks at the directories of all others.
+        job = re.search(r"^job: (\d+)$", config.read_text(), re.MULTILINE)
+        if job:
+            found.setdefault(int(job[1]), []).append(config.parent)
+    return found
+
+
+def tally(path: Path) -> tuple[Counter[str], list[str]]:
+    """How many runs have ended in which status, and a line for each error of runs that failed for good."""
+    counts: Counter[str] = Counter()
+    errors: dict[str, dict[str, Path]] = {}
+    # Job by job: what belongs together is small, and two jobs have no run in common.
+    for directories in directories_of_jobs(path).values():
+        statuses = _of_distinct_runs(directories)
+        if statuses is None:
+            outcomes = outcomes_so_far(path, directories)
+            statuses = list(outcomes.values())
+            for run, error, directory in _failures(directories):
+                if outcomes[run] == "failed":
+                    errors.setdefault(error, {})[run] = directory
+        counts.update(statuses)
     lines = []
-    for error, runs in found.items():
-        run, place = next(iter(runs.items()))
-        lines.append(f"  {len(runs)} failed: {error} (run {run} in {place})")
-    return [*lines[:ERRORS], f"  and {len(lines) - ERRORS} more errors"] if len(lines) > ERRORS else lines
+    for error, runs in errors.items():
+        run, directory = next(iter(runs.items()))
+        lines.append(f"  {len(runs)} failed: {error} (run {run} in {directory})")
+    more = [f"  and {len(lines) - ERRORS} more errors"] if len(lines) > ERRORS else []
+    return counts, lines[:ERRORS] + more
 
 
-def _job_of(config: Path) -> int:
-    """The number of the job that a directory belongs to: a rerun gives a job a further directory."""
-    return yaml.safe_load(config.read_text())["job"]
+def _of_distinct_runs(directories: Iterable[Path]) -> list[str] | None:
+    """The statuses of a job's rows, if each run has one row and none failed; 10^7 runs take seconds this way."""
+    tables = [directory / "runs.parquet" for directory in directories]
+    parts = [part for table in tables if table.exists() for part in read_parts(table, ["run_id", "status"])]
+    rows = sum(map(len, parts))
+    runs = pa.chunked_array([chunk for part in parts for chunk in part["run_id"].cast(pa.string()).chunks], pa.string())
+    statuses = [status for part in parts for status in part["status"].to_pylist()]
+    return None if "failed" in statuses or pc.count_distinct(runs).as_py() < rows else statuses
 
 
-def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: int, job: int) -> list["Experiment"]:
-    """The runs of a job that have no row yet, or failed, batch by batch; other jobs' runs, maybe a million, are left alone."""
-    # Cut by numbers alone, since run_ids need a hash for each run of the sweep.
-    own, offset = [], 0
-    for batch in batches:
-        first, last = (np.clip(number * runs_per_job - offset, 0, batch.runs) for number in (job, job + 1))
-        if first < last:
-            own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
-        offset += batch.runs
-    # `own` counts as one job here: its runs are numbered anew, so that the size of jobs no longer matters.
-    return [batch for _, batch in _missing(_done(path, own, job), own, sum(batch.runs for batch in own))]
+def _failures(directories: Iterable[Path]) -> Iterator[tuple[str, str, Path]]:
+    """(run_id, error in one line, directory) of each row that failed."""
+    columns = ["run_id", "status", "error"]
+    for table in (directory / "runs.parquet" for directory in directories):
+        for part in read_parts(table, columns) if table.exists() else ():
+            for run, status, error in zip(*(part[name].to_pylist() for name in columns), strict=True):
+                if status == "failed":
+                    yield run, " ".join(str(error).split()), table.parent
 
 
-def jobs_with_missing_runs(path: Path, batches: Sequence["Experiment"], runs_per_job: int) -> list[int]:
-    """The numbers of the jobs that still have runs to train."""
-    return sorted({job for job, _ in _missing(_done(path, batches), batches, runs_per_job)})
-
-
-def _done(path: Path, batches: Sequence["Experiment"], job: int | None = None) -> set[str]:
-    """The runs that need no further training. Raises ConfigError if there are rows of others than those of `batches`.
+def missing_of_job(path: Path, batches: Sequence["Experiment"], directories: Iterable[Path]) -> list["Experiment"]:
+    """The runs of a job, `batches`, that have no row yet in its directories, or failed. Raises ConfigError for rows of others.
 
     Where this version draws other numbers than an earlier one, its runs have other run_ids: both in one sweep would be counted
     and averaged as if they were more seeds.
     """
-    outcomes = outcomes_so_far(path, job)
-    # Without a row no run_id need be computed.
-    strange = set(outcomes).difference(*(batch.run_ids() for batch in batches)) if outcomes else set()
+    outcomes = outcomes_so_far(path, directories)
+    if not outcomes:  # then no run_id need be computed
+        return list(batches)
+    strange = set(outcomes).difference(*(batch.run_ids() for batch in batches))
     allowed = f"holds {len(strange)} runs of a version that drew other labels or samples; choose another directory"
     require(not strange, "hydra.sweep.dir", path, allowed)
-    return {run for run, status in outcomes.items() if status != "failed"}
-
-
-def _missing(done: Collection[str], batches: Sequence["Experiment"], runs_per_job: int) -> Iterator[tuple[int, "Experiment"]]:
-    """(job, its missing runs of one batch). Runs are numbered through all batches; a job is a range of numbers."""
-    # Through all batches, done or not: a rerun then gives each run the same job, and the job finds its checkpoint.
-    offset = 0
+    found = []
     for batch in batches:
-        numbers = offset + np.arange(batch.runs)
-        if done:  # else no run_id need be computed
-            numbers = numbers[[run not in done for run in batch.run_ids()]]
-        for job in np.unique(numbers // runs_per_job):
-            own = numbers[numbers // runs_per_job == job] - offset
-            yield int(job), batch if len(own) == batch.runs else batch.take(own)
-        offset += batch.runs
+        numbers = [number for number, run in enumerate(batch.run_ids()) if outcomes.get(run, "failed") == "failed"]
+        if numbers:
+            found.append(batch if len(numbers) == batch.runs else batch.take(np.array(numbers)))
+    return found
+
+
+def jobs_with_missing_runs(path: Path, plan: "Plan") -> list[int]:
+    """The numbers of the jobs that still have runs to train."""
+    begun = directories_of_jobs(path)
+    return [job for job in plan.jobs() if job not in begun or missing_of_job(path, plan.of_job(job), begun[job])]
 
 
 def planned_runs(plan: Mapping[str, Any]) -> int:
@@ -111,9 +131,8 @@ def planned_runs(plan: Mapping[str, Any]) -> int:
 
 def summary(path: Path, planned: int) -> tuple[bool, list[str]]:
     """Say whether nothing is left to do, and describe in lines how the runs of the sweep have ended."""
-    outcomes = outcomes_so_far(path)
-    counts = Counter(outcomes.values())
+    counts, errors = tally(path)
     missing = planned - counts.total()
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
-    lines = [f"{planned} runs: {states}, {missing} missing; results in {path}", *errors(path, outcomes)]
+    lines = [f"{planned} runs: {states}, {missing} missing; results in {path}", *errors]
     return not missing and not counts["failed"], lines

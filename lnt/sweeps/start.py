@@ -2,25 +2,21 @@
 
 import logging
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import yaml
-
 from lnt import signals
 from lnt.errors import require
-from lnt.files import write_atomically
+from lnt.files import plan_text, read_plan, write_atomically
 from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.settings import check_writable, flatten
 from lnt.sweeps import submission
+from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import JobLauncher
-from lnt.sweeps.missing_runs import jobs_with_missing_runs, outcomes_so_far, summary
+from lnt.sweeps.missing_runs import jobs_with_missing_runs, summary
 from lnt.sweeps.plan import Plan, outlook
 from lnt.training.checkpoint import Checkpoint
-from lnt.training.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -30,32 +26,29 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
 
     `command` is what started it, and finishes what is missing; `analyze` is what comes after it.
     """
-    batches = found.batches()
     if launcher.on_slurm:
         submission.check(launcher.settings)
     if dry_run:
-        print(outlook(batches, found.runs_per_job))
+        print(outlook(found))
         return
     check_writable(path)
     if launcher.on_slurm:
         submission.check_cluster()
     if (path / "sweep.yaml").exists():
         found = resumed(path, found, command)
-        # Again: the order of axes, and maybe the size of jobs, are those of the plan on disk.
-        batches = found.batches()
     else:
-        check_distinct(batches)
+        check_distinct(found)
         require(not (path / "status.json").exists(), "hydra.sweep.dir", path, "holds a single run; choose another directory")
         path.mkdir(parents=True, exist_ok=True)
         # Before the launch: jobs read it, and a rerun recognises the sweep by it.
         write(found, path, command)
     try:
         with signals.interruptible():
-            launch(found, batches, path, launcher)
+            launch(found, path, launcher)
     except KeyboardInterrupt:
         on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.on_slurm else ""
         sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
-    finished, lines = summary(path, sum(batch.runs for batch in batches))
+    finished, lines = summary(path, found.runs())
     print("\n".join(lines))
     # Checkpoints stay: the rerun goes on from them.
     if not finished:
@@ -67,20 +60,20 @@ def start(found: Plan, path: Path, launcher: JobLauncher, dry_run: bool, command
 
 def write(found: Plan, path: Path, command: str) -> None:
     """Write the plan, and the command that finishes what is missing."""
-    plan = {"command": command, **found.to_plain()}
-    write_atomically(path / "sweep.yaml", lambda file: file.write_text(yaml.safe_dump(plan, sort_keys=False)))
+    text = plan_text({"command": command, **found.to_plain()})
+    write_atomically(path / "sweep.yaml", lambda file: file.write_text(text))
 
 
 def resumed(path: Path, found: Plan, command: str) -> Plan:
     """The plan on disk, if it equals this one. Its order of axes is kept, and its size of jobs once anything is saved."""
-    before = yaml.safe_load((path / "sweep.yaml").read_text())
+    before = read_plan(path)
     check_same(before, found.to_plain(), path)
     submission.check_idle(path)
     kept = Plan.from_plain(before, found.classes())
     if kept.runs_per_job == found.runs_per_job:
         return kept
     # Rows and checkpoints are looked up by the number of the job, which stands for other runs at another size.
-    if outcomes_so_far(path) or any((path / "checkpoints").glob("*/*.pt")):
+    if any(path.glob("*/runs.parquet/*.parquet")) or any((path / "checkpoints").glob("*/*.pt")):
         log.info("jobs keep the size that this sweep has begun with: runs_per_job=%d", kept.runs_per_job)
         return kept
     resized = replace(kept, runs_per_job=found.runs_per_job)
@@ -88,9 +81,9 @@ def resumed(path: Path, found: Plan, command: str) -> Plan:
     return resized
 
 
-def launch(found: Plan, batches: Sequence[Experiment], path: Path, launcher: JobLauncher) -> None:
+def launch(found: Plan, path: Path, launcher: JobLauncher) -> None:
     """Launch a job for each number that has runs to train; the first number is one that no directory has."""
-    jobs = jobs_with_missing_runs(path, batches, found.runs_per_job)
+    jobs = jobs_with_missing_runs(path, found)
     if not jobs:
         return
     # sweep.yaml names options only, and conf/ may have changed when a job starts.
@@ -120,17 +113,3 @@ def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
         | {", ".join(axis["keys"]): str(axis["points"]) for axis in group["axes"]}
         for group in plan["groups"]
     ]
-
-
-def check_distinct(batches: Sequence[Experiment]) -> None:
-    """Raise ConfigError if two points of the sweep's grids are one and the same run."""
-    identities = [(batch.runs, *batch.identity()) for batch in batches]
-    if len({tuple(varying) for _, _, varying in identities}) > 1:
-        # A key varies in one grid and is shared in another: only the ids tell that two of their points are one run.
-        twice = int(pd.Series([run for batch in batches for run in batch.run_ids()]).duplicated().sum())
-    else:
-        # The inputs of the ids, since a large grid would wait for a hash of each run.
-        points = [pd.DataFrame({"shared": shared, **varying}, range(runs)) for runs, shared, varying in identities]
-        twice = int(pd.concat(points).duplicated().sum())
-    allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
-    require(twice == 0, "sweep", twice, allowed)
