@@ -66,11 +66,11 @@ def check(config: dict[str, Any], directory: Path, dry_run: bool) -> None:
     # Imported here because these modules import PyTorch, and --help, which needs this file, must answer at once.
     from lnt.runs.directory import RunDirectory
     from lnt.runs.experiments_from_settings import experiment_from
-    from lnt.sweeps.plan import outlook
+    from lnt.sweeps.plan import Plan, outlook
 
-    experiment = experiment_from(config)
+    experiment_from(config)
     if dry_run:
-        print(outlook([experiment], 1))
+        print(outlook(Plan(((config, ()),), 1)))
         sys.exit(0)
     check_writable(directory)
     RunDirectory(directory).check_free(config)

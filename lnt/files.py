@@ -8,6 +8,8 @@ import os
 import re
 import secrets
 import stat
+import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,6 +23,9 @@ from lnt.errors import ConfigError, printable
 MAX_TEXT = 2**28  # bytes; the plan of ten million runs needs a hundredth of it
 MAX_VALUES = 10**7  # in a YAML file: a few lines of aliases can stand for more than any memory holds
 FIRST_LINE = "# what follows has the CRC-32 "
+TAIL_BYTES = 4096  # of a log, which may be large
+# Written in C where libyaml is there, ten times as fast. Safe: plain values are all that they make.
+LOADER, DUMPER = getattr(yaml, "CSafeLoader", yaml.SafeLoader), getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class DamagedFile(ConfigError):
@@ -96,15 +101,21 @@ def write_yaml(target: Path, content: Mapping[str, Any]) -> None:
     write_atomically(target, lambda file: file.write_text(f"{FIRST_LINE}{_crc(text)}\n{text}", encoding="utf-8"))
 
 
+def checked_text(path: Path) -> str:
+    """The text that `write_yaml` has written below the checksum; without one, as in earlier versions, all of it."""
+    text = read_text(path)
+    if not text.startswith(FIRST_LINE):
+        return text
+    checksum, _, text = text.removeprefix(FIRST_LINE).partition("\n")
+    if checksum != _crc(text):
+        raise DamagedFile(path, "is damaged, or was changed by hand: its checksum does not fit")
+    return text
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """What `write_yaml`, or an earlier version without a checksum, has written. Raises DamagedFile."""
-    text = read_text(path)
-    if text.startswith(FIRST_LINE):
-        checksum, _, text = text.removeprefix(FIRST_LINE).partition("\n")
-        if checksum != _crc(text):
-            raise DamagedFile(path, "is damaged, or was changed by hand: its checksum does not fit")
     try:
-        found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # a safe loader: it builds plain values only
+        found = yaml.load(checked_text(path), LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"is damaged: {_short(error)}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
@@ -138,7 +149,28 @@ def is_plain(name: object) -> bool:
     return isinstance(name, str) and len(name) <= 150 and re.fullmatch(r"\w+([.-]\w+)*", name, re.ASCII) is not None
 
 
-class _Dumper(yaml.SafeDumper):
+def clock_of(folder: Path) -> float:
+    """The time now by the clock that dates the files of `folder`; that of this machine, or of another node, may differ."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".clock.", suffix=".tmp") as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:  # a folder that may be read only
+        return time.time()
+
+
+def last_line(file: Path) -> str:
+    """The last line of a text that is not empty; none of a file that is not there."""
+    try:
+        check_regular(file)
+        with file.open("rb") as text:
+            text.seek(max(0, file.stat().st_size - TAIL_BYTES))
+            lines = text.read().decode(errors="replace").splitlines()
+    except (OSError, DamagedFile):
+        return ""
+    return printable(next((line.strip() for line in reversed(lines) if line.strip()), ""))
+
+
+class _Dumper(DUMPER):  # type: ignore[misc, valid-type]
     """Writes out what an alias would stand for: readers need no aliases then."""
 
     def ignore_aliases(self, data: object) -> bool:

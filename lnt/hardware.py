@@ -5,12 +5,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
     import torch
+
+# By the controllers that /proc/self/cgroup names, none in version 2: the folder, the limit, what is used, the files in that.
+CGROUP_FILES = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 def cores() -> int:
@@ -45,18 +52,58 @@ def heed_scheduler() -> None:
     """Compute on no more cores than SLURM has granted, also where it does not confine its jobs to them."""
     import torch
 
-    granted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or torch.get_num_threads()
-    torch.set_num_threads(min(granted, torch.get_num_threads()))
+    granted = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or sys.maxsize
+    torch.set_num_threads(min(granted, allowed_cores(), torch.get_num_threads()))
+
+
+def allowed_cores() -> int:
+    """The cores on which this process may run."""
+    # Not on all systems; OMP_NUM_THREADS, which PyTorch heeds, may be larger.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else sys.maxsize
 
 
 def free_bytes(device: "torch.device") -> int:
     """Memory that is free on the device, and on the host, where everything is drawn before it moves to the device.
 
-    In a SLURM job no more than it was granted, which it does not see as the size of its host.
+    In a SLURM job no more than it was granted, and in a control group (a container) no more than that has left: neither is seen
+    as the size of the host.
     """
     import torch
 
-    # SLURM gives MiB.
-    granted = int(os.environ.get("SLURM_MEM_PER_NODE", 0)) << 20
-    host = min(psutil.virtual_memory().available, granted or sys.maxsize)
+    host = min(psutil.virtual_memory().available, granted_bytes(), cgroup_bytes())
     return min(host, torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host
+
+
+def granted_bytes() -> int:
+    """Memory that SLURM has granted to this job: for the node (--mem), or for each of its cores or GPUs."""
+    cpus = os.environ.get("SLURM_CPUS_ON_NODE") or os.environ.get("SLURM_CPUS_PER_TASK") or 1
+    of_each = {"NODE": 1, "CPU": int(cpus), "GPU": int(os.environ.get("SLURM_GPUS_ON_NODE", 1))}
+    # SLURM gives MiB; 0 is all that the node has.
+    grants = [(int(os.environ.get(f"SLURM_MEM_PER_{part}", 0)) << 20) * count for part, count in of_each.items()]
+    return min(filter(None, grants), default=sys.maxsize)
+
+
+def cgroup_bytes(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that the limits of this process's control groups leave (cgroups of version 1 and 2)."""
+    left = sys.maxsize
+    for line in membership.read_text().splitlines() if membership.exists() else []:
+        _, controllers, place = line.split(":", 2)
+        if controllers in CGROUP_FILES:
+            folder, *files = CGROUP_FILES[controllers]
+            top = root / folder
+            own = top / place.lstrip("/")
+            # A limit holds for all groups below it. In a container `place` may be that of the host, and does not exist.
+            for group in (own, *own.parents):
+                if group.is_relative_to(top):
+                    left = min(left, _left(group, *files))
+    return left
+
+
+def _left(group: Path, limit: str, used: str, cached: str) -> int:
+    """What one group has left. Files that it has read count as used, and are given up when memory is needed."""
+    try:
+        most = int((group / limit).read_text())  # the word "max" where there is no limit
+        kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, most - int((group / used).read_text()) + int(kinds[cached]))
+    except (OSError, ValueError, KeyError):
+        return sys.maxsize

@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -44,6 +44,15 @@ class Axis:
 
     keys: tuple[str, ...]
     points: tuple[tuple[Any, ...], ...]
+
+    # Once for each axis: a plan with 10^5 points is looked at block by block.
+    @cached_property
+    def columns(self) -> list[np.ndarray] | None:
+        """The values of each key as an array [points]; None unless all of them are numbers."""
+        # bool is a subclass of int, and an array of both would turn true into 1.
+        kinds = {type(value) for point in self.points for value in point}
+        numeric = all(issubclass(kind, int | float) and kind is not bool for kind in kinds)
+        return [np.array(column) for column in zip(*self.points, strict=True)] if numeric else None
 
 
 def unless(*others: str, value: Any) -> Any:

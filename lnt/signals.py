@@ -4,9 +4,11 @@ SLURM sends a signal some time before a job's time is over (submitit: SIGUSR2), 
 Training then writes a checkpoint at the next block of steps and raises Stopped; lnt/runs/train_runs.py handles it.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
+log = logging.getLogger(__name__)
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 # Handlers only set these: training looks at them between blocks of steps, where its state can be saved.
 _received: int | None = None
@@ -78,6 +81,8 @@ def listening() -> Iterator[dict[int, Any]]:
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, _note) for number in SIGNALS}
+        # Signals of the first seconds have waited until now (lnt/sweeps/submission.py).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield before
     finally:
@@ -126,6 +131,9 @@ def finish(before: dict[int, Any], being_preempted: Callable[[], bool]) -> NoRet
     # submitit's handler for SIGTERM only logs; the one for SIGUSR2 requeues, so it serves for preemption too.
     handler = before.get(signal.SIGUSR2)
     if callable(handler) and (number == signal.SIGUSR2 or being_preempted()):
-        handler(number, None)
+        try:
+            handler(number, None)
+        except subprocess.SubprocessError as error:
+            log.warning("SLURM does not requeue this job (%s); a rerun goes on", error)
     # As a shell reports a process that a signal has ended.
     sys.exit(128 + number)

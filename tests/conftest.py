@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_slurm import FakeSlurm
 from hydra import compose, initialize_config_dir
 
 from lnt import cli  # noqa: F401  (its resolvers are those of conf/)
@@ -60,3 +61,9 @@ def experiment(composed: Callable[..., dict[str, Any]]) -> Callable[..., Experim
         return experiment_from(config, runs)
 
     return make
+
+
+@pytest.fixture
+def fake_slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """SLURM's programs, answering what the test wants."""
+    return FakeSlurm(tmp_path_factory.mktemp("slurm") / "bin", monkeypatch)

@@ -47,3 +47,27 @@ def test_3_launchers_are_known_by_their_class_names():
 
     assert BasicLauncher.__name__ == "BasicLauncher"
     assert SlurmLauncher.__name__ == "SlurmLauncher"
+
+
+def test_4_the_submitit_launcher_reads_its_settings_when_it_launches(monkeypatch):
+    import submitit
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+    launcher = SlurmLauncher(submitit_folder="folder", array_parallelism=8, max_num_timeout=1)
+    launcher.config = OmegaConf.create({"hydra": {"sweep": {"dir": "."}}})
+    launcher.params["array_parallelism"] = 4
+    seen = {}
+
+    class Executor:
+        def __init__(self, **more):
+            pass
+
+        def update_parameters(self, **settings):
+            seen.update(settings)
+
+        def map_array(self, *more):
+            return []
+
+    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
+    launcher.launch([["+job=0"]], 0)
+    assert seen == {"slurm_array_parallelism": 4}

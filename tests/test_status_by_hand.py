@@ -9,30 +9,23 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 import yaml
+from fake_slurm import DOWN
 from pyarrow import parquet as pq
 
 from lnt import progress, status
 from lnt.progress import Progress, StepCount
 from lnt.runs.run_summary import run_summary
 from lnt.status import Job, Scheduler, describe, estimate, jobs
-from lnt.sweeps import slurm
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMAND = "python train.py -m seed=range(10)"
 
 
-class Clock(datetime):
-    """It is always noon."""
-
-    @classmethod
-    def now(cls, tz=None):
-        return NOW.astimezone(tz) if tz else NOW.replace(tzinfo=None)
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr(status, "datetime", Clock)
-    monkeypatch.setattr(status.time, "time", NOW.timestamp)
+    """It is always noon by the clock of the files; that of this machine is wrong by hours."""
+    monkeypatch.setattr(status, "clock_of", lambda folder: NOW.timestamp())
+    monkeypatch.setattr(status.time, "time", lambda: NOW.timestamp() + 7200)
 
 
 def at(seconds):
@@ -44,28 +37,31 @@ def at(seconds):
 def sweep(tmp_path, clock):
     """A plan of 2 x 3 + 4 = 10 runs, of which none has begun."""
     three = [{"keys": ["seed"], "points": [[0], [1], [2]]}, {"keys": ["data.dim"], "points": [[50], [60]]}]
-    choices = {"choices": {"data": "signal_noise"}}
-    groups = [
-        {"config": choices, "axes": three},
-        {"config": choices, "axes": [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]},
-    ]
+    choices, four = {"choices": {"data": "signal_noise"}}, [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]
+    groups = [{"config": choices, "axes": three}, {"config": choices, "axes": four}]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": groups, "command": COMMAND}))
     return tmp_path
 
 
-def job(sweep, number, state, rows=(), silent=0, began=None, **said):
-    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began."""
+def job(sweep, number, state, rows=(), silent=0, began=None, again=None, **said):
+    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began.
+
+    `again`: which job a rerun has begun again in this directory.
+    """
     folder = sweep / str(number)
     folder.mkdir()
-    (folder / "config.yaml").write_text(yaml.safe_dump({"job": number}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"sweep": "multirun", "job": number if again is None else again}))
     content = {"state": state, "time": at(600).isoformat(), "host": "node", "pid": 40 + number, "slurm": None, **said}
     (folder / "status.json").write_text(json.dumps(content))
     os.utime(folder / "status.json", (at(silent).timestamp(),) * 2)
     if began is not None:
-        (folder / "provenance.json").write_text(json.dumps({"time": at(began).isoformat()}))
+        (folder / "provenance.json").write_text("{}")
+        os.utime(folder / "provenance.json", (at(began).timestamp(),) * 2)
     if rows:
         ids, states = zip(*rows, strict=True)
-        pq.write_table(pa.table({"run_id": ids, "status": states}), folder / "runs.parquet")
+        errors = [f"ValueError: {name}\nin two lines" if state == "failed" else None for name, state in rows]
+        columns = {"run_id": ids, "status": states, "error": pa.array(errors, pa.string())}
+        pq.write_table(pa.table(columns), folder / "runs.parquet")
 
 
 def completed(*names):
@@ -74,34 +70,33 @@ def completed(*names):
 
 def test_a_sweep_of_which_nothing_has_begun(sweep):
     lines = [f"10 runs: 0 completed, 0 diverged, 0 failed, 10 missing; {sweep}", f"to finish the rest: {COMMAND}"]
-    assert describe(sweep) == ("\n".join(lines), False)
+    assert describe(sweep) == ("\n".join(lines), False, False)
 
 
 def test_runs_are_counted_by_how_they_ended_and_once(sweep):
-    """b failed first and completed later; d failed; e and f have rows of two job directories."""
+    """b failed first and completed later; d failed; e has rows of two directories of its job."""
     job(sweep, 0, "completed", [*completed("a", "e"), ("b", "failed"), ("c", "diverged"), ("d", "failed")])
-    job(sweep, 1, "completed", completed("b", "e", "f"))
-    text, complete = describe(sweep)
+    job(sweep, 1, "completed", completed("b", "e"), again=0)
+    job(sweep, 2, "completed", completed("f"))
+    text, complete, _ = describe(sweep)
     assert not complete
     assert text.splitlines() == [
         f"10 runs: 4 completed, 1 diverged, 1 failed, 4 missing; {sweep}",
-        "2 jobs begun: 2 completed",
+        f"  1 failed: ValueError: d in two lines (run d in {sweep}/0)",
+        "3 jobs begun: 3 completed",
         f"to finish the rest: {COMMAND}",
     ]
 
 
-def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep, monkeypatch):
-    monkeypatch.setattr(slurm, "queued", lambda ids: {})
-    monkeypatch.setattr(slurm, "ended", lambda ids: {})
-    (sweep / ".submitit" / "17").mkdir(parents=True)  # a job that has not begun is of no interest then
+def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep):
     job(sweep, 0, "completed", [(name, "diverged" if name in "ab" else "completed") for name in "abcdefghij"])
     text = f"10 runs: 8 completed, 2 diverged, 0 failed, 0 missing; {sweep}\n1 jobs begun: 1 completed"
-    assert describe(sweep) == (text, True)
+    assert describe(sweep) == (text, True, False)
 
 
 def test_a_sweep_in_which_one_run_failed_is_not_complete(sweep):
     job(sweep, 0, "completed", [*completed(*"abcdefghi"), ("j", "failed")])
-    text, complete = describe(sweep)
+    text, complete, _ = describe(sweep)
     assert "9 completed, 0 diverged, 1 failed, 0 missing" in text
     assert not complete
     assert text.endswith(f"to finish the rest: {COMMAND}")
@@ -116,7 +111,7 @@ def test_each_job_that_is_not_complete_has_a_line(sweep):
     job(sweep, 0, "completed", completed("a", "b"), runs=2)
     (sweep / "notes").mkdir()
     (sweep / "notes" / "status.json").write_text("no job")
-    text, _ = describe(sweep)
+    text = describe(sweep).text
     assert text.splitlines() == [
         f"10 runs: 2 completed, 0 diverged, 0 failed, 8 missing; {sweep}",
         "6 jobs begun: 1 completed, 1 died, 1 preempted, 1 interrupted, 1 running, 1 failed",
@@ -140,8 +135,8 @@ def test_a_job_has_died_once_four_beats_are_missing(sweep, silent, state):
 
 def test_a_running_job_finishes_the_rest_itself(sweep):
     job(sweep, 0, "running", done=0, of=10, began=5)
-    assert "to finish" not in describe(sweep)[0]
-    assert "left" not in describe(sweep)[0], "no run has ended, so there is no pace"
+    assert "to finish" not in describe(sweep).text
+    assert "left" not in describe(sweep).text, "no run has ended, so there is no pace"
 
 
 # Estimates: missing runs times the seconds that each run has taken so far.
@@ -171,54 +166,66 @@ def test_the_time_left_by_hand(sweep, running, missing, wanted):
 # SLURM's answers.
 
 
-def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, monkeypatch):
+def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, fake_slurm):
     """squeue is asked about all jobs that were submitted, sacct about those that are not in the queue."""
     for name in ("17_0", "17_1", "17_2", "17_3", "17_4", "18"):
         (sweep / ".submitit" / name).mkdir(parents=True)
-    asked = []
-    monkeypatch.setattr(slurm, "queued", lambda ids: asked.append(ids) or {"17_1": "RUNNING", "17_2": "PENDING"})
-    monkeypatch.setattr(slurm, "ended", lambda ids: asked.append(ids) or {"17_0": "TIMEOUT", "18": "PENDING", "17_1": "OLD"})
+    fake_slurm.says("squeue", "17_1|RUNNING|None\n17_2|PENDING|Priority")
+    fake_slurm.says("sacct", "17_0|TIMEOUT\n18|FAILED\n17_1|OLD")
     job(sweep, 0, "preempted", slurm="17_0", done=1, of=2)
     job(sweep, 1, "running", slurm="17_1", done=1, of=2)
-    text, _ = describe(sweep)
-    assert asked == [{"17_0", "17_1", "17_2", "17_3", "17_4", "18"}, {"17_0", "17_3", "17_4", "18"}]
+    text = describe(sweep).text
     assert text.splitlines()[2:] == [
-        "submitted, not begun: 2 PENDING, 2 of unknown state",
+        "submitted, not begun: 1 PENDING, 2 gone from the queue, 1 FAILED",
+        "  SLURM 17_3: gone from the queue",
+        "  SLURM 17_4: gone from the queue",
+        "  SLURM 18: FAILED",
+        "1 jobs wait in SLURM's queue: Priority",
         "  job 0: preempted, 1 of 2 runs, SLURM 17_0 TIMEOUT, 11:50:00 UTC",
         "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC",
     ]
 
 
-def test_jobs_in_the_queue_finish_the_rest_themselves_and_a_queue_that_does_not_answer_keeps_nobody(sweep, monkeypatch):
+def test_jobs_in_the_queue_finish_the_rest_themselves(sweep, fake_slurm):
     (sweep / ".submitit" / "17").mkdir(parents=True)
-    monkeypatch.setattr(slurm, "ended", lambda ids: {})
-    for queued, wanted in (({"17": "PENDING"}, False), ({}, True), (None, True)):
-        monkeypatch.setattr(slurm, "queued", lambda ids, answer=queued: answer)
-        assert (f"to finish the rest: {COMMAND}" in describe(sweep)[0]) == wanted
+    for queued, wanted in (("17|PENDING|Priority", False), ("", True), (DOWN, False)):
+        fake_slurm.says("squeue", queued)
+        assert (f"to finish the rest: {COMMAND}" in describe(sweep).text) == wanted
 
 
-def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, monkeypatch):
-    monkeypatch.setattr(slurm, "queued", lambda ids: pytest.fail("asked"))
-    monkeypatch.setattr(slurm, "ended", lambda ids: pytest.fail("asked"))
+def test_a_scheduler_is_asked_nothing_where_nothing_was_submitted(sweep, fake_slurm):
     assert Scheduler.ask(sweep) == Scheduler(set(), {}, {})
-    assert Scheduler(set(), None, {"3": "TIMEOUT"}).state("3") == "TIMEOUT"
-    assert Scheduler(set(), None, {}).state(None) == ""
+    assert not fake_slurm.calls("squeue") + fake_slurm.calls("sacct")
+    assert Scheduler(set(), {}, {"3": "TIMEOUT"}).state("3") == "TIMEOUT"
+    assert Scheduler(set(), {}, {}).state(None) == ""
+
+
+def test_errors_of_runs_are_counted_and_five_are_shown(sweep):
+    job(sweep, 0, "completed", [(name, "failed") for name in "abcdef"])
+    job(sweep, 1, "completed", [("a", "failed"), ("b", "completed"), ("g", "diverged")], again=0)
+    lines = describe(sweep).text.splitlines()
+    assert lines[0].startswith("10 runs: 1 completed, 1 diverged, 5 failed, 3 missing")
+    wanted = [f"  1 failed: ValueError: {name} in two lines" for name in "acdef"]
+    assert sorted(line.split(" (run")[0] for line in lines[1:6]) == wanted, "a run counts once"
+    assert lines[6].startswith("2 jobs begun")
+    job(sweep, 2, "completed", [("h", "failed")])
+    assert describe(sweep).text.splitlines()[6] == "  and 1 more errors"
 
 
 def test_of_many_jobs_twenty_have_a_line(sweep):
     for number in range(20):
         job(sweep, number, "preempted")
-    assert describe(sweep)[0].count("  job ") == 20
-    assert "more" not in describe(sweep)[0]
+    assert describe(sweep).text.count("  job ") == 20
+    assert "more" not in describe(sweep).text
     job(sweep, 20, "preempted")
-    lines = describe(sweep)[0].splitlines()
+    lines = describe(sweep).text.splitlines()
     assert sum(line.startswith("  job ") for line in lines) == 20
     assert lines[22] == "  and 1 more"
 
 
 @pytest.fixture
 def command(monkeypatch):
-    """command(*arguments): what `lnt-status` does; a watcher that waits 5 s calls the functions in `waits` in turn."""
+    """command(*arguments): what `lnt-status` does; a watcher that waits 15 s calls the functions in `waits` in turn."""
 
     def call(*arguments, waits=()):
         left = list(waits)
@@ -235,9 +242,9 @@ def test_the_command_says_how_a_sweep_stands_once(sweep, command, capsys):
     assert capsys.readouterr().out == describe(sweep)[0] + "\n"
 
 
-def test_a_watcher_looks_again_every_five_seconds_until_nothing_is_left(sweep, command, capsys):
+def test_a_watcher_looks_again_every_quarter_of_a_minute_until_nothing_is_left(sweep, command, capsys):
     def begin(seconds):
-        assert seconds == 5
+        assert seconds == 15
         job(sweep, 0, "completed", completed("a"))
 
     def end(seconds):
@@ -276,7 +283,7 @@ def test_help_names_the_command_the_directory_and_how_often_it_looks(command, ca
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("usage: python -m lnt.status [-h] [--watch] DIR How a sweep stands.")
     assert "DIR the sweep's directory" in said
-    assert "--watch again every 5 s" in said
+    assert "--watch again every 15 s" in said
 
 
 # The progress of one process.

@@ -21,14 +21,17 @@ import analyze
 import train
 from lnt.analysis.results import load
 from lnt.errors import ConfigError
+from lnt.plan_file import read_plan
 from lnt.progress import StepCount
 from lnt.runs import train_runs
 from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import schemas
+from lnt.seeding import STREAMS
 from lnt.settings import Axis
 from lnt.sweeps import job as sweep
+from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import FrozenLoader
-from lnt.sweeps.start import check_distinct
+from lnt.sweeps.plan import Plan
 from lnt.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -389,10 +392,62 @@ def test_killed_again_and_again_then_finished(tmp_path):
 def test_grids_that_share_a_run_are_refused(composed):
     """A run of two grids, one of which varies a key that the other holds still, would count as missing for ever."""
     norms, seeds = Axis(("data.signal_norm",), ((2.0,), (3.0,))), Axis(("seed",), ((0,), (1,)))
-    (both,) = expand(composed(*TINY, "data.signal_norm=2.0"), [norms, seeds])
-    (again,) = expand(composed(*TINY, "data.signal_norm=3.0"), [seeds])
-    assert set(again.run_ids()) < set(both.run_ids())
+    both = (composed(*TINY, "data.signal_norm=2.0"), (norms, seeds))
+    again, other = ((composed(*TINY, f"data.signal_norm={norm}"), (seeds,)) for norm in (3.0, 4.0))
+    assert set(*(batch.run_ids() for batch in expand(*again))) < set(*(batch.run_ids() for batch in expand(*both)))
     with pytest.raises(ConfigError, match="sweep=2: points name a run that another point names too"):
-        check_distinct([both, again])
-    (other,) = expand(composed(*TINY, "data.signal_norm=4.0"), [seeds])
-    check_distinct([both, other])
+        check_distinct(Plan((both, again), 1))
+    check_distinct(Plan((both, other), 1))
+
+
+@pytest.mark.parametrize(
+    ("axes", "twice"),
+    [
+        ({"seed": [0, 1], "seeds.data": [5, 6]}, 0),
+        ({"seed": [0, 1], **{f"seeds.{stream}": [1, 2] for stream in STREAMS}}, 32),
+        ({"seed": [0, 1, 1], "data.dim": [50, 60]}, 2),
+        ({"data.dim": [50, 50.0], "seed": [0, 1]}, 2),
+        ({"data.n_train": [6, 8, 6], "seed": [0, 1]}, 2),
+        ({"device": ["auto", "cpu"], "seed": [0, 1]}, 2),
+        ({"data.n_train": [6, 8], "model.width": [2, 3], "noise.rate": [0.1, 0.2]}, 0),
+        ({"seed": [0]}, 0),
+        ({}, 0),
+    ],
+)
+def test_points_that_name_the_same_run_are_counted(composed, axes, twice):
+    """The verdict from the axes alone is that of all runs, and these are looked at only if it is no."""
+    plan = Plan(((composed(*TINY), tuple(Axis((key,), tuple((v,) for v in values)) for key, values in axes.items())),), 1)
+    ids = [run for batch in plan.batches() for run in batch.run_ids()]
+    assert len(ids) - len(set(ids)) == twice
+    if twice:
+        with pytest.raises(ConfigError, match=f"sweep={twice}: points name a run"):
+            check_distinct(plan)
+    else:
+        check_distinct(plan)
+
+
+def test_any_slice_of_a_plan_has_the_runs_of_the_whole(composed):
+    axes = {"seed": range(3), "data.n_train": (6, 8), "data.dim": range(50, 54), "model.bias": (True, False)}
+    grids = [tuple(Axis((key,), tuple((v,) for v in values)) for key, values in axes.items()), (Axis(("seed",), ((7,), (8,))),)]
+    plan = Plan(tuple((composed(*TINY), grid) for grid in grids), 7)
+    whole = [run for batch in plan.batches() for run in batch.run_ids()]
+    assert len(whole) == plan.runs() == 50
+    assert list(plan.jobs()) == list(range(8))
+    for first, last in ((0, 50), (0, 1), (11, 12), (5, 31), (47, 50), (48, 49), (20, 20)):
+        assert [run for batch in plan.batches(first, last) for run in batch.run_ids()] == whole[first:last]
+    assert [run for job in plan.jobs() for batch in plan.of_job(job) for run in batch.run_ids()] == whole
+
+
+def test_plans_of_earlier_versions_are_read(call):
+    """Their points are YAML, not JSON; jobs, status, reruns and the analysis read both."""
+    call("seed=range(4)", "data.snr=0.1,1e-5", "hydra.sweeper.runs_per_job=4")
+    plan = read_plan(Path("sweep/sweep.yaml"))
+    assert [axis["points"] for axis in plan["groups"][0]["axes"]] == [[[0], [1], [2], [3]], [[0.1], [1e-05]]]
+    text = Path("sweep/sweep.yaml").read_text()
+    assert "points: '[[0.1],[1e-05]]'" in text
+    Path("sweep/sweep.yaml").write_text(yaml.safe_dump(plan))
+    assert read_plan(Path("sweep/sweep.yaml")) == plan
+    for part in Path("sweep/1/runs.parquet").iterdir():
+        part.unlink()
+    assert "8 completed" in call("seed=range(4)", "data.snr=0.1,1e-5", "hydra.sweeper.runs_per_job=4")
+    assert len(rows("sweep")) == 8

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from multiprocessing import get_context
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from lnt.hardware import free_bytes, heed_scheduler, threads, workers_for
+from lnt.hardware import cgroup_bytes, free_bytes, granted_bytes, heed_scheduler, threads, workers_for
 from lnt.progress import Progress
 from lnt.runs.workers import spread
 
@@ -87,6 +88,7 @@ def test_workers_end_with_their_parent():
 def test_what_slurm_grants_is_heeded(monkeypatch):
     """Also on a node where other cores and memory lie idle."""
     memory = free_bytes(torch.device("cpu"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     with threads(4):
         heed_scheduler()
         assert torch.get_num_threads() == 4
@@ -98,6 +100,74 @@ def test_what_slurm_grants_is_heeded(monkeypatch):
         assert torch.get_num_threads() == 3, "no more than there were"
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "64")
     assert free_bytes(torch.device("cpu")) == 64 * 2**20 < memory
+
+
+def test_cores_that_a_process_is_confined_to_are_heeded(monkeypatch):
+    """taskset, a container with --cpuset-cpus, or SLURM where it confines without saying how many."""
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    with threads(4):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5})
+        heed_scheduler()
+        assert torch.get_num_threads() == 2
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+        heed_scheduler()
+        assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "granted"),
+    [
+        ({"MEM_PER_NODE": "100"}, 100),
+        ({"MEM_PER_CPU": "50", "CPUS_ON_NODE": "4"}, 200),
+        ({"MEM_PER_CPU": "50", "CPUS_PER_TASK": "3"}, 150),
+        ({"MEM_PER_CPU": "50"}, 50),
+        ({"MEM_PER_GPU": "70", "GPUS_ON_NODE": "2"}, 140),
+        ({"MEM_PER_NODE": "0"}, None),
+        ({}, None),
+    ],
+)
+def test_memory_that_slurm_grants(monkeypatch, environment, granted):
+    for name in ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU", "CPUS_ON_NODE", "CPUS_PER_TASK", "GPUS_ON_NODE"):
+        monkeypatch.delenv(f"SLURM_{name}", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert granted_bytes() == (sys.maxsize if granted is None else granted * 2**20)
+
+
+def group(folder, names, limit, used, cached):
+    """Write the files of a control group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {cached}\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "folder", "names"),
+    [
+        ("0::/job_17/step_0", "", ("memory.max", "memory.current", "inactive_file")),
+        ("4:memory:/job_17/step_0", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")),
+    ],
+)
+def test_memory_limits_of_control_groups_are_heeded(tmp_path, place, folder, names):
+    """The narrowest of the groups around this process counts, and files that it has read are no hindrance."""
+    root, membership = tmp_path / "groups", tmp_path / "membership"
+    membership.write_text(f"9:pids:/\n{place}\n")
+    assert cgroup_bytes(membership, root) == sys.maxsize, "no limits"
+    group(root / folder / "job_17" / "step_0", names, "max", 600, 0)
+    assert cgroup_bytes(membership, root) == sys.maxsize, "a group without a limit"
+    group(root / folder / "job_17", names, 1000, 700, 200)
+    group(root / folder, names, 5000, 1000, 0)
+    assert cgroup_bytes(membership, root) == 500
+    group(root / folder / "job_17", names, 1000, 1300, 200)
+    assert cgroup_bytes(membership, root) == 0
+    assert cgroup_bytes(tmp_path / "no system with groups", root) == sys.maxsize
+
+
+def test_free_memory_is_no_more_than_any_limit(monkeypatch):
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    monkeypatch.setattr("lnt.hardware.cgroup_bytes", lambda: 12345)
+    assert free_bytes(torch.device("cpu")) == 12345
 
 
 def test_only_cpus_have_workers():

@@ -70,6 +70,7 @@ class RunDirectory:
         directory = cls(path, sweep, job)
         directory.owner.patience = patience
         directory.owner.claim()
+        path.mkdir(parents=True, exist_ok=True)
         directory.mend()
         return directory
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -110,26 +111,25 @@ def with_values(config: Mapping[str, Any], keys: Sequence[str], values: Sequence
     return changed
 
 
-def expand(config: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[Experiment]:
-    """The batches of a sweep over `axes`: one for each combination of values that runs of a batch must share."""
+def expand(config: Mapping[str, Any], axes: Sequence[Axis], first: int = 0, last: int | None = None) -> Iterator[Experiment]:
+    """The batches of a sweep over `axes`: one for each combination of values that runs of a batch must share.
+
+    Only of the runs numbered `first` to `last` - 1, all by default: a job of a sweep of 10^7 runs builds a thousandth of them.
+    """
     # Arrays [R] hold numbers only, so an axis of words or nulls makes batches of its own even where its key may differ per run.
-    side_by_side = [axis for axis in axes if all(is_per_run(config, key) and _numeric(axis) for key in axis.keys)]
+    side_by_side = [axis for axis in axes if all(is_per_run(config, key) for key in axis.keys) and axis.columns is not None]
     shared = [axis for axis in axes if axis not in side_by_side]
     sizes = [len(axis.points) for axis in side_by_side]
     # Without such an axis the product is 1: one run.
-    runs = int(np.prod(sizes, dtype=int))
-    # [axes, R]: the point of each axis that each run takes; the last axis changes fastest.
-    index = np.indices(sizes).reshape(len(sizes), runs)
-    arrays = [
-        np.array(column)[i] for axis, i in zip(side_by_side, index, strict=True) for column in zip(*axis.points, strict=True)
-    ]
+    size = math.prod(sizes)
     keys = [key for axis in side_by_side for key in axis.keys]
-    for combination in itertools.product(*(axis.points for axis in shared)):
+    for offset, combination in zip(itertools.count(0, size), itertools.product(*(axis.points for axis in shared))):
+        runs = range(max(first - offset, 0), size if last is None else min(last - offset, size))
+        if not runs:
+            continue
+        # For each axis the point [R] that each run takes; the last axis changes fastest.
+        index = np.unravel_index(np.arange(runs.start, runs.stop), sizes) if sizes else ()
+        arrays = [column[i] for i, axis in zip(index, side_by_side, strict=True) for column in axis.columns or ()]
         chosen = [value for point in combination for value in point]
         names = [key for axis in shared for key in axis.keys]
-        yield experiment_from(with_values(config, names + keys, chosen + arrays), runs)
-
-
-def _numeric(axis: Axis) -> bool:
-    # bool is a subclass of int, and an array of both would turn true into 1.
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for point in axis.points for value in point)
+        yield experiment_from(with_values(config, names + keys, chosen + arrays), len(runs))

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import secrets
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any
 import psutil
 
 from lnt.errors import ConfigError
+from lnt.files import clock_of
 
 BEAT_SECONDS = 15.0
 SILENT_SECONDS = 4 * BEAT_SECONDS  # an owner that has not touched its file for so long has died
@@ -129,8 +129,7 @@ def is_gone(file: Path, owner: dict[str, Any]) -> bool:
 def silent_seconds(file: Path) -> float:
     """How long a file has not been touched; by the clock of its file system, as those of machines differ."""
     try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".clock.") as now:
-            return os.stat(now.name).st_mtime - file.stat().st_mtime
+        return clock_of(file.parent) - file.stat().st_mtime
     except OSError:
         return 0.0  # it was removed meanwhile, or cannot be looked at
 

@@ -4,6 +4,7 @@
 2. Launchers ask a config loader for the configuration of each job through `load_sweep_config(master_config, overrides)`, and
    call nothing else of it; `ConfigLoaderImpl` can be made from a search path.
 3. A launcher's configuration names its class under `_target_`: BasicLauncher, SlurmLauncher.
+4. The submitit launcher keeps its settings in `params`, and reads them when it launches.
 """
 
 import copy
@@ -66,11 +67,14 @@ class JobLauncher:
         return str(self.config.hydra.launcher._target_).endswith("BasicLauncher")
 
     @property
-    def slurm_limits(self) -> tuple[int, int] | None:
-        """timeout_min and signal_delay_s, if it submits jobs to SLURM."""
-        launcher = self.config.hydra.launcher
-        on_slurm = str(launcher._target_).endswith("SlurmLauncher")
-        return (launcher.timeout_min, launcher.signal_delay_s) if on_slurm else None
+    def on_slurm(self) -> bool:
+        """Whether it submits jobs to SLURM."""
+        return str(self.config.hydra.launcher._target_).endswith("SlurmLauncher")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings of SLURM's jobs."""
+        return self.launcher.params  # type: ignore[attr-defined]
 
     def carry(self, classes: Mapping[tuple[str, str], Any]) -> None:
         """Hand the classes of this process to the jobs: conf/ may change before they start, and files of results name none."""

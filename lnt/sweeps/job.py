@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lnt.errors import ConfigError
+from lnt.files import DamagedFile, read_json, write_json
 from lnt.plan_file import read_plan
 from lnt.runs.directory import RunDirectory
 from lnt.runs.train_runs import train_runs
-from lnt.sweeps.missing_runs import missing_of_job
+from lnt.sweeps.missing_runs import directories_of_jobs, missing_of_job
 from lnt.sweeps.plan import Plan
 from lnt.sweeps.slurm import being_preempted
 from lnt.training.checkpoint import Checkpoint
+
+STARTS = 3
 
 
 def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequence[str]] = ()) -> None:
@@ -20,7 +24,31 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     directory = RunDirectory.claim_for_job(job_directory, path, job)
     found = Plan.from_plain(read_plan(path / "sweep.yaml"), {(group, option): c for group, option, c in classes})
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
-    missing = missing_of_job(path, found.batches(), found.runs_per_job, job)
+    begun = directories_of_jobs(path)
+    missing = missing_of_job(path, found.of_job(job), begun.get(job, ()), begun.get(None, ()))
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
+    check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)
     train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)
+
+
+def check_progress(directory: RunDirectory, missing: int, checkpoints: Path) -> None:
+    """Raise ConfigError, and leave the same in the job's status, if it has been started STARTS times and has saved nothing new.
+
+    A job that is requeued before it has saved anything would be so without end.
+    """
+    file = directory.path / "starts.json"
+    states = sorted([state.name, state.stat().st_mtime_ns] for state in checkpoints.glob("[!.]*.pt"))
+    now = {"missing": missing, "checkpoints": states}
+    try:
+        before = read_json(file)
+    except DamagedFile:  # or the first start, which has none
+        before = {}
+    vain = int(before.get("vain", 0)) + 1 if before.get("saved") == now else 0
+    write_json(file, {"saved": now, "vain": vain})
+    if vain >= STARTS:
+        allowed = f"{STARTS} starts in a row have saved neither a result nor a checkpoint; give it more time or memory"
+        error = ConfigError("job", directory.path, allowed)
+        directory.say("failed", error=str(error), done=0, of=missing)
+        directory.release()
+        raise error

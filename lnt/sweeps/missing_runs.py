@@ -9,114 +9,158 @@ DIR/0/status.json, provenance.json, train.log
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lnt.errors import require
-from lnt.files import DamagedFile, read_yaml
+from lnt.files import DamagedFile, checked_text
 from lnt.table_files import read_parts
 
+log = logging.getLogger(__name__)
+ERRORS = 5  # so many errors of runs are shown
+
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
+    from lnt.sweeps.plan import Plan
     from lnt.training.experiment import Experiment
 
-log = logging.getLogger(__name__)
 
-
-def outcomes_so_far(path: Path, job: int | None = None) -> dict[str, str]:
-    """run_id -> status of all runs, or a job's, that have a row; a run that failed once and completed later is completed.
-
-    Files that cannot be read count as missing, with a warning.
-    """
+def outcomes_so_far(path: Path, directories: Iterable[Path] | None = None) -> dict[str, str]:
+    """run_id -> status of the runs that have a row, in all directories or some; one that failed and completed is completed."""
     failed: dict[str, str] = {}
     other: dict[str, str] = {}
     # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
-    for directory in job_directories(path, job):
-        parts, damaged = read_parts(directory / "runs.parquet", ["run_id", "status"])
-        for error in damaged:
-            log.warning("%s %s: its runs count as missing", error.path, error.reason)
-        for part in parts:
-            rows = dict(zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True))
-            other |= {run: status for run, status in rows.items() if status != "failed"}
-            failed |= {run: status for run, status in rows.items() if status == "failed"}
+    for directory in job_directories(path) if directories is None else directories:
+        for part in _rows(directory):
+            for run, status in zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True):
+                (failed if status == "failed" else other)[run] = status
     return failed | other
 
 
-def job_directories(path: Path, job: int | None = None) -> list[Path]:
-    """The directories of all jobs, or of one: a rerun gives a job a further directory. One that does not say whose it is may
-    be any job's.
-    """
-    found = sorted(directory for directory in path.iterdir() if is_number(directory.name) and directory.is_dir())
-    return found if job is None else [directory for directory in found if job_of(directory) in (job, None)]
+def _rows(directory: Path, columns: Sequence[str] = ("run_id", "status")) -> list[pa.Table]:
+    """Columns of the rows of a job. Files that cannot be read are warned of, and their runs count as missing."""
+    parts, damaged = read_parts(directory / "runs.parquet", columns)
+    for error in damaged:
+        log.warning("%s %s: its runs count as missing", error.path, error.reason)
+    return parts
+
+
+def job_directories(path: Path) -> list[Path]:
+    """The directories of all jobs."""
+    return sorted(directory for directory in path.iterdir() if is_number(directory.name) and directory.is_dir())
 
 
 def is_number(name: str) -> bool:
-    """Whether a name is the number of a job."""
+    """Whether a name is the number of a job, or of its directory."""
     return re.fullmatch(r"[0-9]{1,9}", name) is not None
+
+
+def directories_of_jobs(path: Path) -> dict[int | None, list[Path]]:
+    """The directories of each job that has begun: a rerun gives a job a further one. None: of those that do not say whose."""
+    found: dict[int | None, list[Path]] = {}
+    for directory in job_directories(path):
+        found.setdefault(job_of(directory), []).append(directory)
+    return found
 
 
 def job_of(directory: Path) -> int | None:
     """The number of the job that a directory belongs to, None if it does not say."""
     try:
-        number = read_yaml(directory / "config.yaml").get("job")
+        # Not as YAML, since each job looks at the directories of all others.
+        job = re.search(r"^job: (\d{1,9})$", checked_text(directory / "config.yaml"), re.MULTILINE)
     except DamagedFile:
         return None
-    return number if isinstance(number, int) else None
+    return int(job[1]) if job else None
 
 
-def missing_of_job(path: Path, batches: Sequence["Experiment"], runs_per_job: int, job: int) -> list["Experiment"]:
-    """The runs of a job that have no row yet, or failed, batch by batch; other jobs' runs, maybe a million, are left alone."""
-    # Cut by numbers alone, since run_ids need a hash for each run of the sweep.
-    own, offset = [], 0
-    for batch in batches:
-        first, last = (np.clip(number * runs_per_job - offset, 0, batch.runs) for number in (job, job + 1))
-        if first < last:
-            own.append(batch if last - first == batch.runs else batch.take(np.arange(first, last)))
-        offset += batch.runs
-    # `own` counts as one job here: its runs are numbered anew, so that the size of jobs no longer matters.
-    return [batch for _, batch in _missing(_done(path, own, job), own, sum(batch.runs for batch in own))]
+def tally(path: Path) -> tuple[Counter[str], list[str]]:
+    """How many runs have ended in which status, and a line for each error of runs that failed for good."""
+    counts: Counter[str] = Counter()
+    errors: dict[str, dict[str, Path]] = {}
+    jobs = directories_of_jobs(path)
+    # Job by job: what belongs together is small, and two jobs have no run in common; but all at once if one does not say whose.
+    for directories in [job_directories(path)] if None in jobs else jobs.values():
+        own = _of_distinct_runs(directories)
+        if own is None:
+            outcomes = outcomes_so_far(path, directories)
+            own = Counter(outcomes.values())
+            for run, error, directory in _failures(directories):
+                if outcomes[run] == "failed":
+                    errors.setdefault(error, {})[run] = directory
+        counts.update(own)
+    lines = []
+    for error, runs in errors.items():
+        run, directory = next(iter(runs.items()))
+        lines.append(f"  {len(runs)} failed: {error} (run {run} in {directory})")
+    more = [f"  and {len(lines) - ERRORS} more errors"] if len(lines) > ERRORS else []
+    return counts, lines[:ERRORS] + more
 
 
-def jobs_with_missing_runs(path: Path, batches: Sequence["Experiment"], runs_per_job: int) -> list[int]:
-    """The numbers of the jobs that still have runs to train."""
-    return sorted({job for job, _ in _missing(_done(path, batches), batches, runs_per_job)})
+def _of_distinct_runs(directories: Iterable[Path]) -> Counter[str] | None:
+    """The statuses of a job's rows, if each run has one row and none failed; 10^7 runs take seconds this way."""
+    parts = [part for directory in directories for part in _rows(directory)]
+    runs, statuses = (
+        pa.chunked_array([chunk for part in parts for chunk in part[name].cast(pa.string()).chunks], pa.string())
+        for name in ("run_id", "status")
+    )
+    counts = Counter({str(pair["values"]): int(pair["counts"]) for pair in pc.value_counts(statuses).to_pylist()})
+    return None if "failed" in counts or pc.count_distinct(runs).as_py() < len(runs) else counts
 
 
-def _done(path: Path, batches: Sequence["Experiment"], job: int | None = None) -> set[str]:
-    """The runs that need no further training. Raises ConfigError if there are rows of others than those of `batches`.
+def _failures(directories: Iterable[Path]) -> Iterator[tuple[str, str, Path]]:
+    """(run_id, error in one line, directory) of each row that failed."""
+    columns = ("run_id", "status", "error")
+    for directory in directories:
+        for part in _rows(directory, columns):
+            for run, status, error in zip(*(part[name].to_pylist() for name in columns), strict=True):
+                if status == "failed":
+                    yield run, " ".join(str(error).split()), directory
+
+
+def missing_of_job(
+    path: Path, batches: Sequence["Experiment"], directories: Iterable[Path], others: Iterable[Path] = ()
+) -> list["Experiment"]:
+    """The runs of a job, `batches`, that have no row yet in its directories, or failed. Raises ConfigError for rows of others.
 
     Where this version draws other numbers than an earlier one, its runs have other run_ids: both in one sweep would be counted
-    and averaged as if they were more seeds.
+    and averaged as if they were more seeds. `others` are directories that may be this job's, or another's.
     """
-    outcomes = outcomes_so_far(path, job)
-    # Without a row no run_id need be computed.
-    strange = set(outcomes).difference(*(batch.run_ids() for batch in batches)) if outcomes else set()
+    own, more = outcomes_so_far(path, directories), outcomes_so_far(path, others)
+    outcomes = {**more, **own}
+    if not outcomes:  # then no run_id need be computed
+        return list(batches)
+    strange = set(own).difference(*(batch.run_ids() for batch in batches))
     allowed = f"holds {len(strange)} runs of a version that drew other labels or samples; choose another directory"
     require(not strange, "hydra.sweep.dir", path, allowed)
-    return {run for run, status in outcomes.items() if status != "failed"}
-
-
-def _missing(done: Collection[str], batches: Sequence["Experiment"], runs_per_job: int) -> Iterator[tuple[int, "Experiment"]]:
-    """(job, its missing runs of one batch). Runs are numbered through all batches; a job is a range of numbers."""
-    # Through all batches, done or not: a rerun then gives each run the same job, and the job finds its checkpoint.
-    offset = 0
+    found = []
     for batch in batches:
-        numbers = offset + np.arange(batch.runs)
-        if done:  # else no run_id need be computed
-            numbers = numbers[[run not in done for run in batch.run_ids()]]
-        for job in np.unique(numbers // runs_per_job):
-            own = numbers[numbers // runs_per_job == job] - offset
-            yield int(job), batch if len(own) == batch.runs else batch.take(own)
-        offset += batch.runs
+        numbers = [number for number, run in enumerate(batch.run_ids()) if outcomes.get(run, "failed") == "failed"]
+        if numbers:
+            found.append(batch if len(numbers) == batch.runs else batch.take(np.array(numbers)))
+    return found
 
 
-def summary(path: Path, planned: int, command: str) -> tuple[bool, str]:
-    """Say whether nothing is left to do, and describe in words how the sweep stands and which command finishes it."""
-    counts = Counter(outcomes_so_far(path).values())
+def jobs_with_missing_runs(path: Path, plan: "Plan") -> list[int]:
+    """The numbers of the jobs that still have runs to train."""
+    begun = directories_of_jobs(path)
+    others = begun.get(None, [])
+
+    def misses(job: int) -> bool:
+        # Without any row of it, all its runs are missing, and none need be built.
+        own = begun.get(job, [])
+        return not (own or others) or bool(missing_of_job(path, plan.of_job(job), own, others))
+
+    return [job for job in plan.jobs() if misses(job)]
+
+
+def summary(path: Path, planned: int) -> tuple[bool, list[str]]:
+    """Say whether nothing is left to do, and describe in lines how the runs of the sweep have ended."""
+    counts, errors = tally(path)
     missing = planned - counts.total()
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
-    line = f"{planned} runs: {states}, {missing} missing; results in {path}"
-    finished = not missing and not counts["failed"]
-    return finished, line if finished else f"{line}\nto finish the rest: {command}"
+    lines = [f"{planned} runs: {states}, {missing} missing; results in {path}", *errors]
+    return not missing and not counts["failed"], lines

@@ -1,12 +1,12 @@
 """Turn override lines into a plan: the composed configurations, the axes to sweep over each, and the size of jobs."""
 
 import itertools
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import yaml
 
 from lnt.column_names import COMPONENTS
 from lnt.errors import NO_OPTION, require
@@ -19,6 +19,7 @@ from lnt.training.experiment import Experiment
 MAX_RUNS = 10**8  # of a grid
 MAX_COMPOSED = 10_000  # configurations of a grid that Hydra composes one by one, in about 10 ms each
 MAX_JOBS = 32  # of an automatic plan for a launcher that runs jobs side by side
+BLOCK = 200_000  # runs that are validated at a time
 Classes = Mapping[tuple[str, str], Any]  # (group, option) -> the class behind it
 
 
@@ -29,9 +30,32 @@ class Plan:
     groups: tuple[tuple[dict[str, Any], tuple[Axis, ...]], ...]
     runs_per_job: int
 
-    def batches(self) -> list[Experiment]:
-        """All runs, in batches that share shapes; validates every value. Raises ConfigError."""
-        return [batch for config, axes in self.groups for batch in expand(config, axes)]
+    def runs(self) -> int:
+        """How many runs there are; they are numbered through all groups."""
+        return sum(map(_size, self.groups))
+
+    def jobs(self) -> range:
+        """The numbers of the jobs."""
+        return range(-(-self.runs() // self.runs_per_job))
+
+    def batches(self, first: int = 0, last: int | None = None) -> Iterator[Experiment]:
+        """The runs numbered `first` to `last` - 1, in batches that share shapes; validates their values. Raises ConfigError."""
+        offset, last = 0, self.runs() if last is None else last
+        for config, axes in self.groups:
+            size = _size((config, axes))
+            if first < offset + size and offset < last:
+                yield from expand(config, axes, max(first - offset, 0), min(last - offset, size))
+            offset += size
+
+    def of_job(self, job: int) -> list[Experiment]:
+        """The runs of one job."""
+        return list(self.batches(job * self.runs_per_job, (job + 1) * self.runs_per_job))
+
+    def in_blocks(self) -> Iterator[Experiment]:
+        """All runs, in batches of at most BLOCK runs, so that a plan of any size fits into memory."""
+        total = self.runs()
+        for first in range(0, total, BLOCK):
+            yield from self.batches(first, min(first + BLOCK, total))
 
     def classes(self) -> dict[tuple[str, str], Any]:
         """The class behind each option that is used."""
@@ -42,8 +66,8 @@ class Plan:
     def to_plain(self) -> dict[str, Any]:
         """The plan as YAML writes it: components are known by their options, since classes move."""
         groups = [{"config": without_classes(config), "axes": [asdict(axis) for axis in axes]} for config, axes in self.groups]
-        # Written and read again: a new plan is compared with one from a file, and both must have the same types.
-        return yaml.safe_load(yaml.safe_dump({"groups": _listed(groups), "runs_per_job": self.runs_per_job}))
+        # Through JSON: a new plan is compared with one from a file, where tuples are lists.
+        return json.loads(json.dumps({"groups": groups, "runs_per_job": self.runs_per_job}))
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], classes: Classes) -> "Plan":
@@ -58,11 +82,8 @@ class Plan:
         return cls(tuple(groups), plain["runs_per_job"])
 
 
-def _listed(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+def _size(group: tuple[dict[str, Any], tuple[Axis, ...]]) -> int:
+    return math.prod(len(axis.points) for axis in group[1])
 
 
 def plan(grids: Sequence[Sequence[str]], composer: Composer, runs_per_job: int | str, one_job: bool) -> Plan:
@@ -73,7 +94,7 @@ def plan(grids: Sequence[Sequence[str]], composer: Composer, runs_per_job: int |
     groups = [group for overrides in grids for group in _groups(overrides, composer)]
     # The size of jobs depends on the batches, and only a plan makes batches; 1 is replaced at once.
     found = Plan(tuple(groups), 1)
-    return Plan(found.groups, _runs_per_job(runs_per_job, found.batches(), one_job))
+    return Plan(found.groups, _runs_per_job(runs_per_job, found, one_job))
 
 
 def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str, Any], tuple[Axis, ...]]]:
@@ -86,18 +107,12 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
     parsed = {o.key_or_group: o for o in composer.parse(overrides)}
     fixed = [str(o.input_line) for o in parsed.values() if not o.is_sweep_override()]
     axes = axes_of([o for o in parsed.values() if o.is_sweep_override()])
-    runs = math.prod(len(axis.points) for axis in axes)
-    require(runs <= MAX_RUNS, "sweep", f"{runs} runs", f"must be at most {MAX_RUNS:.0e}; make several sweeps of it")
+    check_axes(axes)
 
     def compose(points: Sequence[tuple[Axis, tuple[Any, ...]]]) -> dict[str, Any]:
         lines = [f"{key}={encode(value)}" for axis, point in points for key, value in zip(axis.keys, point, strict=True)]
         return composer.compose(fixed + lines)
 
-    for axis in axes:
-        for key, values in zip(axis.keys, zip(*axis.points, strict=True), strict=True):
-            require(
-                key not in (*COMPONENTS, "experiment") or all(isinstance(v, str) for v in values), key, list(values), NO_OPTION
-            )
     written: list[Axis] = []
     composed: list[Axis] = []
     # Composing is slow. Usually nothing depends on any axis, and then two compositions answer for all axes.
@@ -119,6 +134,16 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
     return groups
 
 
+def check_axes(axes: Sequence[Axis]) -> None:
+    """Raise ConfigError for a grid of too many runs, or an axis of options with a value that is no name."""
+    runs = math.prod(len(axis.points) for axis in axes)
+    require(runs <= MAX_RUNS, "sweep", f"{runs} runs", f"must be at most {MAX_RUNS:.0e}; make several sweeps of it")
+    for axis in axes:
+        for key, values in zip(axis.keys, zip(*axis.points, strict=True), strict=True):
+            named = key not in (*COMPONENTS, "experiment") or all(isinstance(value, str) for value in values)
+            require(named, key, list(values), NO_OPTION)
+
+
 def _dependent_keys(moved: Sequence[Axis], axes: Sequence[Axis], compose: Callable[..., dict[str, Any]]) -> set[str]:
     """The keys, other than their own, that change between the first and the last points of the axes `moved`."""
     before, after = (
@@ -133,27 +158,30 @@ def encode(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _runs_per_job(wanted: int | str, batches: Sequence[Experiment], one_job: bool) -> int:
+def _runs_per_job(wanted: int | str, found: Plan, one_job: bool) -> int:
     """All runs in one job on this machine; for other launchers one long run, or so many runs that MAX_JOBS jobs do."""
+    # A list, so that each value is looked at.
+    long = True in [batch.one_run_per_job for batch in found.in_blocks()]
     if wanted == "auto":
-        total = sum(batch.runs for batch in batches)
-        if one_job:
-            return total
         # Rounded up, so that there are never more than MAX_JOBS jobs.
-        return 1 if any(batch.one_run_per_job for batch in batches) else -(-total // MAX_JOBS)
+        return found.runs() if one_job else 1 if long else -(-found.runs() // MAX_JOBS)
     require(isinstance(wanted, int) and wanted >= 1, "hydra.sweeper.runs_per_job", wanted, "must be auto or at least 1")
     return int(wanted)
 
 
-def outlook(batches: Sequence[Experiment], runs_per_job: int) -> str:
+def outlook(found: Plan) -> str:
     """Describe what would be trained: batches, runs, jobs, and about how long and how large."""
-    total, seconds = sum(batch.runs for batch in batches), 0.0
-    lines = []
-    for batch in batches:
-        takes = batch.estimated_seconds()
+    counts: Counter[tuple[str, str]] = Counter()
+    examples: dict[tuple[str, str], Experiment] = {}
+    for batch in found.in_blocks():
+        look = batch.shape(), " ".join(f"{key}={value}" for key, value in batch.choices.items())
+        counts[look] += batch.runs
+        examples.setdefault(look, batch)
+    seconds, lines = 0.0, []
+    for (shape, kind), batch in examples.items():
+        runs = counts[shape, kind]
+        takes = batch.estimated_seconds() * runs / batch.runs
         seconds += takes
-        kind = " ".join(f"{key}={value}" for key, value in batch.choices.items())
-        mebibytes = batch.bytes_at_once() / 2**20
-        lines.append(f"{batch.runs:8d} runs  {batch.shape()}  {kind}  about {mebibytes:.0f} MiB, {takes:.1f} s")
-    lines.append(f"{total} runs in {-(-total // runs_per_job)} jobs of at most {runs_per_job}, about {seconds:.1f} s in all")
-    return "\n".join(lines)
+        lines.append(f"{runs:8d} runs  {shape}  {kind}  about {batch.bytes_at_once() / 2**20:.0f} MiB, {takes:.1f} s")
+    total = f"{found.runs()} runs in {len(found.jobs())} jobs of at most {found.runs_per_job}"
+    return "\n".join([*lines, f"{total}, about {seconds:.1f} s in all"])

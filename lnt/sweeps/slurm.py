@@ -1,8 +1,7 @@
-"""SLURM as seen from the launching process: waiting for the jobs of a sweep without depending on accounting.
+"""What SLURM's programs say of the jobs of a sweep.
 
-Jobs are submitted by Hydra's submitit launcher and live on their own; results are files. submitit notices a job that died
-without a result only through sacct, and without accounting waits for ever. So it waits in a thread, and this process ends when
-squeue shows none of the jobs any more, whatever the thread is waiting for.
+squeue has three answers: a job is in the queue, it is not, or none, from a program that is slow or a controller that is down.
+No answer says nothing about any job, and is raised as NoAnswer. Away from a cluster there is no squeue to ask.
 """
 
 import logging
@@ -10,61 +9,123 @@ import os
 import re
 import shutil
 import subprocess
-import threading
-import time
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from lnt.errors import require
-from lnt.sweeps.hydra_internals import JobLauncher
+from lnt.files import last_line
 
 log = logging.getLogger(__name__)
-SECONDS_BETWEEN_LOOKS = 10.0  # the controller serves everybody
-QUIET_LOOKS = 3  # so often squeue must show nothing: a requeued job is out of it for a moment
-UNANSWERED_LOOKS = 60  # with nothing else to wait for, it is waited ten minutes for a controller that is down
 SECONDS_FOR_AN_ANSWER = 30
-SECONDS_BETWEEN_CHECKS = 30  # slurmctld's PERIODIC_TIMEOUT: a signal may come so much early
+# Reasons of squeue that stay until somebody does something.
+LASTING = re.compile(r"[Hh]eld|Hold|Never|Invalid|NotAllowed|BadConstraints|Partition(Time|Node)Limit|PerJob")
+ATTEMPTS = 3  # of a job that is told to end and asks why
+
+
+class NoAnswer(Exception):
+    """A program of SLURM that does not answer, and what it says instead."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job in the queue."""
+
+    state: str  # RUNNING, PENDING, COMPLETING, ...
+    reason: str  # why it waits: Priority, PartitionTimeLimit, ...; "None" if it does not
 
 
 def submitted(path: Path) -> set[str]:
     """The SLURM jobs that submitit has made folders for below the sweep's directory: array tasks 17_0, 17_1, a lone job 18."""
-    return {folder.name for folder in (path / ".submitit").glob("*") if re.fullmatch(r"\d+(_\d+)?", folder.name)}
+    found = {folder.name for folder in (path / ".submitit").glob("*") if re.fullmatch(r"\d+(_\d+)?", folder.name)}
+    # An array has a folder too, with the script of its submission.
+    return found - {name.split("_")[0] for name in found if "_" in name}
 
 
-def queued(ids: Collection[str]) -> Mapping[str, str] | None:
-    """The SLURM state of those of the jobs that are waiting or running; None if squeue does not answer."""
+def queued(ids: Collection[str]) -> Mapping[str, Queued] | None:
+    """Those of the jobs that are waiting or running; None if there is no squeue here. Raises NoAnswer."""
+    if not ids:
+        return {}
     # --array: without it, waiting tasks of an array share one line, 17_[3-9].
-    said = _ask("squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={_whole(ids)}")
+    said = _ask("squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={_whole(ids)}")
     if said is None:
         return None
     if said.returncode != 0:
-        return {} if "Invalid job id" in said.stderr else None  # all of them have left the controller's memory
-    return _states(said.stdout, ids)
+        if "Invalid job id" in said.stderr:
+            return {}  # all of them have left the controller's memory
+        raise NoAnswer(f"squeue says: {_first_line(said.stderr)}")
+    return {name: Queued(*words) for name, *words in _rows(said.stdout, 3) if _is_of(name, ids)}
+
+
+def waiting(in_queue: Iterable[Queued]) -> dict[str, str]:
+    """For each reason why jobs wait, a sentence: how many, and what follows if it does not pass by itself."""
+    counts = Counter(job.reason for job in in_queue if job.state == "PENDING")
+    advice = "; they do not start by themselves: scontrol release them, or scancel them and start again with other settings"
+    return {
+        reason: f"{count} jobs wait in SLURM's queue: {reason}{advice if LASTING.search(reason) else ''}"
+        for reason, count in counts.items()
+        if reason != "None"  # the scheduler has not looked at them yet
+    }
+
+
+def last_words(path: Path, name: str) -> tuple[str, Path] | None:
+    """The last line that a job of the sweep at `path` has logged, and where; None if it has said nothing."""
+    logs = [path / ".submitit" / name / f"{name}_0_log.{stream}" for stream in ("err", "out")]
+    return next(((line, log) for log in logs if (line := last_line(log))), None)
 
 
 def ended(ids: Collection[str]) -> Mapping[str, str]:
-    """The SLURM state of those of the jobs that accounting knows, such as TIMEOUT, OUT_OF_MEMORY; none without accounting."""
+    """The SLURM state of those of the jobs that accounting knows, such as TIMEOUT, OUT_OF_MEMORY; none without an answer."""
+    if not ids:
+        return {}
     # --allocations: jobs without their steps (17.batch, 17.0).
-    said = _ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={_whole(ids)}")
-    return {} if said is None or said.returncode != 0 else _states(said.stdout, ids)
+    options = ("--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={_whole(ids)}")
+    try:
+        said = _ask("sacct", *options)
+    except NoAnswer:
+        return {}
+    rows = _rows(said.stdout, 2) if said and said.returncode == 0 else ()
+    return {name: state for names, state in rows for name in _tasks(names) if _is_of(name, ids)}
+
+
+def largest_array() -> int | None:
+    """How many tasks an array may have here; None if SLURM does not say."""
+    try:
+        said = _ask("scontrol", "show", "config")
+    except NoAnswer:
+        return None
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", said.stdout, re.MULTILINE) if said else None
+    return max(1, int(found[1])) if found else None
 
 
 def being_preempted() -> bool:
     """Whether SLURM is ending the job that this process is for another one (not for scancel, or a time limit)."""
-    said = _ask("scontrol", "show", "job", os.environ["SLURM_JOB_ID"]) if "SLURM_JOB_ID" in os.environ else None
-    # The only trace: the signal, SIGTERM, is that of scancel too.
-    found = re.search(r"\bPreemptTime=(\S+)", said.stdout) if said else None
-    return found is not None and found[1] != "None"
+    if "SLURM_JOB_ID" not in os.environ:
+        return False
+    for _ in range(ATTEMPTS):  # the work is saved, and nothing else is left to do
+        try:
+            said = _ask("scontrol", "show", "job", os.environ["SLURM_JOB_ID"])
+        except NoAnswer:
+            continue
+        # The only trace: the signal, SIGTERM, is that of scancel too.
+        found = re.search(r"\bPreemptTime=(\S+)", said.stdout) if said else None
+        return found is not None and found[1] != "None"
+    log.warning("SLURM does not say why it ends this job, which is not requeued; a rerun goes on")
+    return False
 
 
 def _ask(program: str, *options: str) -> subprocess.CompletedProcess[str] | None:
-    """Ask one of SLURM's programs; None if it is not there, or does not answer."""
+    """Ask one of SLURM's programs; None if it is not there. Raises NoAnswer if it takes too long."""
     if shutil.which(program) is None:
         return None
     try:
         return subprocess.run([program, *options], capture_output=True, text=True, timeout=SECONDS_FOR_AN_ANSWER, check=False)
     except subprocess.TimeoutExpired:
-        return None
+        raise NoAnswer(f"{program} has not answered in {SECONDS_FOR_AN_ANSWER:.0f} s") from None
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "nothing")
 
 
 def _whole(ids: Iterable[str]) -> str:
@@ -72,57 +133,23 @@ def _whole(ids: Iterable[str]) -> str:
     return ",".join(sorted({i.split("_")[0] for i in ids}))
 
 
-def _states(lines: str, ids: Collection[str]) -> dict[str, str]:
-    # An answer has all tasks of an array, `ids` maybe some of them.
-    states = dict(line.split("|") for line in lines.splitlines())
-    return {name: state for name, state in states.items() if name in ids}
+def _is_of(name: str, ids: Collection[str]) -> bool:
+    # By the array too: submitit makes its folder first, and those of its tasks after.
+    return name in ids or name.split("_")[0] in ids
 
 
-def check_time(timeout_min: int, signal_delay_s: int) -> None:
-    """Raise ConfigError if SLURM would tell a job that its time is over as soon as it starts."""
-    limit = 60 * timeout_min - SECONDS_BETWEEN_CHECKS
-    allowed = f"must be below {limit} with timeout_min={timeout_min}, or jobs are told to end as they start"
-    holds = signal_delay_s < limit
-    require(holds, "hydra.launcher.signal_delay_s", signal_delay_s, allowed)
+def _rows(lines: str, columns: int) -> Iterator[list[str]]:
+    """The lines of an answer as words; a line of another form is a remark of the program."""
+    words = (line.split("|", columns - 1) for line in lines.splitlines())
+    return (row for row in words if len(row) == columns)
 
 
-def check_idle(path: Path) -> None:
-    """Raise ConfigError if jobs of the sweep at `path` are still waiting or running: a rerun would train the same again."""
-    own = submitted(path)
-    states = (queued(own) if own else None) or {}
-    # COMPLETING: SLURM cleans up after a job that has ended.
-    busy = {name for name, state in states.items() if state != "COMPLETING"}
-    allowed = f"{len(busy)} of its jobs are still waiting or running ({', '.join(sorted(busy))}); let them end, or scancel them"
-    require(not busy, "hydra.sweep.dir", path, allowed)
-
-
-def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path) -> None:
-    """Launch jobs and wait until none of them is left; a job that fails or dies is said, and does not end the wait."""
-    # A rerun finds the folders of jobs that earlier starts have submitted.
-    before, problems = submitted(path), []
-
-    def submit() -> None:
-        try:
-            launcher.launch(jobs, initial_job_idx=first)
-        except Exception as error:  # submitit passes on what happened to the first job that has no result
-            problems.append(error)
-
-    # daemon: this process must be able to end while submitit still waits, as it does for ever without accounting.
-    thread = threading.Thread(target=submit, daemon=True)
-    thread.start()
-    quiet = unanswered = 0
-    while quiet < QUIET_LOOKS and unanswered < UNANSWERED_LOOKS:
-        thread.join(SECONDS_BETWEEN_LOOKS) if thread.is_alive() else time.sleep(SECONDS_BETWEEN_LOOKS)
-        own = submitted(path) - before
-        if not thread.is_alive() and not problems:
-            return  # every job has brought its result
-        if not thread.is_alive() and not own:
-            raise problems[0]  # nothing was submitted
-        states = queued(own) if own else None
-        if states is None:
-            # While submitit waits for results, a controller that is down costs nothing.
-            unanswered += not thread.is_alive()
-        else:
-            quiet, unanswered = (0 if states else quiet + 1), 0
-    for problem in problems:
-        log.warning("a job ended without its result: %s", ([type(problem).__name__, *str(problem).strip().splitlines()])[-1])
+def _tasks(name: str) -> Iterator[str]:
+    """The tasks that one name of sacct stands for: 17_[0-2,5%3] is 17_0, 17_1, 17_2 and 17_5; another is itself."""
+    array = re.fullmatch(r"(\d+)_\[([\d,-]+)(%\d+)?\]", name)
+    if array is None:
+        yield name
+        return
+    for part in array[2].split(","):
+        first, _, last = part.partition("-")
+        yield from (f"{array[1]}_{task}" for task in range(int(first), int(last or first) + 1))

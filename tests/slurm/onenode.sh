@@ -50,6 +50,7 @@ KillWait=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MinJobAge=10
+MaxArraySize=4
 JobRequeue=1
 SchedulerParameters=batch_sched_delay=0,bf_interval=2,sched_interval=2
 SelectType=select/cons_tres

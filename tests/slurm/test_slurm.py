@@ -197,6 +197,51 @@ def test_a_preempted_job_is_requeued_and_goes_on(tmp_path, undisturbed, how):
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
 
 
+@pytest.mark.parametrize("sent", ["--signal=USR2", "--signal=TERM"])
+def test_a_signal_in_the_first_seconds_of_a_job_loses_nothing(tmp_path, undisturbed, sent):
+    """It comes as soon as the step of the job is there, which is then importing."""
+    process = start(tmp_path, *SHORT, *SLURM[:-1], "hydra.sweeper.runs_per_job=8")
+    until(lambda: list(tmp_path.glob("sweep/.submitit/*/*_log.err")))
+    (name,) = (path.parent.name for path in tmp_path.glob("sweep/.submitit/*/*_log.err"))
+    until(lambda: subprocess.run(["scancel", sent, name], capture_output=True, text=True).returncode == 0)
+    assert not states(tmp_path), "before training begins"
+    said, _ = process.communicate(timeout=600)
+    if "8 runs: 8 completed" not in said:  # TERM ends a job, with a status that says so
+        assert states(tmp_path)[0]["state"] == "preempted"
+        assert "8 runs: 8 completed" in run(tmp_path, *SHORT, *SLURM[:-1])
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
+def test_a_sweep_may_be_submitted_from_inside_an_allocation(tmp_path, undisturbed):
+    """--mem-per-cpu leaves a variable there with which srun refuses jobs that have --mem."""
+    inside = ["salloc", "--quiet", "--mem-per-cpu=100", "--ntasks=1", *command(*SHORT, *SLURM)]
+    done = subprocess.run(inside, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    assert "8 runs: 8 completed" in done.stdout, done.stdout + done.stderr
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
+def test_more_jobs_than_an_array_may_have(tmp_path, undisturbed):
+    """MaxArraySize of the test cluster is 4: eight jobs are two arrays."""
+    said = run(tmp_path, *SHORT, *SLURM[:-1], "hydra.sweeper.runs_per_job=1")
+    assert "8 runs: 8 completed" in said
+    tasks = [path.name for path in (tmp_path / "sweep" / ".submitit").glob("[0-9]*_[0-9]*")]
+    assert len(tasks) == 8
+    assert len({name.split("_")[0] for name in tasks}) == 2
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
+def test_what_sbatch_refuses_is_one_line_and_mended_by_the_same_command(tmp_path, undisturbed):
+    refused = subprocess.run(
+        command(*SHORT, *SLURM, "hydra.launcher.partition=nowhere"), cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "error: jobs=4: sbatch refuses them: invalid partition specified: nowhere; " in refused.stderr
+    assert "8 runs: 8 completed" in run(tmp_path, *SHORT, *SLURM[:-1], "hydra.sweeper.runs_per_job=4")
+    assert sorted(states(tmp_path)) == [0, 1], "four runs to a job"
+    assert_same(table(tmp_path / "sweep"), undisturbed["short"])
+
+
 def test_a_job_that_runs_out_of_time_is_requeued_and_goes_on(tmp_path, undisturbed):
     """SLURM looks twice a minute, and here tells a job 18 to 48 seconds after its start: after its imports, before its end."""
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=12", "hydra.sweeper.runs_per_job=8")
