@@ -140,10 +140,12 @@ def is_axis(column: pd.Series) -> bool:
 
 
 def numeric_axes(results: RunTables) -> list[str]:
-    """The swept keys that can be axes, in the order of the plan: numbers, and given for all runs."""
+    """The swept keys that can be axes: numbers, and given for all runs. In the order of the plan, those of two values last."""
     runs, planned = results.runs, planned_values(results.plans)
     given = [key for key in swept_keys(results) if None not in planned.get(key, [])]
-    return [key for key in given if is_axis(runs[key]) and runs[key].notna().all()]
+    axes = [key for key in given if is_axis(runs[key]) and runs[key].notna().all()]
+    # Two columns make no diagram, but two panels of one.
+    return sorted(axes, key=lambda key: len(planned.get(key, ())) == 2)
 
 
 def is_product(results: RunTables, keys: list[str]) -> bool:

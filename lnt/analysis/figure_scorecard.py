@@ -104,7 +104,7 @@ def _borders(ax: Axes, evidence: Evidence) -> None:
         ax.axvline(predicted, color=colour, linestyle=":", linewidth=1)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=X_LABEL, ylabel="share of runs\n(a line for each $\\tau$)")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="center left", handlelength=1, fontsize=6, borderpad=0)
+    ax.legend(loc="upper left", handlelength=0.8, handletextpad=0.4, fontsize=6, borderpad=0, borderaxespad=0.2)
 
 
 def _final(ax: Axes, evidence: Evidence) -> None:
@@ -132,4 +132,4 @@ def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: 
     ax.plot(means[combination], means[error], "o", color=style.SIGNAL, markersize=3)
     ax.plot(line, norm.cdf(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right")
