@@ -37,6 +37,7 @@ class RunTables:
     sources: Sequence[Path] = ()  # the files runs.parquet
     duplicates: int = 0  # rows that name a run which another row names too
     left_out: list[DamagedFile] = field(default_factory=list)  # files that cannot be used; of curves once these were read
+    directories: pd.Series = field(default_factory=lambda: pd.Series(dtype="str"))  # run_id -> where its row was found
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -72,10 +73,13 @@ def read(path: Path) -> RunTables:
     # Read when asked for: the curves of a large sweep take far longer than its runs.
     curves = lambda: _together(sources, "curves", "step", left_out)  # noqa: E731
     samples = lambda: _together(sources, "samples", "index", left_out)  # noqa: E731
-    completed, diverged, failed, duplicates = by_outcome(pd.concat(frames, ignore_index=True))
+    rows = pd.concat(frames, ignore_index=True)
+    directories = rows.pop("directory").set_axis(rows["run_id"])
+    completed, diverged, failed, duplicates = by_outcome(rows)
     ends = f"no run completed: {len(diverged)} diverged, {len(failed)} failed"
     require(len(completed) > 0, "path", path, ends)
-    return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates, left_out)
+    directories = directories[~directories.index.duplicated()]
+    return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates, left_out, directories)
 
 
 def sources_below(path: Path) -> list[Path]:

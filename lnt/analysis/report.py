@@ -126,7 +126,7 @@ class Report:
 
     def note_versions(self) -> None:
         """Note if rows were made by different versions of the code, or of PyTorch."""
-        rows = pd.concat([self.results.runs, self.results.diverged, self.results.failed])["directory"].value_counts()
+        rows = self.results.directories.value_counts()
         versions: Counter[str] = Counter()
         for source, origin in self.sources().items():
             versions[_version(origin)] += int(rows.get(str(Path(source).parent), 0))

@@ -49,7 +49,8 @@ def write(
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
     report, asked = Report(results, path, own_folder(path)), x is not None or y is not None or value is not None
     report.note_versions()
-    report.table("all_runs", pd.concat([runs, results.diverged, results.failed]))
+    everything = pd.concat([runs, results.diverged, results.failed])
+    report.table("all_runs", everything.assign(directory=everything["run_id"].map(results.directories)))
     table = cells.cells(results, keys or ["data"], outcomes)
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
