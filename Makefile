@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-examples test-slurm test-wheel lint mutation bench studies clean
+.PHONY: demo test test-slow test-examples test-slurm test-wheel lint mutation fuzz bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -18,9 +18,13 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# The notebook and the minimal example, which are slow too.
+# Of the slow ones those that CI runs: the notebook, the minimal example, and directories that are damaged or made to do harm.
 test-examples: $(READY)
-	$(BIN)/python -m pytest -m slow tests/test_notebook.py tests/test_two_stages.py
+	$(BIN)/python -m pytest -n auto -m slow tests/test_notebook.py tests/test_two_stages.py tests/test_hostile_results.py tests/test_faults.py
+
+# Ten thousand random command lines: see tests/fuzz/.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.inputs 10000
 
 test-slurm: $(READY)
 	$(BIN)/python -m pytest -m slurm tests/slurm

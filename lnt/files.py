@@ -21,7 +21,7 @@ import yaml
 from lnt.errors import ConfigError, printable
 
 MAX_TEXT = 2**28  # bytes; the plan of ten million runs needs a hundredth of it
-MAX_VALUES = 10**7  # in a YAML file: a few lines of aliases can stand for more than any memory holds
+MAX_VALUES = 10**6  # in a YAML file: a few lines of aliases can stand for more than any memory holds
 FIRST_LINE = "# what follows has the CRC-32 "
 TAIL_BYTES = 4096  # of a log, which may be large
 # Written in C where libyaml is there, ten times as fast. Safe: plain values are all that they make.

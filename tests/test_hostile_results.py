@@ -176,7 +176,13 @@ DAMAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+# A few seconds each: `make test` tries every eighth, `make test-examples` the others.
+CASES = [
+    pytest.param(make, id=name, marks=[] if i % 8 == 0 else pytest.mark.slow) for i, (name, make) in enumerate(DAMAGES.items())
+]
+
+
+@pytest.mark.parametrize("damage", CASES)
 def test_a_directory_is_read_finished_and_shown_without_a_traceback(here, damage, capsys):
     """And nothing is executed, nothing foreign is written, no run is lost, and none is counted twice."""
     Path("evil").mkdir()

@@ -1,6 +1,7 @@
 """Training on images: against a loop written the usual way, side by side against alone, resumed against undisturbed."""
 
 import copy
+import errno
 import random
 from dataclasses import dataclass, replace
 
@@ -252,7 +253,7 @@ def test_a_run_that_is_killed_at_random_and_resumed_ends_bit_for_bit_the_same(ex
     assert_same_curves(train(one, checkpoint), undisturbed, images=one.data.kind == "images")
 
 
-def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(experiment, tmp_path):
+def test_a_checkpoint_of_another_configuration_is_refused_and_a_damaged_one_put_aside(experiment, tmp_path, caplog):
     one, other = (experiment(*DIGITS, "checkpoint_seconds=0", f"seed={seed}") for seed in (0, 1))
     checkpoint = Checkpoint(tmp_path)
     checkpoint.load(one)
@@ -261,10 +262,38 @@ def test_a_checkpoint_of_another_configuration_or_a_damaged_one_is_refused(exper
     checkpoint.path(other).write_bytes(before)
     with pytest.raises(ConfigError, match="is of another configuration"):
         train(other, checkpoint)
-    checkpoint.path(other).write_bytes(before[: len(before) // 2])
-    with pytest.raises(ConfigError, match="cannot be read"):
-        train(other, checkpoint)
+    damaged = before[: len(before) // 2]
+    checkpoint.path(other).write_bytes(damaged)
+    assert checkpoint.load(other) is None
+    assert "was put aside" in caplog.text
+    assert [file.read_bytes() for file in tmp_path.glob(".*damaged*")] == [damaged]
     assert checkpoint.path(one).read_bytes() == before
+
+
+def test_the_checkpoint_before_serves_where_the_latest_is_damaged(experiment, tmp_path):
+    one = experiment(*DIGITS, "checkpoint_seconds=0")
+    checkpoint, training = Checkpoint(tmp_path), Training.of(one)
+    for steps in (1, 2):
+        training.engines[0].advance(1)
+        checkpoint.save(one, training.state)
+        assert checkpoint.load(one)["engines"][0]["step"] == steps
+    content = bytearray(checkpoint.path(one).read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.path(one).write_bytes(content)
+    assert checkpoint.load(one)["engines"][0]["step"] == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(experiment, tmp_path, monkeypatch, caplog):
+    one = experiment(*DIGITS, "checkpoint_seconds=0")
+
+    def full(content, file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        found = train(one, Checkpoint(tmp_path))
+    assert "cannot be written ([Errno 28] No space left on device); training goes on" in caplog.text
+    np.testing.assert_array_equal(found.values, train(one).values)
 
 
 def test_measuring_changes_nothing(experiment):

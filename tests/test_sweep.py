@@ -1,6 +1,8 @@
 """Packed sweeps: the same numbers as each run alone, whatever the packing; nothing lost, nothing twice."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,8 @@ import analyze
 import train
 from lnt.analysis.results import load
 from lnt.errors import ConfigError
+from lnt.files import read_json
+from lnt.hardware import threads
 from lnt.plan_file import read_plan
 from lnt.progress import StepCount
 from lnt.runs import train_runs
@@ -32,6 +36,7 @@ from lnt.sweeps import job as sweep
 from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import FrozenLoader
 from lnt.sweeps.plan import Plan
+from lnt.training import loop
 from lnt.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -451,3 +456,41 @@ def test_plans_of_earlier_versions_are_read(call):
         part.unlink()
     assert "8 completed" in call("seed=range(4)", "data.snr=0.1,1e-5", "hydra.sweeper.runs_per_job=4")
     assert len(rows("sweep")) == 8
+
+
+@pytest.mark.parametrize(("on_slurm", "wrong", "code"), [(True, 3, "all 3 runs failed"), (True, 1, None), (False, 3, None)])
+def test_a_job_of_failed_runs_only_fails_on_slurm(call, monkeypatch, on_slurm, wrong, code):
+    call("seed=range(3)")
+    shutil.rmtree("sweep/0")
+    alone = []
+
+    def train_chunk(chunk, *arguments):
+        alone.extend([1] * (chunk.runs == 1))
+        if chunk.runs > 1 or len(alone) <= wrong:
+            raise ValueError("no")
+        return loop.train_chunk(chunk, *arguments)
+
+    monkeypatch.setattr(train_runs, "train_chunk", train_chunk)
+    monkeypatch.setattr(sweep, "slurm_job", lambda: "17_0" if on_slurm else None)
+    with threads(1), pytest.raises(SystemExit, match=code) if code else contextlib.nullcontext():
+        sweep.run_job(Path("sweep"), 0, Path("sweep/0"))
+    (part,) = Path("sweep/0/runs.parquet").iterdir()
+    assert pd.read_parquet(part)["status"].tolist().count("failed") == wrong
+
+
+def test_a_fault_of_the_machine_is_no_fault_of_a_run(call, monkeypatch):
+    """An OSError: no row says failed, no chunk is tried in halves, and the status says why."""
+    tried = []
+
+    def train_chunk(chunk, *arguments):
+        tried.append(chunk.runs)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, threads(1):
+        patch.setattr(train_runs, "train_chunk", train_chunk)
+        call("seed=range(8)", status=1)
+    assert tried == [8]
+    assert not Path("sweep/0/runs.parquet").exists()
+    assert "No space left on device" in read_json(Path("sweep/0/status.json"))["error"]
+    call("seed=range(8)")
+    assert rows("sweep")["status"].tolist() == ["completed"] * 8

@@ -1,12 +1,13 @@
 """A job of a sweep, in whatever process the launcher starts."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lnt.errors import ConfigError
 from lnt.files import DamagedFile, read_json, write_json
 from lnt.plan_file import read_plan
-from lnt.runs.directory import RunDirectory
+from lnt.runs.directory import RunDirectory, slurm_job
 from lnt.runs.train_runs import train_runs
 from lnt.sweeps.missing_runs import directories_of_jobs, missing_of_job
 from lnt.sweeps.plan import Plan
@@ -29,7 +30,10 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)
-    train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)
+    ended = train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)
+    # Only SLURM looks at how a job's process ends; where jobs share one, the next must still begin.
+    if slurm_job() and ended["failed"] == ended.total() > 0:
+        sys.exit(f"all {ended.total()} runs failed; python -m lnt.status {path} shows why")
 
 
 def check_progress(directory: RunDirectory, missing: int, checkpoints: Path) -> None:

@@ -113,8 +113,7 @@ def outcome(arguments: list[str]) -> str:
     """plan, refused, or what is wrong."""
     text, errors = io.StringIO(), io.StringIO()
     GlobalHydra.instance().clear()
-    cli.TYPED.clear()
-    sys.argv = ["train.py", *arguments, "dry_run=true"]
+    before, sys.argv = sys.argv, ["train.py", *arguments, "dry_run=true"]
     code: object = 0
     signal.alarm(SECONDS)
     try:
@@ -129,6 +128,8 @@ def outcome(arguments: list[str]) -> str:
         return f"traceback: {type(error).__name__}: {str(error)[:150]} ({Path(place.filename).name}:{place.lineno})"
     finally:
         signal.alarm(0)
+        sys.argv = before
+        cli.TYPED.clear()
     if code in (0, None):
         accepted = [override for override in arguments if is_nonsense(override)]
         return f"accepted nonsense: {accepted[0]}" if accepted else "plan"
