@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import analyze
 import lnt
 import train
 from lnt import cli, status
-from lnt.files import read_yaml, write_yaml
+from lnt.files import DamagedFile, check_zip, read_json, read_yaml, write_json, write_yaml
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 SWEEP = ("-m", *TINY, "noise.rate=0.1,0.2", "seed=0,1", "hydra.sweeper.runs_per_job=2", "hydra.sweep.dir=sweep")
@@ -222,3 +223,69 @@ def ends_of_status(*arguments):
         except SystemExit as end:
             return end.code or None
     return None
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"choices": {"data": "../../evil/evil"}}, "data"),
+        ({"choices": {"hydra/launcher": "slurm"}}, "hydra/launcher"),
+        ({"hydra": {"run": {"dir": "victim"}}}, "hydra.run.dir"),
+        ({"noise": {"rate": "${oc.env:HOME}"}}, "noise.rate"),
+        ({"data": {"dim": [{"_target_": "os.system"}]}}, "data.dim"),
+        ({"seed": {"a b": 1}}, "seed.a b"),
+    ],
+)
+def test_a_saved_run_hands_only_settings_to_hydra(here, change, shown):
+    assert ends(train.main, "config", *TINY, "hydra.run.dir=run") is None
+    config = read_yaml(Path("run/config.yaml"))
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
+    write_yaml(Path("run/config.yaml"), config)
+    said = ends(train.main, "config", "from=run", "hydra.run.dir=again")
+    assert said == f"error: from=run: is no run of train.py: its config.yaml holds ['{shown}']"
+    assert not Path("again").exists()
+
+
+def test_functions_that_a_saved_run_names_are_not_called(here, capsys):
+    assert ends(train.main, "config", *TINY, "hydra.run.dir=run") is None
+    write_yaml(Path("run/config.yaml"), {**read_yaml(Path("run/config.yaml")), "metrics": ["os.abort"]})
+    assert ends(train.main, "config", "from=run", "hydra.run.dir=again") is None
+    assert "left out: metrics=['os.abort']; give it again if you want them" in capsys.readouterr().err
+    ids = [pd.read_parquet(f"{name}/runs.parquet")["run_id"].item() for name in ("run", "again")]
+    assert ids[0] == ids[1]
+
+
+def test_weights_that_would_run_code_are_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Path("weights.pt").open("wb") as file:
+        pickle.dump(Mark(), file)
+    with pytest.raises(DamagedFile, match="is damaged"):
+        check_zip(Path("weights.pt"))
+    assert not Path("mark").exists()
+
+
+def test_rows_of_another_version_are_told_apart_and_a_rerun_warns(here, capsys):
+    origin = Path("sweep/1/provenance.json")
+    found = read_json(origin)
+    write_json(origin, {**found, "git": "0123456789abcdef", "git_dirty": False, "versions": {"torch": "1.0"}})
+    assert ends(analyze.main, "analyze", "path=sweep") is None
+    said = capsys.readouterr().out
+    assert "rows of different versions: 2 rows of commit" in said
+    assert "2 rows of commit 0123456789, torch 1.0" in said
+    table = pd.read_parquet("sweep/analysis/all_runs.parquet")
+    assert table.groupby("directory").size().to_dict() == {"0": 2, "1": 2}
+    assert "2 rows of commit 0123456789, torch 1.0" in Path("sweep/analysis/report.html").read_text()
+    shutil.rmtree("sweep/0")
+    assert ends(train.main, "config", *SWEEP) is None
+    assert "sweep holds runs of commit 0123456789, torch 1.0; the rest are trained by commit" in capsys.readouterr().out
+
+
+def test_an_analysis_is_written_again_over_its_own(here):
+    for _ in range(2):
+        assert ends(analyze.main, "analyze", "path=sweep") is None
+    assert len(lnt.load("sweep").runs) == 4, "its table of all runs is none of a run"
+    shutil.copytree("sweep/0", "sweep/below/analysis")
+    assert len(lnt.load("sweep/below").runs) == 2, "a run may lie in a folder of that name"
+    said = ends(analyze.main, "analyze", "path=sweep/below")
+    assert said == "error: path=sweep/below/analysis: holds files that analyze.py did not write; rename it"
