@@ -25,6 +25,7 @@ from lnt.two_layer.two_layer_experiment import TwoLayerExperiment
 
 BASES = {"data": Data, "noise": LabelNoise, "model": Model, "loss": Loss, "optimizer": Optimizer, "strategy": Strategy}
 EXPERIMENTS: dict[str, type[Experiment]] = {"vectors": TwoLayerExperiment, "images": ImageExperiment}  # by kind of data
+MAX_BATCHES = 10_000  # of a grid; each takes a millisecond or more to build, whoever looks at the sweep
 NOT_SETTINGS = (*COMPONENTS, "seeds", "choices")
 ADDED_SETTINGS: dict[str, Any] = {"metrics": []}  # keys that came later, with what they were in effect before
 
@@ -123,6 +124,9 @@ def expand(config: Mapping[str, Any], axes: Sequence[Axis], first: int = 0, last
     # Without such an axis the product is 1: one run.
     size = math.prod(sizes)
     keys = [key for axis in side_by_side for key in axis.keys]
+    batches, alone = math.prod(len(axis.points) for axis in shared), ", ".join(key for axis in shared for key in axis.keys)
+    allowed = f"takes {batches} values, of which each trains on its own; at most {MAX_BATCHES} can be in one sweep"
+    require(batches <= MAX_BATCHES, alone, "...", allowed)
     for offset, combination in zip(itertools.count(0, size), itertools.product(*(axis.points for axis in shared))):
         runs = range(max(first - offset, 0), size if last is None else min(last - offset, size))
         if not runs:

@@ -9,7 +9,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from lnt.errors import require
 from lnt.settings import Axis
 
-MAX_POINTS = 10**7  # of an axis
+MAX_POINTS = 10**6  # of an axis
 
 
 def values_of(override: Override) -> list[Any]:

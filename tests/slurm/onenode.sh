@@ -2,9 +2,9 @@
 # A real SLURM on this one machine, on the loopback interface, without systemd: for tests, on Debian, as root.
 #   onenode.sh up     install what is missing, start munge, (mariadb, slurmdbd,) slurmctld, slurmd
 #   onenode.sh down   cancel what runs, stop what `up` started, by pid
-# ACCT=dbd|none: with or without accounting. GPUS=N: advertise N fake GPUs.
+# ACCT=dbd|none: with or without accounting. GPUS=N: advertise N fake GPUs. NODES=2: a second node, on this machine too.
 set -euo pipefail
-ACCT=${ACCT:-dbd} GPUS=${GPUS:-2}
+ACCT=${ACCT:-dbd} GPUS=${GPUS:-2} NODES=${NODES:-1}
 RUN=/run/lnt-slurm LOG=/var/log/lnt-slurm STATE=/var/lib/lnt-slurm HOST=$(hostname -s)
 
 until_ok() { for _ in $(seq 300); do "$@" >/dev/null 2>&1 && return 0; sleep 0.1; done; echo "gave up waiting for: $*" >&2; return 1; }
@@ -19,6 +19,9 @@ install_packages() {
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
+
+nodes() { [ "$NODES" = 1 ] && echo "$HOST" || echo "$HOST,lnt-two"; }
+second_node() { [ "$NODES" = 1 ] || echo "NodeName=lnt-two NodeHostname=$HOST NodeAddr=127.0.0.1 Port=16818 CPUs=$2 RealMemory=$1"; }
 
 configure() {
   local memory=$(($(slurmd -C | sed -n 's/.*RealMemory=\([0-9]*\).*/\1/p') * 9 / 10)) cores accounting i
@@ -37,11 +40,12 @@ AuthType=auth/munge
 AuthInfo=cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPidFile=$RUN/slurmctld.pid
-SlurmdPidFile=$RUN/slurmd.pid
+SlurmdPidFile=$RUN/slurmd-%n.pid
 StateSaveLocation=$STATE/slurmctld
-SlurmdSpoolDir=$STATE/slurmd
+SlurmdSpoolDir=$STATE/slurmd-%n
 SlurmctldLogFile=$LOG/slurmctld.log
-SlurmdLogFile=$LOG/slurmd.log
+SlurmdLogFile=$LOG/slurmd-%n.log
+SlurmdTimeout=$([ "$NODES" = 1 ] && echo 300 || echo 10) # seconds after which a node without its slurmd is down
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -59,7 +63,8 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 $accounting
 NodeName=$HOST NodeAddr=127.0.0.1 CPUs=$((2 * cores)) RealMemory=$memory Gres=gpu:$GPUS State=UNKNOWN
-PartitionName=test Nodes=$HOST Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
+$(second_node "$memory" "$cores")
+PartitionName=test Nodes=$(nodes) Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=15
 PartitionName=urgent Nodes=$HOST MaxTime=INFINITE State=UP PriorityTier=2
 CONF
 }
@@ -102,16 +107,18 @@ up() {
     127.*) ;;
     *) echo "the name $HOST must resolve to 127.0.0.1 (in /etc/hosts)" >&2; exit 2 ;;
   esac
-  rm -rf "$STATE/slurmctld" "$STATE/slurmd"
+  rm -rf "$STATE/slurmctld" "$STATE"/slurmd-*
   install -d -o slurm -g slurm "$RUN" "$LOG" "$STATE" "$STATE/slurmctld"
-  install -d "$STATE/slurmd" && install -d -o munge -g munge /run/munge
+  install -d -o munge -g munge /run/munge
   [ -s /etc/munge/munge.key ] || { dd if=/dev/urandom bs=1024 count=1 of=/etc/munge/munge.key status=none; chown munge: /etc/munge/munge.key; chmod 400 /etc/munge/munge.key; }
   configure
   alive /run/munge/munged.pid || { rm -f /run/munge/munge.socket*; setpriv --reuid=munge --regid=munge --clear-groups /usr/sbin/munged; echo 1 >"$RUN/munged.ours"; }
   until_ok sh -c 'munge -n | unmunge'
   [ "$ACCT" = dbd ] && start_accounting
   slurmctld && until_ok sh -c "scontrol ping | grep -q 'is UP'"
-  slurmd && until_ok sh -c "sinfo -h -o %T | grep -qE 'idle|mixed|allocated'"
+  local node
+  for node in $(nodes | tr , ' '); do install -d "$STATE/slurmd-$node" && slurmd -N "$node"; done
+  until_ok sh -c "sinfo -h -o %T | grep -qE 'idle|mixed|allocated'"
 }
 
 stop() { # pid file, name of the process
@@ -129,7 +136,8 @@ down() {
     timeout 10 squeue -h -o %A | sort -u | xargs -r timeout 10 scancel || true
     for _ in $(seq 20); do [ -z "$(timeout 5 squeue -h)" ] && break; sleep 0.5; done
   fi
-  stop "$RUN/slurmd.pid" slurmd
+  local file
+  for file in "$RUN"/slurmd-*.pid; do stop "$file" slurmd; done
   stop "$RUN/slurmctld.pid" slurmctld
   stop "$RUN/slurmdbd.pid" slurmdbd
   stop "$RUN/mariadbd.pid" mariadbd
