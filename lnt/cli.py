@@ -125,6 +125,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
             main()
     except MENDABLE as error:
         sys.exit(f"error: {one_line(error)}")
+    except OSError as error:  # a disk, a permission, a name: nothing that a traceback would explain
+        sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
 
@@ -168,8 +170,14 @@ def _is_setting(key: str, value: Any) -> bool:
     """Whether a value of a file may be handed to Hydra: of a run's own settings, and nothing that Hydra would evaluate."""
     if key.partition(".")[0] == "hydra" or not is_plain(key):
         return False
-    items = value if isinstance(value, list) else [value]
-    return all(item is None or (isinstance(item, bool | int | float | str) and "${" not in str(item)) for item in items)
+    return _is_value(value, 4)
+
+
+def _is_value(value: Any, depth: int) -> bool:
+    """Whether a value is a plain one, or a list of such, of at most so many levels, which OmegaConf would not interpolate."""
+    if isinstance(value, list):
+        return depth > 0 and all(_is_value(item, depth - 1) for item in value)
+    return value is None or (isinstance(value, bool | int | float | str) and "${" not in str(value))
 
 
 def _quoted(value: Any) -> str:

@@ -36,6 +36,10 @@ class DamagedFile(ConfigError):
         self.path, self.reason = path, reason
 
 
+class UnreadableNow(DamagedFile):
+    """A file that may be in order: the disk, a permission or the memory keeps it from being read."""
+
+
 def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Write beside the target, flush to the disk, then rename over it."""
     # Beside the target: a rename is atomic only within one file system. ".tmp" last: no reader's *.parquet or *.pt matches it.
@@ -55,8 +59,10 @@ def check_regular(path: Path) -> int:
     """The size of a regular file. Raises DamagedFile if `path` is anything else: reading a pipe would wait for ever."""
     try:
         found = path.stat()
+    except FileNotFoundError as error:
+        raise DamagedFile(path, "is not there") from error
     except OSError as error:
-        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+        raise UnreadableNow(path, f"cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(found.st_mode):
         raise DamagedFile(path, "is no regular file")
     return found.st_size
@@ -69,7 +75,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DamagedFile(path, f"cannot be read: {error.strerror}") from error
+        raise UnreadableNow(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise DamagedFile(path, "is damaged: it holds bytes that are no text") from None
 
@@ -114,8 +120,9 @@ def checked_text(path: Path) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """What `write_yaml`, or an earlier version without a checksum, has written. Raises DamagedFile."""
+    text = checked_text(path)
     try:
-        found = yaml.load(checked_text(path), LOADER)
+        found = yaml.load(text, LOADER)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"is damaged: {_short(error)}") from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):

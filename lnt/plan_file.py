@@ -43,7 +43,7 @@ def planned_runs(plan: Mapping[str, Any]) -> int:
 
 
 def _is_plan(plan: Mapping[str, Any]) -> bool:
-    groups, size = plan.get("groups"), plan.get("runs_per_job", 1)
+    groups, size = plan.get("groups"), plan.get("runs_per_job")
     return isinstance(groups, list) and all(map(_is_group, groups)) and isinstance(size, int) and size >= 1
 
 
@@ -54,7 +54,11 @@ def _is_group(group: object) -> bool:
     choices = config.get("choices") if isinstance(config, dict) else None
     # Options become names of files below conf/.
     named = isinstance(choices, dict) and all(is_plain(name) and is_plain(option) for name, option in choices.items())
-    return named and all(map(_is_axis, group["axes"]))
+    if not (named and isinstance(config, dict) and isinstance(choices, dict)):
+        return False
+    return (
+        "data" in choices and all(isinstance(config.get(name), dict) for name in choices) and all(map(_is_axis, group["axes"]))
+    )
 
 
 def _is_axis(axis: object) -> bool:
@@ -63,4 +67,7 @@ def _is_axis(axis: object) -> bool:
     keys, points = axis.get("keys"), axis.get("points")
     if not isinstance(keys, list) or not isinstance(points, list) or not all(map(is_plain, keys)):
         return False
-    return bool(keys) and all(isinstance(point, list) and len(point) == len(keys) for point in points)
+    return bool(keys and points) and all(
+        isinstance(point, list) and len(point) == len(keys) and not any(isinstance(value, dict) for value in point)
+        for point in points
+    )

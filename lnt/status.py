@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from lnt.errors import ConfigError, printable, require
+from lnt.errors import ConfigError, one_line, printable, require
 from lnt.files import DamagedFile, clock_of, read_json
 from lnt.plan_file import planned_runs, read_plan
 from lnt.runs.owner import SILENT_SECONDS
@@ -192,8 +192,8 @@ def main() -> None:
             now = describe(options.directory)
             quiet = 0 if now.going else quiet + 1
             print(("\x1b[H\x1b[2J" if sys.stdout.isatty() else "") + now.text, flush=True)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
+    except (ConfigError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -6,6 +6,7 @@ of rows has a checksum of the values of each column, as they are read, in the fi
 
 import json
 import secrets
+import shutil
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from lnt.column_names import OUTCOME_TYPES
 from lnt.errors import one_line
-from lnt.files import DamagedFile, check_regular, is_plain, write_atomically
+from lnt.files import DamagedFile, UnreadableNow, check_regular, is_plain, write_atomically
 
 CHECKSUMS = "lnt.checksums"
 JOINED = "joined-"  # how the name of a part begins that others were joined into
@@ -79,7 +80,7 @@ def fault(table: pa.Table, name: str) -> str | None:
     strange = [column for column in table.column_names if not is_plain(column)]
     if strange:
         return f"is no table of {name}: the column {strange[0]!r} has a name that is no plain word"
-    text = {field.name: pa.types.is_string(field.type) or pa.types.is_large_string(field.type) for field in table.schema}
+    text = {field.name: _is_text(field.type) for field in table.schema}
     kinds = {**OUTCOME_TYPES, "run_id": "str", "step": "int64"}
     wrong = [column for column in table.column_names if column in kinds and text[column] != (kinds[column] == "str")]
     # A column of nulls has no type of its own.
@@ -94,9 +95,20 @@ def fault(table: pa.Table, name: str) -> str | None:
     return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
 
 
+def no_words(table: pa.Table) -> str | None:
+    """What keeps the columns run_id, status and error, all words, from being used; None if nothing does."""
+    kinds = {field.name: field.type for field in table.schema}
+    wrong = [f"{name} holds {kind}" for name, kind in kinds.items() if not (_is_text(kind) or pa.types.is_null(kind))]
+    return f"is no table of runs: the column {wrong[0]}" if wrong else None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def parts_of(table: Path) -> list[Path]:
     """The files of a table that is one file or a folder of parts; a folder may be empty yet, and a table may not be there."""
-    if not table.exists() and (hidden := _hidden(table)).is_dir():
+    if not table.exists() and (hidden := _hidden(table)).is_dir() and not hidden.is_symlink():
         table = hidden  # a process was killed as it joined the parts
     return sorted(table.glob("*.parquet")) if table.is_dir() else [table] if table.exists() else []
 
@@ -118,8 +130,11 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return _verified(file, found, columns)
     except (DamagedFile, FileNotFoundError):
         raise
-    # Arrow raises errors of many kinds for bytes that are no parquet.
+    # Arrow raises errors of many kinds for bytes that are no parquet, OSError among them; only one of the system has a number.
     except Exception as error:
+        away = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+        if away:
+            raise UnreadableNow(file, f"cannot be read: {one_line(error)}") from None
         raise DamagedFile(file, f"is damaged: {one_line(error)[:200] or type(error).__name__}") from None
 
 
@@ -151,11 +166,11 @@ def _own(table: pa.Table) -> pa.Table:
 
 
 def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
-    """Raise DamagedFile if a table would not fit into memory; a short file may stand for very many equal rows."""
+    """Raise UnreadableNow if a table would not fit into memory; a short file may stand for very many equal rows."""
     stored = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
     needed, free = max(stored, 8 * metadata.num_rows * metadata.num_columns), psutil.virtual_memory().available
     if needed > SHARE_OF_MEMORY * free:
-        raise DamagedFile(file, f"needs {needed >> 20} MiB of memory, of {free >> 20} MiB that are free")
+        raise UnreadableNow(file, f"needs {needed >> 20} MiB of memory, of {free >> 20} MiB that are free")
 
 
 def read_parts(table: Path, columns: Sequence[str] | None = None) -> tuple[list[pa.Table], list[DamagedFile]]:
@@ -166,7 +181,7 @@ def read_parts(table: Path, columns: Sequence[str] | None = None) -> tuple[list[
         for file in files:
             try:
                 part = read_table(file, columns)
-                problem = fault(part, table.stem) if columns is None and table.stem in NEEDED else None
+                problem = no_words(part) if columns else fault(part, table.stem) if table.stem in NEEDED else None
                 if problem is not None:
                     raise DamagedFile(file, problem)
                 parts.append(part)
@@ -204,7 +219,7 @@ def join_parts(table: Path) -> None:
 def mend(table: Path) -> list[DamagedFile]:
     """Finish what a kill has cut off as this process's table was written; the files of it that cannot be read."""
     hidden = _hidden(table)
-    if hidden.is_dir():
+    if hidden.is_dir() and not hidden.is_symlink():
         if table.exists():
             _remove(hidden)
         else:
@@ -220,10 +235,8 @@ def _hidden(table: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder of files."""
-    if path.is_dir():
-        for file in path.iterdir():
-            file.unlink()
-        path.rmdir()
+    """Remove a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

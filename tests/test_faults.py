@@ -20,11 +20,16 @@ import torch
 import lnt
 from lnt import table_files
 from lnt.errors import ConfigError
-from lnt.files import DamagedFile, check_zip, read_json, read_yaml
+from lnt.files import DamagedFile, UnreadableNow, check_zip, read_json, read_yaml
 from lnt.plan_file import read_plan
 from lnt.runs import owner
+from lnt.runs.directory import RunDirectory
 from lnt.runs.owner import Lost, Owner
+from lnt.runs.tables import schemas, tables
+from lnt.runs.train_runs import SavedResults
 from lnt.table_files import join_parts, mend, read_parts, read_table, write_table
+from lnt.training.checkpoint import Checkpoint
+from lnt.training.loop import train
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "model.width=2")
@@ -229,6 +234,46 @@ def test_random_kills_lose_and_double_nothing(case, victim, tmp_path):
             assert len(ids) == ids.nunique() == runs
 
 
+def test_links_in_the_place_of_unfinished_files_are_not_followed(parts, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    for name in (f".{parts.name}.dead.tmp", f".{parts.name}.parts"):
+        (tmp_path / name).symlink_to(tmp_path / "precious")
+    mend(parts)
+    assert (tmp_path / "precious" / "file").exists()
+    assert not (tmp_path / f".{parts.name}.dead.tmp").is_symlink()
+
+
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    """A memory that is short, or a disk that is away, must not put finished runs aside."""
+    directory = RunDirectory.claim_for_job(tmp_path / "0", tmp_path, 0)
+    (tmp_path / "0/runs.parquet").mkdir()
+    write_table(tmp_path / "0/runs.parquet/a.parquet", pa.table({"x": [0.0]}))
+    monkeypatch.setattr(table_files, "SHARE_OF_MEMORY", 1e-12)
+    with pytest.raises(UnreadableNow, match="of memory"):
+        directory.mend()
+    assert (tmp_path / "0/runs.parquet/a.parquet").exists()
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(116, "Stale file handle")])
+def test_what_was_saved_is_not_saved_again(tmp_path, monkeypatch, fault, experiment):
+    """Whatever interrupts the end of a save: no row is in two parts."""
+    one = experiment(*TINY, "optimizer.steps=5")
+    directory = RunDirectory.claim_for_job(tmp_path / "0", tmp_path, 0)
+
+    def broken(path):
+        raise fault
+
+    saved = SavedResults(directory, 1)
+    saved.add([(tables(one, train(one), schemas([one])), Path("checkpoint"))])
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Checkpoint, "forget", staticmethod(broken))
+        saved.flush()
+    saved.flush()
+    assert len(pd.read_parquet(directory.runs)) == 1
+    directory.release()
+
+
 # Two processes.
 
 
@@ -239,7 +284,7 @@ def test_an_owner_that_lives_keeps_its_claim_and_one_that_is_gone_does_not(tmp_p
     with pytest.raises(ConfigError, match=rf"is in use: .*:{os.getpid()} trains there"):
         second.claim()
     with monkeypatch.context() as patch:  # as if this process had ended, and its number been given again
-        patch.setattr(psutil.Process, "create_time", lambda self: 0.0)
+        patch.setattr(owner, "_started", lambda pid: "earlier")
         second.claim()
     second.check()
     with pytest.raises(Lost, match="is another process's now"):
@@ -248,6 +293,30 @@ def test_an_owner_that_lives_keeps_its_claim_and_one_that_is_gone_does_not(tmp_p
     second.check()
     second.release()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_step_of_the_clock_does_no_harm_to_an_owner(tmp_path, monkeypatch):
+    Owner(tmp_path / "owner").claim()
+    monkeypatch.setattr(psutil, "boot_time", lambda: 0.0)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 12345.0)
+    with pytest.raises(ConfigError, match="is in use"):
+        Owner(tmp_path / "owner").claim()
+
+
+def test_an_owner_whose_file_cannot_be_read_for_a_moment_does_not_give_up(tmp_path, monkeypatch):
+    mine = Owner(tmp_path / "owner")
+    mine.claim()
+
+    def stale(file):
+        raise OSError(116, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "_read", stale)
+        with pytest.raises(OSError, match="Stale file handle"):
+            mine.check()
+        with pytest.raises(ConfigError, match="Stale file handle"):
+            Owner(tmp_path / "owner").claim()
+    mine.check()
 
 
 @pytest.mark.parametrize(("age", "taken"), [(0, False), (50, False), (70, True)])
@@ -265,12 +334,14 @@ def test_an_owner_elsewhere_is_gone_once_it_is_silent(tmp_path, monkeypatch, age
 def test_an_owner_that_has_just_been_replaced_by_another_is_left_alone(tmp_path):
     """Two processes find the same dead owner; the slower one must not remove the claim of the faster one."""
     file = tmp_path / "owner"
-    file.write_text('{"token": "of the dead"}')
+    file.write_text("")
+    dead = file.stat().st_ino
     faster, slower = Owner(file), Owner(file)
-    faster._replace({"token": "of the dead"})
+    keep = file.rename(tmp_path / "kept")  # its inode must not be given again here
     assert faster._create()
-    slower._replace({"token": "of the dead"})
+    slower._replace(dead)
     faster.check()
+    keep.unlink()
 
 
 @pytest.mark.slow
@@ -285,8 +356,6 @@ def test_the_same_command_twice_trains_each_run_once(tmp_path):
 
 def test_two_processes_of_one_job_train_it_once(tmp_path, monkeypatch):
     """As with several tasks on a node, or a job that is requeued while the first one lives on."""
-    from lnt.runs.directory import RunDirectory
-
     first = RunDirectory.claim_for_job(tmp_path / "0", tmp_path, 0)
     with pytest.raises(ConfigError, match="is in use"):
         RunDirectory.claim_for_job(tmp_path / "7", tmp_path, 0, patience=0)

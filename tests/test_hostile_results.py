@@ -18,6 +18,7 @@ import lnt
 import train
 from lnt import cli, status
 from lnt.files import DamagedFile, check_zip, read_json, read_yaml, write_json, write_yaml
+from lnt.plan_file import read_plan
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 SWEEP = ("-m", *TINY, "noise.rate=0.1,0.2", "seed=0,1", "hydra.sweeper.runs_per_job=2", "hydra.sweep.dir=sweep")
@@ -289,3 +290,53 @@ def test_an_analysis_is_written_again_over_its_own(here):
     assert len(lnt.load("sweep/below").runs) == 2, "a run may lie in a folder of that name"
     said = ends(analyze.main, "analyze", "path=sweep/below")
     assert said == "error: path=sweep/below/analysis: holds files that analyze.py did not write; rename it"
+
+
+def test_a_plan_that_is_damaged_is_not_replaced_by_another(here):
+    """Another size of jobs, or other values, would train runs twice or leave them without a plan."""
+    file = Path("sweep/sweep.yaml")
+    file.write_bytes(file.read_bytes().replace(b"runs_per_job: 2", b"runs_per_job: 3"))
+    damaged = file.read_bytes()
+    for others in (("hydra.sweeper.runs_per_job=4",), ("seed=5,6",)):
+        said = ends(train.main, "config", *SWEEP, *others)
+        assert "has rows that this command does not plan there" in said
+        assert file.read_bytes() == damaged
+    assert ends(train.main, "config", *SWEEP) is None
+    assert len(lnt.load("sweep").runs) == 4
+
+
+def test_parts_that_a_kill_has_hidden_keep_the_size_of_jobs(here):
+    shutil.rmtree("sweep/1")
+    Path("sweep/0/runs.parquet").rename("sweep/0/.runs.parquet.parts")
+    assert ends(train.main, "config", *SWEEP, "hydra.sweeper.runs_per_job=1") is None
+    assert read_plan(Path("sweep/sweep.yaml"))["runs_per_job"] == 2
+    assert len(lnt.load("sweep").runs) == 4
+
+
+def test_an_analysis_is_known_from_any_working_directory(here, monkeypatch):
+    assert ends(analyze.main, "analyze", "path=sweep") is None
+    monkeypatch.chdir("sweep/analysis")
+    assert len(lnt.load(here / "sweep").runs) == 4
+    shutil.copy("all_runs.parquet", "runs.parquet")  # as earlier versions called it
+    monkeypatch.chdir("/")
+    assert lnt.load(here / "sweep").duplicates == 0
+
+
+def test_a_run_with_nested_lists_is_repeated(here):
+    assert ends(train.main, "config", *TINY, "noise=matrix", "noise.matrix=[[0.9,0.1],[0.2,0.8]]", "hydra.run.dir=run") is None
+    assert ends(train.main, "config", "from=run", "hydra.run.dir=again") is None
+    ids = [pd.read_parquet(f"{name}/runs.parquet")["run_id"].item() for name in ("run", "again")]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("table", ["runs", "curves"])
+def test_a_single_run_whose_table_is_damaged_says_what_to_remove(here, table):
+    assert ends(train.main, "config", *TINY, "hydra.run.dir=run") is None
+    file = Path(f"run/{table}.parquet")
+    file.write_bytes(file.read_bytes()[:-20])
+    said = ends(train.main, "config", *TINY, "hydra.run.dir=run")
+    assert said.startswith(f"error: file=run/{table}.parquet: is damaged")
+    assert said.endswith("remove it and runs.parquet, and the same command trains the run again")
+    for name in {file.name, "runs.parquet"}:
+        Path("run", name).unlink()
+    assert ends(train.main, "config", *TINY, "hydra.run.dir=run") is None

@@ -1,5 +1,6 @@
 """Image data: what is read from real formats, which samples are chosen, what goes wrong and how that is said."""
 
+import contextlib
 import gzip
 import pickle
 import threading
@@ -193,6 +194,25 @@ def test_a_batch_that_would_run_code_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"test_batch: is damaged: it asks for .*, which no image needs"):
         load("CIFAR10", str(tmp_path), False, False)
     assert not (tmp_path / "mark").exists()
+
+
+def test_no_flipped_bit_of_packed_files_or_of_a_cache_ends_in_a_traceback(tmp_path, caplog):
+    folder, rng = write_mnist(tmp_path, "MNIST", per_class=1), np.random.default_rng(0)
+    wanted = load.__wrapped__("MNIST", str(tmp_path), False, False).arrays["train"]
+    cache = tmp_path / "lnt-mnist.npz"
+    whole, raw = cache.read_bytes(), folder / "train-labels-idx1-ubyte"
+    for place in rng.choice(8 * len(whole), 60, replace=False):
+        bits = bytearray(whole)
+        bits[place // 8] ^= 1 << place % 8
+        cache.write_bytes(bits)
+        np.testing.assert_array_equal(load.__wrapped__("MNIST", str(tmp_path), False, False).arrays["train"], wanted)
+    packed = gzip.compress(raw.read_bytes())
+    for place in rng.choice(8 * len(packed), 60, replace=False):
+        bits = bytearray(packed)
+        bits[place // 8] ^= 1 << place % 8
+        raw.write_bytes(bits)
+        with contextlib.suppress(ConfigError):
+            np.testing.assert_array_equal(load.__wrapped__("MNIST", str(tmp_path), False, False).arrays["train"], wanted)
 
 
 class Mark:

@@ -37,9 +37,9 @@ def at(seconds):
 def sweep(tmp_path, clock):
     """A plan of 2 x 3 + 4 = 10 runs, of which none has begun."""
     three = [{"keys": ["seed"], "points": [[0], [1], [2]]}, {"keys": ["data.dim"], "points": [[50], [60]]}]
-    choices, four = {"choices": {"data": "signal_noise"}}, [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]
+    choices, four = {"choices": {"data": "signal_noise"}, "data": {}}, [{"keys": ["seed"], "points": [[0], [1], [2], [3]]}]
     groups = [{"config": choices, "axes": three}, {"config": choices, "axes": four}]
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": groups, "command": COMMAND}))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"groups": groups, "command": COMMAND, "runs_per_job": 10}))
     return tmp_path
 
 

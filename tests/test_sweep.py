@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
@@ -36,6 +38,7 @@ from lnt.sweeps import job as sweep
 from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import FrozenLoader
 from lnt.sweeps.plan import Plan
+from lnt.table_files import read_table, write_table
 from lnt.training import loop
 from lnt.training.checkpoint import Checkpoint
 
@@ -494,3 +497,20 @@ def test_a_fault_of_the_machine_is_no_fault_of_a_run(call, monkeypatch):
     assert "No space left on device" in read_json(Path("sweep/0/status.json"))["error"]
     call("seed=range(8)")
     assert rows("sweep")["status"].tolist() == ["completed"] * 8
+
+
+def test_a_job_that_is_requeued_between_two_options_has_tables_of_one_form(call):
+    """The parts of its second start hold the columns of all its runs, not of the missing ones only."""
+    call("strategy=none,early_stopping", "seed=0,1")
+    runs = rows("sweep")
+    first = runs.index[runs["strategy"] == "none"].tolist()
+    for name in ("runs", "curves"):
+        (part,) = Path(f"sweep/0/{name}.parquet").iterdir()
+        table = read_table(part)
+        part.unlink()
+        write_table(part.with_name("0.parquet"), table.filter(pc.is_in(table["run_id"], pa.array(first, table["run_id"].type))))
+    plan = Plan.from_plain(read_plan(Path("sweep/sweep.yaml")), {})
+    sweep.run_job(Path("sweep"), 0, Path("sweep/0"), [[*key, value] for key, value in plan.classes().items()])
+    assert read_json(Path("sweep/0/status.json"))["state"] == "completed"
+    assert len(list(Path("sweep/0/runs.parquet").iterdir())) == 1, "its parts were joined"
+    assert len(rows("sweep")) == 4

@@ -85,7 +85,10 @@ def read(path: Path) -> RunTables:
 def sources_below(path: Path) -> list[Path]:
     """Every runs.parquet in `path` and below it, but those that analyze.py has written; links are not followed."""
     found = {*path.rglob("runs.parquet"), *(hidden.with_name("runs.parquet") for hidden in path.rglob(".runs.parquet.parts"))}
-    return sorted(source for source in found if not any(map(is_analysis, source.relative_to(path).parents)))
+    ours = {
+        folder: is_analysis(folder) for folder in {path / parent for file in found for parent in file.relative_to(path).parents}
+    }
+    return sorted(file for file in found if not any(ours[path / parent] for parent in file.relative_to(path).parents))
 
 
 def is_analysis(folder: Path) -> bool:

@@ -45,7 +45,8 @@ def write(
         if column is not None:
             cells.check_column(runs, name, column, allowed)
     require(x is None or x != y, "y", y, "must be another key than x")
-    require(attributions >= 0, "attributions", attributions, "must be at least 0")
+    whole = isinstance(attributions, int) and not isinstance(attributions, bool)
+    require(whole and attributions >= 0, "attributions", attributions, "must be an integer of at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
     report, asked = Report(results, path, own_folder(path)), x is not None or y is not None or value is not None
     report.note_versions()

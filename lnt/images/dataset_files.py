@@ -9,8 +9,9 @@ import io
 import json
 import logging
 import pickle
-import zipfile
+import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,7 +155,7 @@ def content(path: Path) -> bytes:
         return data
     try:
         return gzip.decompress(data)
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ConfigError("root", path, f"is damaged: {error}; put a fresh copy there") from error
 
 
@@ -303,9 +304,10 @@ def read_cache(cache: Path, sums: Mapping[str, str], classes: int) -> DataSet | 
             raise ValueError(problem)
         if fingerprint and fingerprint != hash_of(arrays):
             raise ValueError("its fingerprint does not fit")
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s is damaged (%s): it was put aside", cache, error)
-        put_aside(cache)
+    except Exception as error:  # the module raises errors of many kinds for bytes that are no zip file
+        log.warning("%s is damaged (%s): the raw files are read instead", cache, error)
+        with suppress(OSError):  # a folder that may be read only, or another process was faster
+            put_aside(cache)
         return None
     return DataSet(arrays, fingerprint) if sums.items() <= source.items() else None
 

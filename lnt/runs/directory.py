@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, EXECUTION_SETTINGS, NOT_IN_RUN_ID
-from lnt.errors import require
-from lnt.files import put_aside, read_yaml, write_json, write_yaml
+from lnt.errors import one_line, require
+from lnt.files import DamagedFile, UnreadableNow, put_aside, read_yaml, write_json, write_yaml
 from lnt.runs.owner import SILENT_SECONDS, Owner
 from lnt.settings import flatten
 from lnt.table_files import JOINED, join_parts, mend, parts_of, read_parts, write_table
@@ -85,7 +85,12 @@ class RunDirectory:
         row their runs are trained again, and then have one curve.
         """
         tables = (self.runs, self.curves, self.samples)
-        damaged = {_group(error.path) for table in tables for error in mend(table)}
+        found = [error for table in tables for error in mend(table)]
+        for error in found:
+            if isinstance(error, UnreadableNow):  # it may be in order
+                raise error
+            log.warning("%s %s", error.path, error.reason)
+        damaged = {_group(error.path) for error in found}
         # Runs are written last: a part that has none there was cut off.
         whole = {_group(part) for part in parts_of(self.runs)} | {JOINED}
         for part in (part for table in tables for part in parts_of(table)) if self.in_parts else ():
@@ -95,6 +100,10 @@ class RunDirectory:
     def check_free(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError unless a run with this configuration may start here, or go on, or try again after it failed."""
         # sweep.yaml: the directory of a sweep has no runs.parquet of its own, and a single run must not go there.
+        for table in (self.runs, self.curves) if not self.runs.is_dir() else ():
+            for error in read_parts(table)[1]:
+                again = "remove it and runs.parquet, and the same command trains the run again"
+                raise DamagedFile(error.path, f"{error.reason}; {again}")
         complete = (self.runs.exists() and not self._failed()) or (self.path / "sweep.yaml").exists()
         require(not complete, "output directory", self.path, "holds results already; choose another or leave it out")
         # A run that was killed before it described itself may be of any configuration.
@@ -137,8 +146,8 @@ class RunDirectory:
                 if self.in_parts:
                     target.mkdir(parents=True, exist_ok=True)
                 file = target / name if self.in_parts else target
-                write_table(file, table)
                 written.append(file)
+                write_table(file, table)
         except BaseException:
             # A later try writes all of it again, and no run may have two curves; a single run's files are written over.
             for file in written if self.in_parts else ():
@@ -150,7 +159,12 @@ class RunDirectory:
         self.owner.check()
         # Runs last: a part of another table that has no part of the same name in runs is one whose runs have no row.
         for table in (self.samples, self.curves, self.runs):
-            join_parts(table)
+            try:
+                join_parts(table)
+            except (ValueError, OSError) as error:
+                # Parts are as good as a whole: a job that has saved all its runs has not failed.
+                log.warning("the parts of %s stay parts: %s", table, one_line(error))
+                return
 
     def _targets(self, tables: "Tables") -> list[tuple[Path, pa.Table]]:
         samples = [(self.samples, tables.samples)] if len(tables.samples) else []

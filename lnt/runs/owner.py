@@ -23,8 +23,13 @@ SILENT_SECONDS = 4 * BEAT_SECONDS  # an owner that has not touched its file for 
 SECONDS_BETWEEN_TRIES = 0.5
 
 
-class Lost(RuntimeError):
+class Lost(ConfigError):
     """Another process has taken over what this one owned, since it seemed dead: nothing more may be written."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            "output directory", folder, "is another process's now: this one seemed dead; its last results are not saved"
+        )
 
 
 class Owner:
@@ -43,9 +48,15 @@ class Owner:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + self.patience
         while not self._create():
-            other = _read(self.file)
-            if is_gone(self.file, other):
-                self._replace(other)
+            try:
+                place, other = self.file.stat().st_ino, _read(self.file)
+                gone = is_gone(self.file, other)
+            except FileNotFoundError:
+                continue  # its owner has released it
+            except OSError as error:  # a file system that is away for a moment
+                place, other, gone = 0, {"host": "another", "pid": f"process ({error.strerror})"}, False
+            if gone:
+                self._replace(place)
             elif time.monotonic() >= until:
                 who = f"{other.get('host', 'another')}:{other.get('pid', 'process')}"
                 raise ConfigError("output directory", self.file.parent, f"is in use: {who} trains there")
@@ -55,15 +66,22 @@ class Owner:
         threading.Thread(target=self._beat, daemon=True).start()
 
     def check(self) -> None:
-        """Raise Lost unless the file is still this process's."""
-        if _read(self.file).get("token") != self._me["token"]:
-            raise Lost(f"{self.file.parent} is another process's now: this one seemed dead, and its last results are not saved")
+        """Raise Lost unless the file is still this process's; OSError if it cannot be read."""
+        if not self._is_mine():
+            raise Lost(self.file.parent)
 
     def release(self) -> None:
         """Let others claim it."""
         self._ended.set()
-        if _read(self.file).get("token") == self._me["token"]:
-            self.file.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._is_mine():
+                self.file.unlink()
+
+    def _is_mine(self) -> bool:
+        try:
+            return _read(self.file).get("token") == self._me["token"]
+        except FileNotFoundError:
+            return False
 
     def __enter__(self) -> "Owner":
         self.claim()
@@ -74,25 +92,33 @@ class Owner:
 
     def _create(self) -> bool:
         """Create the file; whether it was not there."""
+        whole = self.file.with_name(f".{self.file.name}.{self._me['token']}")
+        whole.write_text(json.dumps(self._me))
         try:
-            # O_EXCL: of several processes one succeeds, on NFS too.
-            handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            # A link appears whole; of several processes one succeeds, on NFS too.
+            os.link(whole, self.file)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "w") as file:
-            json.dump(self._me, file)
+        except OSError:  # a file system without links
+            try:
+                with self.file.open("x") as file:
+                    json.dump(self._me, file)
+            except FileExistsError:
+                return False
+        finally:
+            whole.unlink()
         return True
 
-    def _replace(self, gone: dict[str, Any]) -> None:
-        """Remove the file of an owner that is gone, but not one that yet another process has made meanwhile."""
-        aside = self.file.with_name(f".{self.file.name}.{self._me['token']}")
+    def _replace(self, place: int) -> None:
+        """Remove the file of an owner that is gone, known by its inode, but not one that yet another process has made."""
+        aside = self.file.with_name(f".{self.file.name}.{self._me['token']}.gone")
         with suppress(FileNotFoundError):
             # A rename succeeds for one process only; what it has moved can be looked at in peace.
             self.file.rename(aside)
-            if _read(aside) != gone:
-                with suppress(FileExistsError):
-                    os.link(aside, self.file)
-            aside.unlink()
+            if aside.stat().st_ino != place and not self.file.exists():
+                aside.rename(self.file)
+            else:
+                aside.unlink()
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
@@ -103,7 +129,16 @@ class Owner:
 
 def process() -> dict[str, Any]:
     """What tells this process from all others: where process numbers count, its number, and when it started."""
-    return {"host": platform.node(), "machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {"host": platform.node(), "machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str:
+    """When a process started: on Linux in ticks since the start of the machine, which no change of the clock moves."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        # The name of the program, in brackets, may hold spaces; the time of the start is the twentieth field after it.
+        return stat.read_text().rpartition(")")[2].split()[19]
+    return f"{psutil.Process(pid).create_time():.0f}"
 
 
 def _machine() -> str:
@@ -121,8 +156,8 @@ def is_gone(file: Path, owner: dict[str, Any]) -> bool:
         return silent_seconds(file) > SILENT_SECONDS
     try:
         # Numbers are given again: the time of its start tells a process from a later one.
-        return abs(psutil.Process(int(owner["pid"])).create_time() - float(owner["started"])) > 1
-    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):
+        return not psutil.pid_exists(int(owner["pid"])) or _started(int(owner["pid"])) != owner["started"]
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, KeyError, TypeError, ValueError, OverflowError):
         return True
 
 
@@ -135,9 +170,9 @@ def silent_seconds(file: Path) -> float:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What an owner's file says; nothing while it is being written, or if it is damaged."""
+    """What an owner's file says; nothing if it is damaged. Raises OSError."""
     try:
         found = json.loads(file.read_text())
-    except (OSError, ValueError):
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -42,13 +42,15 @@ def train_runs(
     checkpoint: Checkpoint,
     being_preempted: Callable[[], bool],
     workers: int | None = None,
+    planned: Sequence[Experiment] = (),
 ) -> Counter[str]:
     """Train all runs into a directory that this process has claimed; return how many ended in which status.
 
+    `planned` are all runs of a job of which `batches` are those that are missing: its parts have the columns of all of them.
     `workers` processes share the chunks, or as many as the experiments ask for. A scheduler's signal ends this process once
     everything is written down; `being_preempted` tells whether the scheduler wants the job to go on later.
     """
-    total, schema = sum(batch.runs for batch in batches), schemas(batches)
+    total, schema = sum(batch.runs for batch in batches), schemas(planned or batches)
     # It writes status.json, which its owner touches and lnt.status looks for, before anything that takes long.
     saved = SavedResults(directory, total)
     directory.describe(description, device_name(batches), hardware.cores())
@@ -75,9 +77,9 @@ def train_runs(
             saved.flush()
             directory.say("interrupted")
             raise
-        except Lost:
+        except Lost as error:
             # The other one writes here now, status.json too.
-            log.exception("Training ended")
+            log.error("Training ended: %s", error)
             raise
         # BaseException: whatever ends training must not leave the status "running".
         except BaseException as error:
@@ -192,10 +194,13 @@ class SavedResults:
             return
         found, checkpoints = zip(*self.waiting, strict=True)
         written = joined(found)
-        self.directory.save(written)
-        for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
-            Checkpoint.forget(checkpoint)
+        # Whatever comes after, even Ctrl-C at once: what is saved must not be saved again.
+        with signals.interrupt_held():
+            self.directory.save(written)
+            self.waiting = []
         self.statuses.update(written.runs["status"].to_pylist())
         self.error = self.error or next(filter(None, written.runs["error"].to_pylist()), "")
-        self.waiting = []
+        for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
+            with suppress(OSError):
+                Checkpoint.forget(checkpoint)
         self.directory.say("running", done=self.statuses.total(), of=self.total)

@@ -26,11 +26,12 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     found = Plan.from_plain(read_plan(path / "sweep.yaml"), {(group, option): c for group, option, c in classes})
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
     begun = directories_of_jobs(path)
-    missing = missing_of_job(path, found.of_job(job), begun.get(job, ()), begun.get(None, ()))
+    planned = found.of_job(job)
+    missing = missing_of_job(path, planned, begun.get(job, ()), begun.get(None, ()))
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)
-    ended = train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted)
+    ended = train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted, planned=planned)
     # Only SLURM looks at how a job's process ends; where jobs share one, the next must still begin.
     if slurm_job() and ended["failed"] == ended.total() > 0:
         sys.exit(f"all {ended.total()} runs failed; python -m lnt.status {path} shows why")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lnt.errors import require
-from lnt.files import DamagedFile, checked_text
+from lnt.files import DamagedFile, UnreadableNow, checked_text
 from lnt.table_files import read_parts
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ def _rows(directory: Path, columns: Sequence[str] = ("run_id", "status")) -> lis
     """Columns of the rows of a job. Files that cannot be read are warned of, and their runs count as missing."""
     parts, damaged = read_parts(directory / "runs.parquet", columns)
     for error in damaged:
+        if isinstance(error, UnreadableNow):  # its runs may be done
+            raise error
         log.warning("%s %s: its runs count as missing", error.path, error.reason)
     return parts
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lnt import signals
-from lnt.errors import ConfigError, require
-from lnt.files import DamagedFile, put_aside, read_json
+from lnt.errors import ConfigError, one_line, require
+from lnt.files import DamagedFile, UnreadableNow, put_aside, read_json
 from lnt.plan_file import read_plan, write_plan
 from lnt.runs.directory import RunDirectory, provenance
 from lnt.runs.experiments_from_settings import current, without_classes
@@ -19,8 +19,17 @@ from lnt.settings import check_writable, flatten
 from lnt.sweeps import submission
 from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import JobLauncher
-from lnt.sweeps.missing_runs import is_number, job_directories, job_of, jobs_with_missing_runs, summary
+from lnt.sweeps.missing_runs import (
+    directories_of_jobs,
+    is_number,
+    job_directories,
+    job_of,
+    jobs_with_missing_runs,
+    outcomes_so_far,
+    summary,
+)
 from lnt.sweeps.plan import Plan, outlook
+from lnt.table_files import parts_of
 from lnt.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -70,13 +79,16 @@ def planned_there(path: Path, found: Plan, command: str) -> Plan:
     file = path / "sweep.yaml"
     if file.exists():
         try:
-            before = resumed(path, found, read_plan(file), command)
-            mend(path)
-            return before
+            before = read_plan(file)
+        except UnreadableNow:
+            raise
         except DamagedFile as error:
-            log.warning("%s; it was put aside as %s, and the sweep is planned anew", error, put_aside(file).name)
             submission.check_idle(path)
             mend(path)
+            check_planned(path, found)
+            log.warning("%s; it was put aside as %s, and the sweep is planned anew", error, put_aside(file).name)
+        else:
+            return resumed(path, found, before, command)
     # Before the launch: jobs read it, and a rerun recognises the sweep by it.
     write(found, path, command)
     return found
@@ -91,11 +103,12 @@ def resumed(path: Path, found: Plan, before: dict[str, Any], command: str) -> Pl
     """The plan on disk, if it equals this one. Its order of axes is kept, and its size of jobs once anything is saved."""
     check_same(before, found.to_plain(), path)
     submission.check_idle(path)
+    mend(path)
     kept = Plan.from_plain(before, found.classes())
     if kept.runs_per_job == found.runs_per_job:
         return kept
     # Rows and checkpoints are looked up by the number of the job, which stands for other runs at another size.
-    if any(path.glob("*/runs.parquet/*.parquet")) or any((path / "checkpoints").glob("*/*.pt")):
+    if any(parts_of(job / "runs.parquet") for job in job_directories(path)) or any((path / "checkpoints").glob("*/*.pt")):
         log.info("jobs keep the size that this sweep has begun with: runs_per_job=%d", kept.runs_per_job)
         return kept
     resized = replace(kept, runs_per_job=found.runs_per_job)
@@ -108,14 +121,26 @@ def mend(path: Path) -> None:
     versions: set[tuple[object, object]] = set()
     for directory in job_directories(path):
         number = job_of(directory)
-        with suppress(ConfigError):  # a live process is at it
+        try:
             RunDirectory.claim_for_job(directory, path, int(directory.name) if number is None else number, patience=0).release()
+        except (ConfigError, OSError) as error:  # a live process is at it, or nothing may be written there
+            log.warning("%s is left as it is: %s", directory, one_line(error))
         with suppress(DamagedFile):
             versions.add(version_of(read_json(directory / "provenance.json")))
     now = version_of(provenance())
     if others := versions - {now}:
         before, here = (f"commit {git}, torch {torch}" for git, torch in (sorted(others, key=str)[0], now))
         log.warning("%s holds runs of %s; the rest are trained by %s", path, before, here)
+
+
+def check_planned(path: Path, found: Plan) -> None:
+    """Raise ConfigError unless this plan gives all runs that have rows to the same jobs: others would be trained twice."""
+    for job, directories in directories_of_jobs(path).items():
+        own = found.of_job(job) if job is not None and job in found.jobs() else []
+        rows = set(outcomes_so_far(path, directories)) if job is not None else set()
+        strange = rows.difference(*(batch.run_ids() for batch in own)) if rows else set()
+        allowed = "has rows that this command does not plan there; give the values and runs_per_job that it was started with"
+        require(not strange, "hydra.sweep.dir", directories[0], allowed)
 
 
 def version_of(origin: Mapping[str, Any]) -> tuple[object, object]:
