@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "onenode.sh"
@@ -137,17 +138,17 @@ def test_the_gpu_preset_gets_a_gpu(tmp_path, undisturbed):
 
 
 def test_a_run_that_raises_is_a_row_and_its_neighbours_train(tmp_path, undisturbed):
-    """A checkpoint that cannot be read makes its run raise."""
+    """A checkpoint of another run makes it raise."""
     broken = undisturbed["short"].index[3]
     job = undisturbed["short"].loc[broken, "seed"]
     checkpoint = tmp_path / "sweep" / "checkpoints" / str(job) / f"{broken}.pt"
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
+    torch.save({"run_ids": ["another"]}, checkpoint)
     alone = (*SLURM[:-1], "hydra.sweeper.runs_per_job=1")
     said = run(tmp_path, *SHORT, *alone, check=False)
     assert "8 runs: 7 completed, 0 diverged, 1 failed, 0 missing" in said
     found = table(tmp_path / "sweep")
-    assert "cannot be read" in found.loc[broken, "error"]
+    assert "is of another configuration" in found.loc[broken, "error"]
     checkpoint.unlink()
     assert "8 runs: 8 completed" in run(tmp_path, *SHORT, *alone)
     found = table(tmp_path / "sweep")
