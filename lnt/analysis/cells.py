@@ -67,7 +67,10 @@ def swept_keys(results: RunTables) -> list[str]:
 def typed_plan(results: RunTables, keys: list[str]) -> pd.DataFrame:
     """`planned_cells` of all plans, with the column types of the table of runs, so that the cells of both align."""
     types = {key: results.runs[key].dtype for key in keys}
-    return planned_cells(results.plans, keys).astype(types)
+    try:
+        return planned_cells(results.plans, keys).astype(types)
+    except (ValueError, TypeError):
+        raise ConfigError("path", results.path, "the plan in sweep.yaml has other kinds of values than the runs have") from None
 
 
 def config_columns(runs: pd.DataFrame) -> list[str]:
