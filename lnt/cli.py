@@ -140,7 +140,8 @@ def check_options(words: Sequence[str]) -> None:
             with suppress(HydraException):  # Hydra itself says what is wrong with its grammar
                 given = parser.parse_override(word)
                 named = given.is_sweep_override() or isinstance(given.value(), str | QuotedString)
-                none = given.value() is None and group not in COMPONENTS
+                # A sweep composes again, where Hydra takes null for no option.
+                none = given.value() is None and group not in COMPONENTS and not {"-m", "--multirun"} & set(words)
                 require(named or none, group, given.get_value_element_as_str(), NO_OPTION)
 
 

@@ -27,3 +27,12 @@ def test_random_command_lines_end_in_a_plan_or_in_one_line(tmp_path, monkeypatch
 )
 def test_what_counts_as_nonsense(override, nonsense):
     assert inputs.is_nonsense(override) == nonsense
+
+
+@pytest.mark.parametrize(
+    "words", [["-m", "experiment=null"], ["data=3"], ["data=[1]"], ["hydra/launcher=1e9"], ["-m", "loss=nan"]]
+)
+def test_what_is_no_name_of_an_option_is_refused(words, tmp_path, monkeypatch):
+    """Found by `make fuzz`."""
+    monkeypatch.chdir(tmp_path)
+    assert inputs.outcome(words) == "refused"
