@@ -95,8 +95,8 @@ def fault(table: pa.Table, name: str) -> str | None:
     return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
 
 
-def no_words(table: pa.Table) -> str | None:
-    """What keeps the columns run_id, status and error, all words, from being used; None if nothing does."""
+def not_text(table: pa.Table) -> str | None:
+    """What keeps the columns run_id, status and error, which hold text, from being used; None if nothing does."""
     kinds = {field.name: field.type for field in table.schema}
     wrong = [f"{name} holds {kind}" for name, kind in kinds.items() if not (_is_text(kind) or pa.types.is_null(kind))]
     return f"is no table of runs: the column {wrong[0]}" if wrong else None
@@ -181,7 +181,7 @@ def read_parts(table: Path, columns: Sequence[str] | None = None) -> tuple[list[
         for file in files:
             try:
                 part = read_table(file, columns)
-                problem = no_words(part) if columns else fault(part, table.stem) if table.stem in NEEDED else None
+                problem = not_text(part) if columns else fault(part, table.stem) if table.stem in NEEDED else None
                 if problem is not None:
                     raise DamagedFile(file, problem)
                 parts.append(part)

@@ -171,6 +171,8 @@ DAMAGES = {
     "a status of other types": text("0/status.json", json.dumps(ODD)),
     "a status that clears the screen": text("0/status.json", json.dumps(LOUD)),
     "a pipe for a status": replaced("0/status.json", os.mkfifo),
+    "a pipe for the owner of the sweep": lambda: os.mkfifo("sweep/.owner"),
+    "a pipe for the owner of a job": lambda: os.mkfifo("sweep/.owners/0"),
     "an empty config": text("0/config.yaml", ""),
     "a config of bytes": text("0/config.yaml", bytes(range(256))),
     "a config of another job": bytes_of("0/config.yaml", lambda content: content.replace(b"job: 0", b"job: 1")),

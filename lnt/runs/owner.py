@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import secrets
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -134,10 +135,10 @@ def process() -> dict[str, Any]:
 
 def _started(pid: int) -> str:
     """When a process started: on Linux in ticks since the start of the machine, which no change of the clock moves."""
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.exists():
+    facts = Path(f"/proc/{pid}/stat")
+    if facts.exists():
         # The name of the program, in brackets, may hold spaces; the time of the start is the twentieth field after it.
-        return stat.read_text().rpartition(")")[2].split()[19]
+        return facts.read_text().rpartition(")")[2].split()[19]
     return f"{psutil.Process(pid).create_time():.0f}"
 
 
@@ -171,6 +172,8 @@ def silent_seconds(file: Path) -> float:
 
 def _read(file: Path) -> dict[str, Any]:
     """What an owner's file says; nothing if it is damaged. Raises OSError."""
+    if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would wait for ever
+        return {}
     try:
         found = json.loads(file.read_text())
     except ValueError:
