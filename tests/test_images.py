@@ -2,6 +2,8 @@
 
 import contextlib
 import gzip
+import hashlib
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from image_sets import write_cifar, write_mnist
 
 from lnt.errors import ConfigError
+from lnt.images import dataset_files
 from lnt.images.augment import Batches, sample_shifts, shift
 from lnt.images.dataset_files import load
 from lnt.images.datasets import Cifar10, Digits, Mnist, digits, pixel_statistics
@@ -182,10 +185,35 @@ def test_other_files_make_other_runs_and_published_ones_the_same(tmp_path, monke
     with pytest.raises(ConfigError, match=r"its MD5 is not the published one; .* or give data.verify=false for your own"):
         cifar10(tmp_path / "own").arrays()
     assert cifar10(tmp_path / "own", verify=False).fingerprint() != ""
+    with pytest.raises(ConfigError, match=r"lnt-cifar10.npz was made of other files than the published ones"):
+        cifar10(tmp_path / "own").arrays()
     # A cache made of others than the files that are there is not used.
     (own / "test_batch").write_bytes((tmp_path / "third" / own.name / "test_batch").read_bytes())
     other = load.__wrapped__("CIFAR10", str(tmp_path / "own"), False, False)
     assert other.fingerprint != cifar10(tmp_path / "own", verify=False).fingerprint()
+
+
+def test_files_of_another_set_under_the_same_names_are_told_apart(tmp_path, monkeypatch):
+    folder = write_mnist(tmp_path, "FashionMNIST")
+    sums = tuple(hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir())
+    monkeypatch.setitem(dataset_files.UNPACKED_MD5, "FashionMNIST", sums)
+    with pytest.raises(ConfigError, match=r"FashionMNIST/raw: holds the files of FashionMNIST, not of MNIST"):
+        load("MNIST", str(folder), False, False)
+
+
+def test_raw_files_are_read_again_only_when_they_have_changed(tmp_path, monkeypatch):
+    """Of files in place the cache is enough; a file that was replaced, with its old size and time, is another one."""
+    folder = write_mnist(tmp_path, "MNIST")
+    reader = load.__wrapped__
+    first = reader("MNIST", str(tmp_path), False, False).arrays["train_labels"]
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset_files, "content", None)
+        np.testing.assert_array_equal(reader("MNIST", str(tmp_path), False, False).arrays["train_labels"], first)
+    labels = folder / "train-labels-idx1-ubyte"
+    before = labels.stat()
+    labels.write_bytes(labels.read_bytes()[:8] + bytes(9 - first.astype(np.uint8)))
+    os.utime(labels, ns=(before.st_atime_ns, before.st_mtime_ns))
+    np.testing.assert_array_equal(reader("MNIST", str(tmp_path), False, False).arrays["train_labels"], 9 - first)
 
 
 def test_a_batch_that_would_run_code_is_refused(tmp_path, monkeypatch):

@@ -1,46 +1,26 @@
-"""Image data sets from the files in which they are published, kept beside them as one checked file that loads at once.
-
-MNIST and its kin (four IDX files, packed by gzip or not) and CIFAR (pickled batches). No code in a file is run.
-"""
+"""Image data sets from the files in which they are published, kept beside them as one checked file that loads at once."""
 
 import gzip
 import hashlib
-import io
 import json
 import logging
-import pickle
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock
 
 from lnt.errors import ConfigError
 from lnt.files import check_regular, put_aside, write_atomically
+from lnt.images.dataset_formats import MEMBERS, UNPACKED_MD5, Arrays, Format, fault, format_of
 from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
-Arrays = Mapping[str, np.ndarray]  # train and test images [N, C, H, W] uint8, train_labels and test_labels [N] int64
-MEMBERS = ("train", "train_labels", "test", "test_labels")
 SECONDS_FOR_ANOTHER = 3600  # how long a process waits for the download of another one
-UNPACKED_MD5 = {  # of the four files as unpacked, in torchvision's order; torchvision has those of the packed ones
-    "MNIST": (
-        *("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
-        *("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
-    ),
-    "FashionMNIST": (
-        *("f4a8712d7a061bf5bd6d2ca38dc4d50a", "9018921c3c673c538a1fc5bad174d6f9"),
-        *("8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965"),
-    ),
-}
-PICKLED = {  # all that the batches of CIFAR consist of, beside plain values
-    *(("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")),
-    *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
-}
 
 
 class DataSet(NamedTuple):
@@ -48,15 +28,6 @@ class DataSet(NamedTuple):
 
     arrays: Arrays
     fingerprint: str
-
-
-class Format(NamedTuple):
-    """How a data set is published."""
-
-    folder: str  # below the root, where torchvision puts it
-    files: Mapping[str, str]  # name -> MD5 of the published content
-    read: Callable[[Mapping[str, bytes]], Arrays]  # raises ValueError with the name of a file in front
-    classes: int
 
 
 @lru_cache
@@ -70,41 +41,19 @@ def load(name: str, root: str, download: bool, verify: bool) -> DataSet:
         fetch(name, folder)
     form, cache = format_of(name), folder / f"lnt-{name.lower()}.npz"
     there = locate(form, folder)
-    raw = {file: content(path) for file, path in there.items()}
-    sums = {file: hashlib.md5(data).hexdigest() for file, data in raw.items()}
-    if (cached := read_cache(cache, sums, form.classes)) is not None:
-        return cached
-    missing = [file for file in form.files if file not in there]
-    if missing:
-        raise ConfigError("root", root, f"{name} needs {missing[0]} there; {found_instead(form, folder)}")
-    others = [file for file, md5 in form.files.items() if md5 != sums[file]]
-    if others and verify:
-        allowed = "is damaged: its MD5 is not the published one; put a fresh copy there, or give data.verify=false for your own"
-        raise ConfigError("root", there[others[0]], allowed)
-    arrays = read_raw(form, raw, there)
-    found = DataSet(arrays, hash_of(arrays) if others else "")
-    try:
-        write_atomically(cache, partial(_save, found=found, source=json.dumps(sums)))
-    # A data folder may be read-only, for example one that many users share.
-    except OSError as error:
-        log.warning("%s cannot be written (%s): the raw files are read each time", cache, error)
+    if (found := read_cache(cache, there, form.classes)) is None:
+        missing = [file for file in form.files if file not in there]
+        if missing:
+            raise ConfigError("root", root, f"{name} needs {missing[0]} there; {found_instead(form, folder)}")
+        found = read_raw(name, form, there, verify)
+        try:
+            write_atomically(cache, partial(_save, found=found, source=stamps(there)))
+        # A data folder may be read-only, for example one that many users share.
+        except OSError as error:
+            log.warning("%s cannot be written (%s): the raw files are read each time", cache, error)
+    if verify and found.fingerprint:
+        raise ConfigError("root", root, f"{cache.name} was made of other files than the published ones; give data.verify=false")
     return found
-
-
-def format_of(name: str) -> Format:
-    """How the data set is published, from torchvision's list of its files."""
-    import torchvision.datasets  # takes a second to import
-
-    dataset: Any = getattr(torchvision.datasets, name)
-    if hasattr(dataset, "train_list"):
-        train, test = dict(dataset.train_list), dict(dataset.test_list)
-        meta = {dataset.meta["filename"]: dataset.meta["md5"]}
-        labels = "labels" if name == "CIFAR10" else "fine_labels"
-        read = partial(_read_cifar, list(train), list(test), labels)
-        return Format(dataset.base_folder, {**train, **test, **meta}, read, 10 if name == "CIFAR10" else 100)
-    files = [Path(url).stem for url, _ in dataset.resources]  # stem drops the .gz
-    known = dict(zip(files, UNPACKED_MD5[name], strict=True))
-    return Format(f"{dataset.__name__}/raw", known, partial(_read_mnist, files), 10)
 
 
 def places(form: Format, root: Path) -> list[Path]:
@@ -181,100 +130,26 @@ def fetch(name: str, root: Path) -> None:
             raise ConfigError("download", True, f"failed ({reason}); put {names} into {root}") from error
 
 
-def read_raw(form: Format, raw: Mapping[str, bytes], there: Mapping[str, Path]) -> Arrays:
+def read_raw(name: str, form: Format, there: Mapping[str, Path], verify: bool) -> DataSet:
     """The files as arrays of one form. Raises ConfigError naming the file that is not what it should be."""
+    raw = {file: content(path) for file, path in there.items()}
+    sums = {file: hashlib.md5(data).hexdigest() for file, data in raw.items()}
+    others = [file for file, md5 in form.files.items() if md5 != sums[file]]
+    if others and verify:
+        allowed = "is damaged: its MD5 is not the published one; put a fresh copy there, or give data.verify=false for your own"
+        raise ConfigError("root", there[others[0]], allowed)
+    place = next(iter(there.values())).parent
+    for other, published in UNPACKED_MD5.items():  # their files have the same names
+        if other != name and set(published) == set(sums.values()):
+            raise ConfigError("root", place, f"holds the files of {other}, not of {name}")
     try:
         arrays = form.read(raw)
     except ValueError as error:
         file, _, reason = str(error).partition(": ")
         raise ConfigError("root", there[file], f"is damaged: {reason}; put a fresh copy there") from error
     if (problem := fault(arrays, form.classes)) is not None:
-        raise ConfigError("root", next(iter(there.values())).parent, f"{problem}; put fresh copies of its files there")
-    return arrays
-
-
-def _read_mnist(files: list[str], raw: Mapping[str, bytes]) -> Arrays:
-    arrays = {}
-    for member, file in zip(MEMBERS, files, strict=True):  # torchvision lists them in this order
-        array = idx(file, raw[file], 1 if member.endswith("labels") else 3)
-        # Grey images get their channel: [N, H, W] becomes [N, 1, H, W].
-        arrays[member] = array.astype(np.int64) if member.endswith("labels") else array[:, None]
-    return arrays
-
-
-def idx(file: str, data: bytes, dimensions: int) -> np.ndarray:
-    """An array in the IDX format: two zero bytes, the type (8: bytes), the number of dimensions, their sizes, the values.
-
-    Raises ValueError. Source: LeCun, "The MNIST database of handwritten digits".
-    """
-    if data[:4] != bytes([0, 0, 8, dimensions]):
-        raise ValueError(f"{file}: {looks_like(data)}")
-    shape = np.frombuffer(data, ">i4", min(dimensions, (len(data) - 4) // 4), 4)
-    start = 4 + 4 * dimensions
-    if len(shape) < dimensions or (shape < 0).any() or len(data) - start != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{file}: it says {' x '.join(map(str, shape))} values and holds {max(0, len(data) - start)}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
-
-
-def looks_like(data: bytes) -> str:
-    """What a file seems to be that is not what it should be."""
-    start = data[:64].lstrip().lower()
-    if not data:
-        return "it is empty"
-    if start.startswith((b"<!doctype", b"<html")):
-        return "it is a web page"
-    if start.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS; fetch the file itself"
-    return f"it begins with the bytes {data[:4].hex(' ')}, which is not its format"
-
-
-def _read_cifar(train: list[str], test: list[str], labels: str, raw: Mapping[str, bytes]) -> Arrays:
-    arrays = {}
-    for split, files in (("train", train), ("test", test)):
-        batches = [_batch(file, raw[file], labels) for file in files]
-        arrays[split] = np.concatenate([images for images, _ in batches])
-        arrays[f"{split}_labels"] = np.concatenate([numbers for _, numbers in batches])
-    return arrays
-
-
-def _batch(file: str, data: bytes, labels: str) -> tuple[np.ndarray, np.ndarray]:
-    """The images [N, 3, 32, 32] and labels [N] of a batch. Raises ValueError."""
-    try:
-        found = _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
-        images = np.ascontiguousarray(found["data"], np.uint8).reshape(-1, 3, 32, 32)
-        return images, np.array(found[labels], np.int64)
-    except Exception as error:  # the module raises errors of many kinds for bytes that are no pickle
-        raise ValueError(f"{file}: {looks_like(data) if data[:1] != bytes([128]) else error}") from error
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds arrays and plain values, and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in PICKLED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no image needs")
-        return super().find_class(module, name)
-
-
-def fault(arrays: Arrays, classes: int) -> str | None:
-    """A description of what is wrong with the arrays of a data set, None if nothing is."""
-    if set(arrays) != set(MEMBERS):
-        return f"holds {', '.join(sorted(arrays))}, not {', '.join(MEMBERS)}"
-    for split in ("train", "test"):
-        images, labels = arrays[split], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim != 4 or labels.dtype != np.int64 or labels.ndim != 1:
-            return f"holds {split} images {images.dtype} {images.shape} and labels {labels.dtype} {labels.shape}"
-        if len(images) != len(labels):
-            return f"holds {len(images)} {split} images and {len(labels)} labels"
-        if len(labels) == 0:
-            return f"holds no {split} images"
-        if labels.min() < 0 or labels.max() >= classes:
-            return f"holds {split} labels from {labels.min()} to {labels.max()}, where 0 to {classes - 1} are expected"
-    train, test = arrays["train"].shape[1:], arrays["test"].shape[1:]
-    if train != test or train[1] != train[2]:
-        sizes = [" x ".join(map(str, shape)) for shape in (train, test)]
-        return f"holds training images of {sizes[0]} and test images of {sizes[1]}; both must be the same squares"
-    return None
+        raise ConfigError("root", place, f"{problem}; put fresh copies of its files there")
+    return DataSet(arrays, hash_of(arrays) if others else "")
 
 
 def hash_of(arrays: Arrays) -> str:
@@ -286,10 +161,16 @@ def hash_of(arrays: Arrays) -> str:
     return found.hexdigest()[:16]
 
 
-def read_cache(cache: Path, sums: Mapping[str, str], classes: int) -> DataSet | None:
+def stamps(there: Mapping[str, Path]) -> dict[str, list[int]]:
+    """Size and times of each file; the time of its last change of any kind cannot be set, so other files have other stamps."""
+    found = {file: path.stat() for file, path in there.items()}
+    return {file: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for file, stat in found.items()}
+
+
+def read_cache(cache: Path, there: Mapping[str, Path], classes: int) -> DataSet | None:
     """The data set in a cache that is whole (every member of the file has a checksum) and was made of the raw files.
 
-    `sums` are the MD5 of those that are there; a cache without any is used as it is.
+    `there` are those that lie there now; a cache without any is used as it is.
     """
     if not cache.is_file():
         return None
@@ -309,9 +190,10 @@ def read_cache(cache: Path, sums: Mapping[str, str], classes: int) -> DataSet | 
         with suppress(OSError):  # a folder that may be read only, or another process was faster
             put_aside(cache)
         return None
-    return DataSet(arrays, fingerprint) if sums.items() <= source.items() else None
+    return DataSet(arrays, fingerprint) if stamps(there).items() <= source.items() else None
 
 
-def _save(path: Path, found: DataSet, source: str) -> None:
+def _save(path: Path, found: DataSet, source: Mapping[str, list[int]]) -> None:
+    about = {"source": np.array(json.dumps(source)), "fingerprint": np.array(found.fingerprint)}
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, source=np.array(source), fingerprint=np.array(found.fingerprint), **found.arrays)
+        np.savez(file, allow_pickle=False, **about, **found.arrays)

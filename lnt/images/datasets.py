@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lnt.errors import require
-from lnt.images.dataset_files import Arrays, DataSet, load
+from lnt.images.dataset_files import DataSet, load
+from lnt.images.dataset_formats import Arrays
 from lnt.noise.observed_labels import Classes
 from lnt.seeding import generator
 from lnt.training.experiment import Data

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS, EXECUTION_SETTINGS, NOT_IN_RUN_ID
 from lnt.errors import one_line, require
-from lnt.files import DamagedFile, UnreadableNow, put_aside, read_yaml, write_json, write_yaml
+from lnt.files import DamagedFile, UnreadableNow, put_aside, read_json, read_yaml, write_json, write_yaml
 from lnt.runs.owner import SILENT_SECONDS, Owner
 from lnt.settings import flatten
 from lnt.table_files import JOINED, join_parts, mend, parts_of, read_parts, write_table
@@ -59,6 +60,10 @@ class RunDirectory:
         # Only the owner may look: no other process can complete or begin a run between the check and the start.
         try:
             directory.check_free(config)
+            with suppress(DamagedFile):  # there is none in a new directory
+                before, now = map(version_of, (read_json(directory.provenance), provenance()))
+                if before != now:
+                    log.warning("%s was begun by %s, and goes on with %s", path, before, now)
         except BaseException:
             directory.release()
             raise
@@ -70,12 +75,16 @@ class RunDirectory:
         directory = cls(path, sweep, job)
         directory.owner.patience = patience
         directory.owner.claim()
-        path.mkdir(parents=True, exist_ok=True)
-        directory.mend()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            directory.mend()
+        except BaseException:
+            directory.release()
+            raise
         return directory
 
     def release(self) -> None:
-        """Release the directory: another process may go on here, unless the run is complete."""
+        """Release the directory: another process may go on here."""
         self.owner.release()
 
     def mend(self) -> None:
@@ -99,11 +108,11 @@ class RunDirectory:
 
     def check_free(self, config: Mapping[str, Any]) -> None:
         """Raise ConfigError unless a run with this configuration may start here, or go on, or try again after it failed."""
-        # sweep.yaml: the directory of a sweep has no runs.parquet of its own, and a single run must not go there.
         for table in (self.runs, self.curves) if not self.runs.is_dir() else ():
             for error in read_parts(table)[1]:
                 again = "remove it and runs.parquet, and the same command trains the run again"
                 raise DamagedFile(error.path, f"{error.reason}; {again}")
+        # sweep.yaml: the directory of a sweep has no runs.parquet of its own, and a single run must not go there.
         complete = (self.runs.exists() and not self._failed()) or (self.path / "sweep.yaml").exists()
         require(not complete, "output directory", self.path, "holds results already; choose another or leave it out")
         # A run that was killed before it described itself may be of any configuration.
@@ -198,6 +207,13 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
     }
+
+
+def version_of(origin: Mapping[str, Any]) -> str:
+    """The commit and the version of PyTorch in a provenance, in words."""
+    versions = origin.get("versions")
+    torch = versions.get("torch") if isinstance(versions, dict) else None
+    return f"commit {str(origin.get('git'))[:10]}, torch {torch}"
 
 
 def slurm_job() -> str | None:

@@ -25,7 +25,7 @@ from lnt.two_layer.two_layer_experiment import TwoLayerExperiment
 
 BASES = {"data": Data, "noise": LabelNoise, "model": Model, "loss": Loss, "optimizer": Optimizer, "strategy": Strategy}
 EXPERIMENTS: dict[str, type[Experiment]] = {"vectors": TwoLayerExperiment, "images": ImageExperiment}  # by kind of data
-MAX_BATCHES = 10_000  # of a grid; each takes a millisecond or more to build, whoever looks at the sweep
+MAX_BATCHES = 100_000  # of a grid; each takes a millisecond or more to build, whoever looks at the sweep
 NOT_SETTINGS = (*COMPONENTS, "seeds", "choices")
 ADDED_SETTINGS: dict[str, Any] = {"metrics": []}  # keys that came later, with what they were in effect before
 

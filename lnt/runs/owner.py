@@ -123,8 +123,10 @@ class Owner:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            for file in filter(None, (self.file, self.status)):
-                with suppress(OSError):  # a file system that is away for a moment
+            with suppress(OSError):  # a file system that is away for a moment
+                if not self._is_mine():  # it seemed dead, and must not keep its successor's claim fresh
+                    return
+                for file in filter(None, (self.file, self.status)):
                     os.utime(file)  # not touch, which would make a file that another process has removed
 
 

@@ -62,10 +62,6 @@ def _columns(batches: Iterable[Experiment]) -> dict[str, np.ndarray]:
     return columns
 
 
-def _filled(value: Any, runs: int) -> np.ndarray:
-    return value if isinstance(value, np.ndarray) else np.full(runs, value, object)
-
-
 def _shared(batch: Experiment) -> Mapping[str, str]:
     """The values that the runs of a batch share, as the template of their hashes has them."""
     lines = (line.partition("=") for line in batch.identity()[0].split("\n"))

@@ -1,6 +1,7 @@
 """A job of a sweep, in whatever process the launcher starts."""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from lnt.sweeps.plan import Plan
 from lnt.sweeps.slurm import being_preempted
 from lnt.training.checkpoint import Checkpoint
 
-STARTS = 3
+STARTS = 3  # of a job that saves nothing, before it is stopped
 
 
 def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequence[str]] = ()) -> None:
@@ -23,6 +24,17 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     `classes` are (group, option, class) as the launching process has them: conf/ may have changed since.
     """
     directory = RunDirectory.claim_for_job(job_directory, path, job)
+    try:
+        ended = _train(path, job, directory, classes)
+    finally:
+        directory.release()
+    # Only SLURM looks at how a job's process ends; where jobs share one, the next must still begin.
+    if slurm_job() and ended["failed"] == ended.total() > 0:
+        sys.exit(f"all {ended.total()} runs failed; python -m lnt.status {path} shows why")
+
+
+def _train(path: Path, job: int, directory: RunDirectory, classes: Sequence[Sequence[str]]) -> Counter[str]:
+    """Train the missing runs of a job into a directory that this process has claimed; how many ended in which status."""
     found = Plan.from_plain(read_plan(path / "sweep.yaml"), {(group, option): c for group, option, c in classes})
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
     begun = directories_of_jobs(path)
@@ -31,10 +43,7 @@ def run_job(path: Path, job: int, job_directory: Path, classes: Sequence[Sequenc
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)
-    ended = train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted, planned=planned)
-    # Only SLURM looks at how a job's process ends; where jobs share one, the next must still begin.
-    if slurm_job() and ended["failed"] == ended.total() > 0:
-        sys.exit(f"all {ended.total()} runs failed; python -m lnt.status {path} shows why")
+    return train_runs(missing, directory, {"sweep": str(path), "job": job}, checkpoint, being_preempted, planned=planned)
 
 
 def check_progress(directory: RunDirectory, missing: int, checkpoints: Path) -> None:
@@ -49,11 +58,11 @@ def check_progress(directory: RunDirectory, missing: int, checkpoints: Path) -> 
         before = read_json(file)
     except DamagedFile:  # or the first start, which has none
         before = {}
-    vain = int(before.get("vain", 0)) + 1 if before.get("saved") == now else 0
+    earlier = before.get("vain") if before.get("saved") == now else None
+    vain = earlier + 1 if isinstance(earlier, int) else 0
     write_json(file, {"saved": now, "vain": vain})
     if vain >= STARTS:
         allowed = f"{STARTS} starts in a row have saved neither a result nor a checkpoint; give it more time or memory"
         error = ConfigError("job", directory.path, allowed)
         directory.say("failed", error=str(error), done=0, of=missing)
-        directory.release()
         raise error

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from lnt import signals
 from lnt.errors import ConfigError, one_line, require
 from lnt.files import DamagedFile, UnreadableNow, put_aside, read_json
 from lnt.plan_file import read_plan, write_plan
-from lnt.runs.directory import RunDirectory, provenance
+from lnt.runs.directory import RunDirectory, provenance, version_of
 from lnt.runs.experiments_from_settings import current, without_classes
 from lnt.runs.owner import Owner
 from lnt.settings import check_writable, flatten
@@ -118,7 +117,7 @@ def resumed(path: Path, found: Plan, before: dict[str, Any], command: str) -> Pl
 
 def mend(path: Path) -> None:
     """Put in order what killed jobs have left, not what live ones are writing; warn if the rest will be of another version."""
-    versions: set[tuple[object, object]] = set()
+    versions = set()
     for directory in job_directories(path):
         number = job_of(directory)
         try:
@@ -128,9 +127,8 @@ def mend(path: Path) -> None:
         with suppress(DamagedFile):
             versions.add(version_of(read_json(directory / "provenance.json")))
     now = version_of(provenance())
-    if others := versions - {now}:
-        before, here = (f"commit {git}, torch {torch}" for git, torch in (sorted(others, key=str)[0], now))
-        log.warning("%s holds runs of %s; the rest are trained by %s", path, before, here)
+    if others := sorted(versions - {now}):
+        log.warning("%s holds runs of %s; the rest are trained by %s", path, others[0], now)
 
 
 def check_planned(path: Path, found: Plan) -> None:
@@ -141,12 +139,6 @@ def check_planned(path: Path, found: Plan) -> None:
         strange = rows.difference(*(batch.run_ids() for batch in own)) if rows else set()
         allowed = "has rows that this command does not plan there; give the values and runs_per_job that it was started with"
         require(not strange, "hydra.sweep.dir", directories[0], allowed)
-
-
-def version_of(origin: Mapping[str, Any]) -> tuple[object, object]:
-    """The commit and the version of PyTorch in a provenance."""
-    versions = origin.get("versions")
-    return str(origin.get("git"))[:10], versions.get("torch") if isinstance(versions, dict) else None
 
 
 def launch(found: Plan, path: Path, launcher: JobLauncher) -> None:
