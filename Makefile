@@ -20,7 +20,7 @@ test-slow: $(READY)
 
 # Of the slow ones those that CI runs: the notebook, the minimal example, and directories that are damaged or made to do harm.
 test-examples: $(READY)
-	$(BIN)/python -m pytest -n auto -m slow tests/test_notebook.py tests/test_two_stages.py tests/test_hostile_results.py tests/test_faults.py
+	$(BIN)/python -m pytest -n auto -m slow tests/test_notebook.py tests/test_two_stages.py tests/test_hostile_results.py tests/test_checksums.py tests/test_kills.py tests/test_owner.py
 
 # Ten thousand random command lines: see tests/fuzz/.
 fuzz: $(READY)

@@ -346,3 +346,17 @@ def test_a_single_run_whose_table_is_damaged_says_what_to_remove(here, table):
     for name in {file.name, "runs.parquet"}:
         Path("run", name).unlink()
     assert ends(train.main, "config", *TINY, "hydra.run.dir=run") is None
+
+
+def test_a_folder_that_may_not_be_read_is_named(here, monkeypatch):
+    """Of another user, say; root, who runs tests in containers, may read all."""
+    scandir = os.scandir
+
+    def denied(folder):
+        if Path(folder).name == "1":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    (left_out,) = lnt.load("sweep").left_out
+    assert str(left_out) == "file=sweep/1: cannot be read: Permission denied"

@@ -251,7 +251,11 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks
 def test_a_signal_as_the_task_starts_does_not_end_a_job(job, number):
     """Whether it is ignored or heeded later is a matter of milliseconds; without a trap it would leave nothing."""
     batch, task = job
-    os.kill(task("SigIgn"), number)
+    sent = False
+    while not sent:
+        with suppress(ProcessLookupError):  # a command of the script that has just ended
+            os.kill(task("SigIgn"), number)
+            sent = True
     batch.send_signal(number)
     batch.wait(timeout=60)
     assert Path("set_up").exists(), "the user's own commands"

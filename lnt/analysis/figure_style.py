@@ -18,6 +18,7 @@ STYLE: Any = {  # matplotlib types rc keys as one long Literal
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.edgecolor": "none",
+    "legend.framealpha": 0.0,  # a frame would hide the line that it touches
     "legend.fontsize": 7,
     "lines.linewidth": 1.4,
     "pdf.fonttype": 42,  # embed fonts as TrueType, so that text stays text

@@ -1,6 +1,7 @@
 """From results on disk to tables. Nothing here trains, needs a GPU, or runs anything that a directory holds."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
 from lnt.errors import require
-from lnt.files import DamagedFile, read_json
+from lnt.files import DamagedFile, UnreadableNow, read_json
 from lnt.plan_file import read_plan
 from lnt.table_files import read_parts
 
@@ -62,7 +63,7 @@ def read(path: Path) -> RunTables:
     """
     require(path.is_dir(), "path", path, "is not a directory")
     left_out: list[DamagedFile] = []
-    sources = sources_below(path)
+    sources = sources_below(path, left_out)
     frames = [_frame(part, source, path) for source in sources for part in _tables(source, "runs", left_out)]
     seen = "; ".join(f"{error.path} {error.reason}" for error in left_out[:3])
     allowed = f"holds no results that can be read: {seen}" if seen else "holds no results: no runs.parquet in it or below it"
@@ -82,13 +83,20 @@ def read(path: Path) -> RunTables:
     return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates, left_out, directories)
 
 
-def sources_below(path: Path) -> list[Path]:
+def sources_below(path: Path, left_out: list[DamagedFile]) -> list[Path]:
     """Every runs.parquet in `path` and below it, but those that analyze.py has written; links are not followed."""
-    found = {*path.rglob("runs.parquet"), *(hidden.with_name("runs.parquet") for hidden in path.rglob(".runs.parquet.parts"))}
-    ours = {
-        folder: is_analysis(folder) for folder in {path / parent for file in found for parent in file.relative_to(path).parents}
-    }
-    return sorted(file for file in found if not any(ours[path / parent] for parent in file.relative_to(path).parents))
+    found = []
+
+    def unreadable(error: OSError) -> None:
+        left_out.append(UnreadableNow(Path(error.filename), f"cannot be read: {error.strerror}"))
+
+    for folder, below, files in os.walk(path, onerror=unreadable):
+        if is_analysis(Path(folder)):
+            below.clear()
+        # The second while a job joins its parts, or where it was killed as it did.
+        elif {"runs.parquet", ".runs.parquet.parts"} & {*below, *files}:
+            found.append(Path(folder) / "runs.parquet")
+    return sorted(found)
 
 
 def is_analysis(folder: Path) -> bool:

@@ -21,9 +21,9 @@ from lnt.files import DamagedFile, is_plain, read_json, write_atomically, write_
 from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
-PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
+PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
-table{{border-collapse:collapse;font-size:13px}}
+table{{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}}
 td,th{{padding:.15rem .5rem;border-bottom:1px solid #ddd;text-align:right}}</style>
 <h1>{title}</h1><p>{summary}</p>{sections}"""
 
