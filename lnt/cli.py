@@ -175,7 +175,7 @@ def _is_setting(key: str, value: Any) -> bool:
 
 
 def _is_value(value: Any, depth: int) -> bool:
-    """Whether a value is a plain one, or a list of such, of at most so many levels, which OmegaConf would not interpolate."""
+    """Whether a value is a scalar, or a list of scalars at most `depth` levels deep, without an interpolation."""
     if isinstance(value, list):
         return depth > 0 and all(_is_value(item, depth - 1) for item in value)
     return value is None or (isinstance(value, bool | int | float | str) and "${" not in str(value))

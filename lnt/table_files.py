@@ -217,7 +217,7 @@ def join_parts(table: Path) -> None:
 
 
 def mend(table: Path) -> list[DamagedFile]:
-    """Finish what a kill has cut off as this process's table was written; the files of it that cannot be read."""
+    """Finish what a kill interrupted in a table that this process owns. Returns the files that cannot be used."""
     hidden = _hidden(table)
     if hidden.is_dir() and not hidden.is_symlink():
         if table.exists():

@@ -305,7 +305,7 @@ def test_a_plan_that_is_damaged_is_not_replaced_by_another(here):
     damaged = file.read_bytes()
     for others in (("hydra.sweeper.runs_per_job=4",), ("seed=5,6",)):
         said = ends(train.main, "config", *SWEEP, *others)
-        assert "has rows that this command does not plan there" in said
+        assert "holds results of other runs than this command plans" in said
         assert file.read_bytes() == damaged
     assert ends(train.main, "config", *SWEEP) is None
     assert len(lnt.load("sweep").runs) == 4

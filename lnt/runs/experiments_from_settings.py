@@ -125,7 +125,7 @@ def expand(config: Mapping[str, Any], axes: Sequence[Axis], first: int = 0, last
     size = math.prod(sizes)
     keys = [key for axis in side_by_side for key in axis.keys]
     batches, alone = math.prod(len(axis.points) for axis in shared), ", ".join(key for axis in shared for key in axis.keys)
-    allowed = f"takes {batches} values, of which each trains on its own; at most {MAX_BATCHES} can be in one sweep"
+    allowed = f"takes {batches} values that cannot train side by side; at most {MAX_BATCHES} fit in one sweep"
     require(batches <= MAX_BATCHES, alone, "...", allowed)
     for offset, combination in zip(itertools.count(0, size), itertools.product(*(axis.points for axis in shared))):
         runs = range(max(first - offset, 0), size if last is None else min(last - offset, size))

@@ -131,7 +131,7 @@ class Owner:
 
 
 def process() -> dict[str, Any]:
-    """What tells this process from all others: where process numbers count, its number, and when it started."""
+    """Tells this process from all others: its machine, its number there, and when it started."""
     return {"host": platform.node(), "machine": _machine(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
@@ -145,7 +145,7 @@ def _started(pid: int) -> str:
 
 
 def _machine() -> str:
-    """Names this start of this machine, and the container in it: among these process numbers are unique."""
+    """Identifies this boot of this machine, and the container in it: within these, process numbers are unique."""
     # Machines may share a host name, as containers do.
     boot = Path("/proc/sys/kernel/random/boot_id")
     numbers = Path("/proc/self/ns/pid")

@@ -137,7 +137,9 @@ def check_planned(path: Path, found: Plan) -> None:
         own = found.of_job(job) if job is not None and job in found.jobs() else []
         rows = set(outcomes_so_far(path, directories)) if job is not None else set()
         strange = rows.difference(*(batch.run_ids() for batch in own)) if rows else set()
-        allowed = "has rows that this command does not plan there; give the values and runs_per_job that it was started with"
+        allowed = (
+            "holds results of other runs than this command plans; give the values and runs_per_job that it was started with"
+        )
         require(not strange, "hydra.sweep.dir", directories[0], allowed)
 
 
