@@ -34,6 +34,7 @@ from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import schemas
 from lnt.seeding import STREAMS
 from lnt.settings import Axis
+from lnt.signals import Stopped
 from lnt.sweeps import job as sweep
 from lnt.sweeps.distinct_runs import check_distinct
 from lnt.sweeps.hydra_internals import FrozenLoader
@@ -479,6 +480,31 @@ def test_a_job_of_failed_runs_only_fails_on_slurm(call, monkeypatch, on_slurm, w
         sweep.run_job(Path("sweep"), 0, Path("sweep/0"))
     (part,) = Path("sweep/0/runs.parquet").iterdir()
     assert pd.read_parquet(part)["status"].tolist().count("failed") == wrong
+
+
+def test_a_signal_on_a_full_disk_still_requeues_the_job(call, monkeypatch):
+    """What cannot be written is trained again by the job's next start; without a place in the queue there is none."""
+    finished = []
+
+    def train_chunk(*arguments):
+        raise Stopped
+
+    def say(directory, state, **more):
+        if state == "preempted":
+            raise OSError(28, "No space left on device")
+
+    def finish(*arguments):
+        finished.append(arguments)
+        sys.exit(138)
+
+    with monkeypatch.context() as patch, threads(1):
+        patch.setattr(train_runs, "train_chunk", train_chunk)
+        patch.setattr(train_runs.RunDirectory, "say", say)
+        patch.setattr(train_runs.signals, "finish", finish)
+        call("seed=range(4)", status=138)
+    assert len(finished) == 1
+    call("seed=range(4)")
+    assert rows("sweep")["status"].tolist() == ["completed"] * 4
 
 
 def test_a_fault_of_the_machine_is_no_fault_of_a_run(call, monkeypatch):

@@ -69,9 +69,12 @@ def train_runs(
             directory.say("failed" if all_failed else "completed", runs=total, **({"error": saved.error} if all_failed else {}))
         except Stopped:
             # Everything is on the disk before `finish` lets submitit requeue the job: it may start again at once.
-            saved.flush()
-            directory.say("preempted", done=saved.statuses.total(), of=total)
-            log.info("stopped; what is done is saved, and the same command goes on: results in %s", directory.path)
+            try:
+                saved.flush()
+                directory.say("preempted", done=saved.statuses.total(), of=total)
+                log.info("stopped; what is done is saved, and the same command goes on: results in %s", directory.path)
+            except OSError as error:  # a full disk is no reason to stay out of the queue
+                log.warning("stopped; the last results cannot be written, and their runs are trained again: %s", error)
             signals.finish(handlers, being_preempted)
         except KeyboardInterrupt:
             saved.flush()
