@@ -240,7 +240,7 @@ def test_heavy_tails_have_the_law_that_their_docstring_names(module, reduced):
     dim, data = 30, module.HeavyTails(n_train=40, n_test=40, freedom=4)
     width = data.axes + data.n_train if reduced else dim
     drawn = [data.sample_training_set(seed, dim, width, reduced)[1] for seed in range(50)]
-    tested = [data.sample_test_set(seed, width)[2][:, :dim] for seed in range(50)]
+    tested = [data.sample_test_set(seed, width)[1][:, :dim] for seed in range(50)]
     for patches in (drawn, tested):
         assert kstest((np.concatenate(patches) ** 2).sum(1) / dim, f(dim, 4).cdf).pvalue > 1e-3
 
@@ -389,7 +389,7 @@ def test_noise_on_pixels_without_a_rate_is_told_what_it_lacks():
 
 
 def test_noise_that_is_not_for_test_samples_leaves_them_alone_on_vectors(experiment):
-    assert experiment("++noise._target_=test_extending.TrainingOnly", *small([])).sample().test_observed is None
+    assert experiment("++noise._target_=test_extending.TrainingOnly", *small([])).sample().test_flips is None
 
 
 def loss(snapshot, truth):

@@ -78,7 +78,9 @@ def test_it_is_unbiased_and_the_lowest_error_is_not():
     true_errors = (norm.cdf(thresholds - 1) + norm.cdf(-thresholds - 1)) / 2
     labels = rng.choice([-1.0, 1.0], (runs, count))
     x = torch.as_tensor(labels + rng.standard_normal((runs, count)))
-    problem = SimpleNamespace(labels=torch.ones(runs, 3), test_labels=torch.as_tensor(labels), test_observed=None)
+    problem = SimpleNamespace(
+        labels=torch.ones(runs, 3), test_labels=torch.as_tensor(labels), test_error_observed=lambda predicted: None
+    )
     problem.as_classes = torch.ones_like
     known = PriorKnowledge(*[np.full(runs, np.nan)] * 3)
     training = Training([Thresholds(x, thresholds)], problem, np.arange(len(thresholds)), NoStrategy(), known)

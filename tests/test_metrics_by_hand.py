@@ -95,7 +95,11 @@ def snapshot(**changes):
 
 
 def truth(**changes):
-    labels = {"labels": tensor(TRUE), "test_labels": tensor(TEST_TRUE), "test_observed": tensor(TEST_OBSERVED)}
+    labels = {
+        "labels": tensor(TRUE),
+        "test_labels": tensor(TEST_TRUE),
+        "test_error_observed": lambda predicted: (predicted != tensor(TEST_OBSERVED)).double().mean(1),
+    }
     return SimpleNamespace(**(labels | changes))
 
 
@@ -109,7 +113,7 @@ def test_every_metric_has_the_value_worked_out_by_hand():
 
 def test_without_test_labels_or_coefficients_only_these_metrics_are_missing():
     """Human labels have no observed test labels; images and Adam have no decomposition."""
-    values = measure(snapshot(coefficients=None), truth(test_observed=None))
+    values = measure(snapshot(coefficients=None), truth(test_error_observed=lambda predicted: None))
     lost = {"test_error_observed", "overtaken_share", "decomposition_residual"} | {n for n in METRICS if "coef" in n}
     assert len(lost) == 10
     for name, row in zip(METRICS, values, strict=True):
@@ -176,7 +180,8 @@ class Shown:
 
 def trained(shown, strategy, steps, labels, test_labels):
     """A training in which the prepared snapshots are recorded."""
-    problem = SimpleNamespace(labels=labels, test_labels=test_labels, test_observed=None, as_classes=lambda found: found < 0)
+    none = {"test_error_observed": lambda predicted: None, "as_classes": lambda found: found < 0}
+    problem = SimpleNamespace(labels=labels, test_labels=test_labels, **none)
     known = PriorKnowledge(*[np.zeros(len(labels))] * 3)
     training = Training([Shown(shown)], problem, np.array(steps), strategy, known)
     training.run(StepCount())

@@ -373,3 +373,16 @@ def test_a_network_fits_the_labels_that_it_was_trained_on_better_than_fresh_ones
     same, used = (fixed[:, METRICS.index(name), 0] for name in ("train_loss", "train_loss_used"))
     np.testing.assert_array_equal(same[1:], used[1:])
     assert np.isnan(used[0])
+
+
+@pytest.mark.parametrize("noise", [("noise.rate=0.3",), ("noise=asymmetric", "noise.rate_positive=0.4", "noise.rate_negative=0.1")])
+def test_the_error_on_observed_test_labels_is_the_mean_over_their_draws(experiment, noise):
+    """Also where the network is undecided (0), which no label makes right."""
+    one = experiment("data.n_train=8", "data.n_test=12", "data.dim=20", *noise)
+    problem, rng = one.sample(), np.random.default_rng(0)
+    predicted = torch.as_tensor(rng.integers(-1, 2, (1, 12))).to(problem.labels)
+    labels = problem.test_labels.numpy()
+    rates = np.where(labels > 0, *one.noise.transition(Classes())[0, [0, 1], [1, 0]])
+    flipped = rng.random((20_000, *labels.shape)) < rates
+    drawn = (predicted.numpy() != np.where(flipped, -labels, labels)).mean((0, 2))
+    np.testing.assert_allclose(problem.test_error_observed(predicted), drawn, atol=0.005)

@@ -13,6 +13,9 @@ SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "m
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
 SETTINGS = {
     "plain": (),
+    "three filters, and patches that fill no tile": ("model.width=3", "data.n_train=19", "data.dim=81"),
+    "patches of two wide tiles, bias": ("data.n_train=44", "model.bias=true"),
+    "more patches than a small run has": ("data.n_train=50",),
     "q = 2": ("model.power=2",),
     "q = 3": ("model.power=3",),
     "q = 2.5": ("model.power=2.5",),

@@ -41,6 +41,10 @@ class ImageProblem:
         """Labels of images are the numbers of their classes."""
         return labels
 
+    def test_error_observed(self, predicted: Tensor) -> Tensor | None:
+        """Against one draw of the noise, since it may depend on the image."""
+        return None if self.test_observed is None else (predicted != self.test_observed).mean(1, dtype=torch.float64)
+
 
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.

@@ -186,6 +186,9 @@ class ImageExperiment(Experiment):
         memory = torch.cuda.get_device_properties(device).total_memory  # not what is free: a rerun makes the same chunks
         return int(min(SIDE_BY_SIDE, self.runs, max(1, memory // 4 // self.bytes_per_run())))
 
+    def load_code(self) -> None:
+        """Nothing: a network trains on all cores of this process."""
+
     def workers(self) -> int:
         return workers_for(self.empty_tensor().device) if self.model.small else 1
 

@@ -116,7 +116,8 @@ class LabelNoise(Component, ABC):
         a sample gets depends on P(observed | changed) alone, so at another rate it is the same one. `exact` spreads the
         uniforms evenly over each stratum: then exactly round(rate size) samples of it change.
         """
-        which = low_bits(uniforms)
+        # With two classes there is one wrong class, whatever `which` says.
+        which = np.zeros(1) if samples.classes.count == 2 else low_bits(uniforms)
         if self.exact:
             uniforms = evenly_spread(uniforms, self.strata(samples))
         return self._sample(samples, uniforms, which)
@@ -165,6 +166,11 @@ class ObservedLabels:
         self.noise, self.samples, self.seeds, self.encode = noise, samples, seeds, encode  # seeds [R]
         self._block = -1  # none drawn yet
         self._labels: Tensor  # [steps of the block, R, n], on the device
+
+    @property
+    def changes(self) -> bool:
+        """Whether labels differ between steps."""
+        return self.noise.resample
 
     def at(self, step: int) -> "Tensor":
         """Labels [R, n] in force in the update from `step` to `step` + 1, as `encode` makes them from classes."""

@@ -9,7 +9,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ def train_runs(
 
 
 def trained(
-    batches: Iterable[Experiment],
+    batches: Sequence[Experiment],
     schema: Schemas,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
@@ -109,6 +109,8 @@ def trained(
     """Yield the tables of all runs, chunk by chunk; weights of networks on images go to the folder `networks`."""
     work = partial(train_or_fail, schema=schema, checkpoint=checkpoint, networks=networks)
     lost = partial(died, schema=schema)
+    for batch in batches:
+        batch.load_code()
     # Batches that want the same number of workers share a pool, so that no core idles at the end of each batch.
     for count, group in itertools.groupby(batches, lambda batch: workers or batch.workers()):
         chunks = itertools.chain.from_iterable(_chunks(batch.by_test_set(), checkpoint, count) for batch in group)

@@ -49,9 +49,8 @@ class Truth(Protocol):
         """True test labels, [R, N]."""
         ...
 
-    @property
-    def test_observed(self) -> Tensor | None:
-        """Test labels drawn with the training noise, [R, N]."""
+    def test_error_observed(self, predicted: Tensor) -> Tensor | None:
+        """The error of predictions [R, N] against test labels with the training noise, [R]; None where there are none."""
         ...
 
     def as_classes(self, labels: Tensor) -> Tensor:

@@ -146,6 +146,10 @@ class Experiment(ABC):
     def workers(self) -> int:
         """The number of processes, of one core each, that share the chunks of a job."""
 
+    @abstractmethod
+    def load_code(self) -> None:
+        """Load compiled code, so that worker processes, which are forked, have it from the start."""
+
     def cores(self) -> int:
         """The number of cores that a chunk computes on."""
         return hardware.cores()

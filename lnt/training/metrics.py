@@ -47,8 +47,8 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
     }
     if snapshot.losses_used is not None:
         values["train_loss_used"] = snapshot.losses_used.mean(1)
-    if problem.test_observed is not None:
-        values["test_error_observed"] = (snapshot.test_predicted != problem.test_observed).mean(1, dtype=fitted.dtype)
+    if (on_observed := problem.test_error_observed(snapshot.test_predicted)) is not None:
+        values["test_error_observed"] = on_observed.to(fitted.dtype)
     if snapshot.coefficients is not None:
         values |= measure_coefficients(snapshot.coefficients, snapshot.observed, clean)
     missing = torch.full_like(values["train_loss"], torch.nan)

@@ -118,7 +118,7 @@ class AutogradEngine:
         if problem.orthogonal_noise:
             along = torch.zeros_like(noise_patches[:, : problem.axes])
             noise_patches = torch.cat([along, noise_patches[:, problem.axes :]], 1)
-        signal = problem.test_signals[problem.test_index[0]] @ self._signals
+        signal = self._signals[problem.test_signal_index[problem.test_index[0]]]
         # In blocks, since the test set at full dimension is the largest array there is, and a stack of it is a copy.
         blocks = zip(signal.split(4096), noise_patches.split(4096), strict=True)
         return torch.cat([self.network(torch.stack(patches, 1)) for patches in blocks])[None]

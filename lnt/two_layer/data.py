@@ -94,15 +94,17 @@ class SignalNoise(Data):
             patches[:, : self.axes] = 0
         return kinds, patches
 
-    def sample_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Signal patches [N], uniforms [N] that decide which observed labels flip, and N(0, I) patches [N, width].
+    def sample_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Signal patches [N] and N(0, I) patches [N, width].
 
         The scale s, the projection orthogonal to the signal and the cut at d < width act on the filters instead
         (SampledProblem.test_filters), so that all runs with this test seed share one set of patches.
         """
         # dim is not in the key: runs of all dimensions share the draw.
         rng, count = generator("test", seed), self.n_test
-        return self.sample_signals(rng, count), rng.random(count, np.float32), rng.standard_normal((count, width), np.float32)
+        kinds = self.sample_signals(rng, count)
+        rng.random(count, np.float32)  # used by earlier versions; without it every test set would change
+        return kinds, rng.standard_normal((count, width), np.float32)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""The work of the span engine beside its matrix products, fused into one pass over memory for CPUs, for q = 1 and the
-logistic loss (a third of a step's time). Eager PyTorch needs many passes for it.
+"""The work of the span engine for CPUs, for q = 1 and the logistic loss: many steps of small runs, each within the first cache
+of a core, and of larger ones what a step does beside its matrix product, in one pass over memory.
 
 Numba compiles these once and keeps the result. They run on one core: runs are spread over cores by worker processes
 (lnt/runs/workers.py).
@@ -8,9 +8,78 @@ Numba compiles these once and keeps the result. They run on one core: runs are s
 import numba
 import numpy as np
 
+from lnt.two_layer.vector_code import LANES, ROWS, backward, forward
+
+# Up to this many patches a product of matrices is so small that a library's overhead counts, and the state of a run, which
+# all its steps share, stays in the first cache.
+SMALL = 48
+WIDE = 3  # vectors of a tile: with ROWS rows their sums fill the registers that all processors have
 # Not fastmath=True: its flags nnan and ninf let the compiler assume that no NaN or infinity occurs, and diverged runs have
 # both. With error_model="numpy" an overflow of exp ends as 1 / inf = 0, and nothing raises.
 fused = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+
+_forward_wide, _forward = forward(WIDE), forward(1)
+_backward_wide, _backward = backward(WIDE), backward(1)
+
+
+@fused
+def descend_small(
+    signals: int,
+    factors: np.ndarray,
+    initial: np.ndarray,
+    gram: np.ndarray,
+    span: np.ndarray,
+    bias: np.ndarray,
+    signal_index: np.ndarray,
+    observed: np.ndarray,
+    rate: np.ndarray,
+) -> None:
+    """Take as many steps of plain descent as there are `factors` of the rate, and change span [R, P, K] and bias [R, P].
+
+    initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`.
+    """
+    runs, filters, patches = span.shape
+    n, half, rows = observed.shape[1], filters // 2, -(-filters // ROWS) * ROWS
+    one, zero = span.dtype.type(1), span.dtype.type(0)
+    # Of one run, with rows of zeros to fill the last tile: everything that its steps touch.
+    h0, c, products = (
+        np.zeros((rows, patches), span.dtype),
+        np.zeros((rows, patches), span.dtype),
+        np.zeros((rows, patches), span.dtype),
+    )
+    b, share, bias_step = np.zeros(rows, span.dtype), np.zeros(rows, span.dtype), np.zeros(rows, span.dtype)
+    outputs, push = np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
+    share[:half], share[half:filters] = one / half, -one / half
+    wide = patches - patches % (WIDE * LANES)
+    for run in range(runs):
+        g, signal, labels, weight = gram[run], signal_index[run], observed[run], rate[run]
+        h0[:filters], c[:filters] = initial[run], span[run]
+        if bias.size > 0:
+            b[:filters] = bias[run]
+        for factor in factors:
+            outputs[:] = zero
+            for p in range(0, rows, ROWS):
+                for k in range(0, wide, WIDE * LANES):
+                    _forward_wide(h0, c, g, b, share, products, outputs, p, k)
+                for k in range(wide, patches, LANES):
+                    _forward(h0, c, g, b, share, products, outputs, p, k)
+            push[:] = zero
+            for i in range(n):
+                margin = labels[i] * (outputs[signal[i]] + outputs[signals + i])
+                pushed = labels[i] * weight[i] * factor / (one + np.exp(margin))
+                push[signals + i] = pushed
+                push[signal[i]] += pushed
+            bias_step[:] = zero
+            for p in range(0, rows, ROWS):
+                for k in range(0, wide, WIDE * LANES):
+                    _backward_wide(products, push, share, c, bias_step, p, k)
+                for k in range(wide, patches, LANES):
+                    _backward(products, push, share, c, bias_step, p, k)
+            if bias.size > 0:
+                b += bias_step
+        span[run] = c[:filters]
+        if bias.size > 0:
+            bias[run] = b[:filters]
 
 
 @fused
@@ -71,14 +140,32 @@ def descend(
 
 
 @fused
-def add_outputs(products: np.ndarray, bias: np.ndarray, outputs: np.ndarray) -> None:
-    """Add F_{+1} - F_{-1} of patches with `products` [R, P, N] and `bias` [R, P] (empty: none) to `outputs` [R, N]."""
-    runs, filters, samples = products.shape
+def write_outputs(
+    products: np.ndarray, bias: np.ndarray, signal: np.ndarray, index: np.ndarray, runs: np.ndarray, outputs: np.ndarray
+) -> None:
+    """Write f of N test samples to the rows `runs` [r] of `outputs` [R, N].
+
+    products [r, P, N] are W X^T of their noise patches, bias [r, P] is added (empty: nothing), signal [r, S] are the outputs
+    of the signal patches, and index [N] says which of them each sample has.
+    """
+    count, filters, samples = products.shape
     half = filters // 2
     zero, share = products.dtype.type(0), products.dtype.type(1 / half)
-    for run in range(runs):
+    for run in range(count):
+        row = outputs[runs[run]]
+        for i in range(samples):
+            row[i] = signal[run, index[i]]
         for p in range(filters):
             j = share if p < half else -share
             b = bias[run, p] if bias.size > 0 else zero
             for i in range(samples):
-                outputs[run, i] += j * max(products[run, p, i] + b, zero)
+                row[i] += j * max(products[run, p, i] + b, zero)
+
+
+def load(dtype: np.dtype) -> None:
+    """Load the kernels for a dtype, so that processes forked from this one have them."""
+    state, gram, bias = np.zeros((0, 2, LANES), dtype), np.zeros((0, LANES, LANES), dtype), np.zeros((0, 0), dtype)
+    signal, labels = np.zeros((0, 1), np.int64), np.zeros((0, 1), dtype)
+    descend_small(2, np.ones(1, dtype), state, gram, state, bias, signal, labels, labels)
+    descend(2, state, state, bias, bias, signal, labels, labels)
+    write_outputs(state, bias, labels, np.zeros(0, np.int64), np.zeros(0, np.int64), labels)

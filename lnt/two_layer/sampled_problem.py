@@ -27,18 +27,14 @@ class SampledProblem:
     filters: Tensor  # [R, P, D]: w(0)
     bias: Tensor | None  # [R, P]: b(0)
     test_patches: Tensor  # [U, N, D]: N(0, I), for each of the U distinct test seeds
-    test_signals: Tensor  # [U, N, S] one-hot: the signal patch of each test sample
+    test_signal_index: Tensor  # [U, N] the signal patch of each test sample
     test_index: np.ndarray  # [R]: the row of both for each run
     test_labels: Tensor  # [R, N] true test labels
-    test_observed: Tensor | None  # [R, N] test labels drawn with the training noise
+    test_flips: Tensor | None  # [R or 1, 2]: P(observed != true) of test samples with the true labels +1 and -1
     noise_std: Tensor  # [R]
+    signals: int  # S
     axes: int  # V
     orthogonal_noise: bool
-
-    @property
-    def signals(self) -> int:
-        """S."""
-        return self.test_signals.shape[2]
 
     @property
     def basis(self) -> Tensor:
@@ -49,6 +45,19 @@ class SampledProblem:
     def as_classes(self, labels: Tensor) -> Tensor:
         """Class 0 is +1 and class 1 is -1, as in lnt/noise/observed_labels.py."""
         return (labels < 0).long()
+
+    def test_error_observed(self, predicted: Tensor) -> Tensor | None:
+        """P(observed != predicted) on the test samples, [R]: the mean over the noise of their labels, which is not drawn.
+
+        With the flip rates p+ and p- of the two classes it is 1 - mean(|f| + (1 - p+ - p-) f y - (p+ - p-) f) / 2, where f is
+        the prediction, -1, 0 or +1; 0 is never right.
+        """
+        if self.test_flips is None:
+            return None
+        count = predicted.shape[1]
+        agree = torch.linalg.vecdot(predicted, self.test_labels) / count
+        positive, negative = self.test_flips.T
+        return 1 - (predicted.abs().mean(1) + (1 - positive - negative) * agree - (positive - negative) * predicted.mean(1)) / 2
 
     def test_filters(self, filters: Tensor) -> Tensor:
         """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
@@ -100,7 +109,7 @@ def sample_problem(
     (filters, bias), initial = sample_per_run(
         keys(seeds.init), lambda seed, d: model.sample_filters(seed, d, taken, width, reduced)
     )
-    (test_kinds, uniforms, test_patches), test_index = sample_per_run(
+    (test_kinds, test_patches), test_index = sample_per_run(
         per_run(seeds.test)[:, None], lambda seed: data.sample_test_set(seed, width)
     )
     label_of = np.array(data.signal_labels, np.int8)
@@ -113,9 +122,8 @@ def sample_problem(
     init_std = tensor(per_run(model.initial_std(dim)))
     true, test_labels = label_of[kinds], label_of[test_kinds]
     noise_seeds = per_run(seeds.noise)
-    # With uniforms of the stream `test`: the noise seed decides on training labels only.
-    test_samples = Samples(as_class(test_labels)[test_index])
-    test_classes = noise.observe(test_samples, uniforms[test_index]) if noise.for_test else None
+    classes = Samples(np.array([[0, 1]]))
+    flips = [noise.flip_rate_of(label, classes) for label in (0, 1)] if noise.for_test else []
     return SampledProblem(
         # Converted first [U, ..], indexed then [R, ..]: the distinct draws alone are copied to the device.
         patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
@@ -125,11 +133,12 @@ def sample_problem(
         filters=tensor(filters)[initial] * init_std[:, None, None],
         bias=tensor(bias)[initial] * init_std[:, None] if model.bias else None,
         test_patches=tensor(test_patches),
-        test_signals=tensor(np.eye(len(label_of))[test_kinds]),
+        test_signal_index=torch.as_tensor(test_kinds, dtype=torch.int64, device=like.device),
         test_index=test_index,
         test_labels=tensor(test_labels)[test_index],
-        test_observed=None if test_classes is None else tensor(1 - 2 * test_classes),
+        test_flips=tensor(np.stack(flips, 1)) if flips else None,
         noise_std=std,
+        signals=len(label_of),
         axes=data.axes,
         orthogonal_noise=data.orthogonal_noise,
     )

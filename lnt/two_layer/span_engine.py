@@ -67,6 +67,7 @@ class SpanEngine:
         moving = self._has_decay or self._has_momentum
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
         self._velocities = [torch.zeros_like(state) for state in self._states()] if moving else []
+        self._small = self._fused and not moving and batches is None and self.patches.shape[1] <= kernels.SMALL
         self._factor_before = factor(0)
         # The gradient has no part along W(0), so a (the middle one) moves by weight decay alone.
         span, _, *bias = self._velocities or self._states()
@@ -81,6 +82,9 @@ class SpanEngine:
         """Take `steps` gradient steps."""
         # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
+        if self._small and not self.problem.observed.changes:
+            self._descend_small(steps, full_rate)
+            return
         for _ in range(steps):
             factor = self.factor(self.step)
             rate = full_rate if factor == 1 else full_rate * factor
@@ -89,6 +93,14 @@ class SpanEngine:
             else:
                 self._descend(rate)
             self.step += 1
+
+    def _descend_small(self, steps: int, rate: Tensor) -> None:
+        """Take steps of plain descent on small runs, all steps of one run after another."""
+        factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
+        signal_index, observed = self.problem.signal_index, self.problem.observed.at(self.step)
+        arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias)
+        kernels.descend_small(self.problem.signals, *(array.numpy() for array in (*arrays, signal_index, observed, rate)))
+        self.step += steps
 
     def _states(self) -> list[Tensor]:
         """Everything that descent changes: C, a and the biases."""
@@ -225,14 +237,14 @@ class SpanEngine:
                 z = buffer[: len(runs)]  # [runs, P, N]
                 torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
                 bias = self._no_bias if self.bias is None else self.bias[runs]
-                sums = signal[runs] @ problem.test_signals[draw].T
+                index = problem.test_signal_index[draw]
                 if self._fused:
-                    kernels.add_outputs(z.numpy(), bias.numpy(), sums.numpy())
+                    arrays = (z, bias, signal[runs], index, runs, outputs)
+                    kernels.write_outputs(*(array.numpy() for array in arrays))
                 else:
                     if self.bias is not None:
                         z += bias[..., None]
-                    sums += self.second_layer @ activation(z, self.power, out=z)
-                outputs[runs] = sums
+                    outputs[runs] = signal[runs][:, index] + self.second_layer @ activation(z, self.power, out=z)
         return outputs
 
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:

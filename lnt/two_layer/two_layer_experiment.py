@@ -12,6 +12,7 @@ from lnt.hardware import free_bytes, threads, workers_for
 from lnt.noise.observed_labels import Classes, Samples
 from lnt.theory.laws import stage1_scale
 from lnt.training.experiment import PEER_SEED_STEP, Experiment, recorded_steps
+from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import SignalNoise
 from lnt.two_layer.network import TwoLayerCNN
@@ -111,6 +112,10 @@ class TwoLayerExperiment(Experiment):
         size = self.runs_at_once(workers)
         for start in range(0, self.runs, size):
             yield self.take(np.arange(start, min(start + size, self.runs)))
+
+    def load_code(self) -> None:
+        if self.settings.engine == "span":
+            kernels.load(self.empty_tensor().cpu().numpy().dtype)
 
     def workers(self) -> int:
         return workers_for(self.empty_tensor().device)

@@ -1,0 +1,159 @@
+"""Vector instructions for numba: tiles of the product C G that stay in registers, which no loop in Python compiles to.
+
+Numba turns a loop over small matrices into code that loads and stores every sum, as it cannot know that two arrays do not
+overlap. These functions write LLVM's vectors directly. They need no compiler but LLVM, which comes with numba, and run on any
+processor: LLVM splits vectors of LANES numbers into what it has.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ROWS, LANES = 4, 8  # filters of a tile, numbers of a vector
+INT = ir.IntType(64)
+
+
+class Code:
+    """Writes vector code for arrays of one dtype."""
+
+    def __init__(
+        self, context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value], names: tuple[str, ...]
+    ) -> None:
+        """`names` are those of the first arguments of the function, all of them arrays."""
+        self.builder = builder
+        single = signature.args[0].dtype == types.float32
+        self.bytes = 4 if single else 8
+        self.vector = ir.VectorType(ir.FloatType() if single else ir.DoubleType(), LANES)
+        described = zip(names, signature.args, values, strict=False)
+        arrays = {name: context.make_array(kind)(context, builder, value) for name, kind, value in described}
+        self.data = {name: array.data for name, array in arrays.items()}
+        self.shape = {name: array.shape for name, array in arrays.items()}
+        self.zero = ir.Constant(self.vector, [0.0] * LANES)
+
+    def length(self, array: str) -> ir.Value:
+        """Of the first axis."""
+        return self.builder.extract_value(self.shape[array], 0)
+
+    def place(self, row: ir.Value, width: ir.Value, column: ir.Value) -> ir.Value:
+        """row width + column."""
+        return self.builder.add(self.builder.mul(row, width), column)
+
+    def plus(self, value: ir.Value, number: int) -> ir.Value:
+        return self.builder.add(value, ir.Constant(INT, number))
+
+    def number(self, array: str, index: ir.Value) -> ir.Value:
+        """A number in all lanes of a vector."""
+        builder, lanes = self.builder, ir.VectorType(ir.IntType(32), LANES)
+        first = builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined),
+            builder.load(builder.gep(self.data[array], [index])),
+            ir.Constant(ir.IntType(32), 0),
+        )
+        return builder.shuffle_vector(first, first, ir.Constant(lanes, [0] * LANES))
+
+    def load(self, array: str, index: ir.Value) -> ir.Value:
+        """LANES numbers of an array."""
+        return self.builder.load(self._pointer(array, index), align=self.bytes)
+
+    def store(self, value: ir.Value, array: str, index: ir.Value) -> None:
+        self.builder.store(value, self._pointer(array, index), align=self.bytes)
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a b + c, in one rounding where the processor can."""
+        return self.builder.fadd(self.builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
+
+    def where(self, comparison: str, value: ir.Value, yes: ir.Value, no: ir.Value) -> ir.Value:
+        """`yes` where `value` compares so with 0, else `no`; also where `value` is NaN."""
+        return self.builder.select(self.builder.fcmp_ordered(comparison, value, self.zero), yes, no)
+
+    def add_sum(self, value: ir.Value, array: str, index: ir.Value) -> None:
+        """Add the sum of the lanes to a number of an array."""
+        builder, width = self.builder, LANES
+        while width > 1:
+            width //= 2
+            lanes = ir.VectorType(ir.IntType(32), width)
+            low, high = (ir.Constant(lanes, list(range(start, start + width))) for start in (0, width))
+            value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
+        pointer = builder.gep(self.data[array], [index])
+        total = builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        builder.store(builder.fadd(builder.load(pointer), total), pointer)
+
+    def _pointer(self, array: str, index: ir.Value) -> ir.Value:
+        return self.builder.bitcast(self.builder.gep(self.data[array], [index]), self.vector.as_pointer())
+
+
+def forward(vectors: int) -> Callable[..., None]:
+    """A function that computes a tile of ROWS filters and LANES `vectors` patches."""
+
+    @intrinsic
+    def tile(
+        _: Any, initial: Any, span: Any, gram: Any, bias: Any, share: Any, products: Any, outputs: Any, p: Any, k: Any
+    ) -> Any:
+        """products = initial + span @ gram + bias, and outputs += share relu(products), for filters p.. and patches k.. .
+
+        initial, span, products are [P, K], gram is [K, K], bias and share [P], outputs [K].
+        """
+
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
+            names = ("initial", "span", "gram", "bias", "share", "products", "outputs")
+            write, p, k = Code(context, builder, signature, values, names), *values[-2:]
+            width = write.length("outputs")
+            corner = [
+                [write.plus(write.place(write.plus(p, r), width, k), LANES * v) for v in range(vectors)] for r in range(ROWS)
+            ]
+            sums = [[cgutils.alloca_once_value(builder, write.load("initial", index)) for index in row] for row in corner]
+            with cgutils.for_range(builder, width, intp=INT) as loop:
+                rows = [write.load("gram", write.plus(write.place(loop.index, width, k), LANES * v)) for v in range(vectors)]
+                for r in range(ROWS):
+                    factor = write.number("span", write.place(write.plus(p, r), width, loop.index))
+                    for total, row in zip(sums[r], rows, strict=True):
+                        builder.store(write.multiply_add(factor, row, builder.load(total)), total)
+            for v in range(vectors):
+                output = write.load("outputs", write.plus(k, LANES * v))
+                for r in range(ROWS):
+                    product = builder.fadd(builder.load(sums[r][v]), write.number("bias", write.plus(p, r)))
+                    write.store(product, "products", corner[r][v])
+                    # "<=" before relu's zero: NaN passes.
+                    positive = write.where("<=", product, write.zero, product)
+                    output = write.multiply_add(write.number("share", write.plus(p, r)), positive, output)
+                write.store(output, "outputs", write.plus(k, LANES * v))
+            return context.get_dummy_value()
+
+        return types.void(initial, span, gram, bias, share, products, outputs, p, k), code
+
+    return tile
+
+
+def backward(vectors: int) -> Callable[..., None]:
+    """A function that moves a tile of ROWS filters and LANES `vectors` patches."""
+
+    @intrinsic
+    def tile(_: Any, products: Any, push: Any, share: Any, span: Any, bias_step: Any, p: Any, k: Any) -> Any:
+        """span += share push where products > 0, and bias_step += its sum over patches, for filters p.. and patches k.. .
+
+        products and span are [P, K], push is [K], share and bias_step are [P].
+        """
+
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
+            names = ("products", "push", "share", "span", "bias_step")
+            write, p, k = Code(context, builder, signature, values, names), *values[-2:]
+            width = write.length("push")
+            pushes = [write.load("push", write.plus(k, LANES * v)) for v in range(vectors)]
+            for r in range(ROWS):
+                row = write.plus(p, r)
+                total, share = write.zero, write.number("share", row)
+                for v, pushed in enumerate(pushes):
+                    index = write.plus(write.place(row, width, k), LANES * v)
+                    step = write.where(">", write.load("products", index), builder.fmul(share, pushed), write.zero)
+                    write.store(builder.fadd(write.load("span", index), step), "span", index)
+                    total = builder.fadd(total, step)
+                write.add_sum(total, "bias_step", row)
+            return context.get_dummy_value()
+
+        return types.void(products, push, share, span, bias_step, p, k), code
+
+    return tile
