@@ -64,4 +64,6 @@ def sample_per_run(keys: np.ndarray, draw: Callable[..., tuple]) -> tuple[tuple[
     else:
         draws += [draw(*key) for key in rest]
     # reshape: NumPy 2.0 returns the inverse with a further axis where `axis` is given.
-    return tuple(np.stack(parts) for parts in zip(*draws, strict=True)), index.reshape(-1)
+    # One draw is not copied: it may take most of the memory.
+    stacked = (parts[0][None] if len(parts) == 1 else np.stack(parts) for parts in zip(*draws, strict=True))
+    return tuple(stacked), index.reshape(-1)

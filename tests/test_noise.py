@@ -375,7 +375,9 @@ def test_a_network_fits_the_labels_that_it_was_trained_on_better_than_fresh_ones
     assert np.isnan(used[0])
 
 
-@pytest.mark.parametrize("noise", [("noise.rate=0.3",), ("noise=asymmetric", "noise.rate_positive=0.4", "noise.rate_negative=0.1")])
+@pytest.mark.parametrize(
+    "noise", [("noise.rate=0.3",), ("noise=asymmetric", "noise.rate_positive=0.4", "noise.rate_negative=0.1")]
+)
 def test_the_error_on_observed_test_labels_is_the_mean_over_their_draws(experiment, noise):
     """Also where the network is undecided (0), which no label makes right."""
     one = experiment("data.n_train=8", "data.n_test=12", "data.dim=20", *noise)

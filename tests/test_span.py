@@ -8,6 +8,9 @@ from conftest import measured
 from lnt.column_names import METRICS
 from lnt.training.experiment import recorded_steps
 from lnt.training.loop import train
+from lnt.training.run_id import run_ids
+from lnt.two_layer.data import adapted_rows
+from lnt.two_layer.span_engine import gram
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
@@ -33,6 +36,12 @@ SETTINGS = {
 }
 
 
+ON_VECTORS = ("data.dim=8",)
+FROM_COEFFICIENTS = [
+    i for i, name in enumerate(METRICS) if "coef" in name or name in ("overtaken_share", "decomposition_residual")
+]
+
+
 def assert_close(found: np.ndarray | torch.Tensor, expected: np.ndarray | torch.Tensor, tolerance: float) -> None:
     """Relative difference, where a value may be as wrong as the rounding of the largest one."""
     found, expected = np.asarray(found), np.asarray(expected)
@@ -48,17 +57,26 @@ def assert_engines_agree(span, autograd, tolerance=1e-9):
         products = oracle.network.filters.detach() @ problem.patches[0].T
         assert_close(ours.filters()[0] @ problem.patches[0].T, products, tolerance)
         residual = METRICS.index("decomposition_residual")
-        assert max(values[residual] for values in curves) < 1e-12
+        assert curves[0][residual] < 1e-12
+        if np.isnan(curves[1][residual]):
+            # n + V > d: of dependent vectors the oracle's least squares give no coefficients.
+            curves = [np.delete(values, FROM_COEFFICIENTS) for values in curves]
+            np.testing.assert_allclose(*curves, rtol=tolerance)
+            continue
+        assert curves[1][residual] < 1e-12
         coefficients = [index for index, name in enumerate(METRICS) if "coef" in name]  # on one scale: rho adds up and cancels
         assert_close(curves[0][coefficients], curves[1][coefficients], tolerance)
         others = [index for index in range(len(METRICS)) if index not in (*coefficients, residual)]
         np.testing.assert_allclose(curves[0][others], curves[1][others], rtol=tolerance)
 
 
+@pytest.mark.parametrize("form", [(), ON_VECTORS], ids=["by Gram matrix", "on vectors"])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_span_equals_autograd(experiment, setting):
-    overrides = (*DEEP, *SETTINGS[setting])
-    assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
+def test_span_equals_autograd(experiment, setting, form):
+    overrides = (*DEEP, *SETTINGS[setting], *form)
+    ours = experiment(*overrides)
+    assert ours.on_vectors().all() == bool(form)
+    assert_engines_agree(ours, experiment(*overrides, "engine=autograd"))
 
 
 def test_span_equals_autograd_with_asymmetric_noise(experiment):
@@ -66,11 +84,78 @@ def test_span_equals_autograd_with_asymmetric_noise(experiment):
     assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
 
 
+@pytest.mark.parametrize("form", [(), ON_VECTORS], ids=["by Gram matrix", "on vectors"])
+@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias", "weight decay", "xor, q = 2, bias, momentum"])
 @pytest.mark.parametrize("batch_size", [5, 8, 24])
-def test_span_equals_autograd_on_mini_batches(experiment, batch_size):
+def test_span_equals_autograd_on_mini_batches(experiment, batch_size, setting, form):
     overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", f"optimizer.batch_size={batch_size}"]
-    overrides += ["optimizer.lr=0.3", "optimizer.epochs=40", "optimizer.momentum=0.5"]
+    overrides += ["optimizer.lr=0.3", "optimizer.epochs=40", "optimizer.momentum=0.5", *SETTINGS[setting], *form]
     assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_both_forms_have_the_same_coefficients(experiment, setting):
+    """The ones of the vectors are dependent here, so no decomposition afterwards would find them."""
+    one = experiment(*DEEP, *SETTINGS[setting], *ON_VECTORS)
+    problem = one.sample()
+    on_vectors, by_gram = one.start(problem), experiment(*DEEP, *SETTINGS[setting]).start(problem)
+    assert by_gram.gram is not None
+    assert on_vectors.gram is None
+    on_vectors.advance(300), by_gram.advance(300)
+    assert_close(on_vectors.span, by_gram.span, 1e-9)
+
+
+@pytest.mark.parametrize("form", [(), ON_VECTORS], ids=["by Gram matrix", "on vectors"])
+@pytest.mark.parametrize("batch", [(), ("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=50")])
+@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias, momentum and weight decay"])
+def test_span_equals_autograd_where_samples_have_weight_0(experiment, setting, batch, form):
+    """They are left out of the products."""
+    overrides = [*(key for key in DEEP if "optimizer" not in key), *SETTINGS[setting], *batch, *form, "optimizer.lr=0.3"]
+    span, autograd = experiment(*overrides), experiment(*overrides, "engine=autograd")
+    problem = span.sample()
+    ours, oracle = span.start(problem), autograd.start(problem)
+    for kept in (0.6, 0.3):
+        weights = torch.rand(24, generator=torch.Generator().manual_seed(1)) < kept
+        for engine in (ours, oracle):
+            engine.weights[:] = weights / weights.double().mean()
+            engine.advance(60)
+        assert_close(ours.filters()[0], oracle.network.filters.detach(), 1e-9)
+
+
+def test_runs_keep_different_numbers_of_samples(experiment):
+    batch = experiment(*DEEP, "model.power=2", runs=3, seed=np.arange(3))
+    engine = batch.start(batch.sample())
+    weights = torch.ones(3, 24, dtype=torch.float64)
+    weights[0, 5:], weights[1, ::2], weights[2, 0] = 0, 0, 0
+    engine.weights.copy_(weights)
+    engine.advance(100)
+    for run in range(3):
+        alone = batch.take(np.array([run]))
+        one = alone.start(alone.sample())
+        one.weights.copy_(weights[run : run + 1])
+        one.advance(100)
+        assert_close(engine.filters()[run], one.filters()[0], 1e-9)
+
+
+def test_a_large_gram_matrix_in_blocks_is_the_plain_product():
+    """Reduced coordinates of two runs, two signal directions first: rows end one after another."""
+    rng = np.random.default_rng(0)
+    patches = np.zeros((2, 2504, 2540))
+    patches[:, :4, :2] = rng.standard_normal((2, 4, 2))
+    for run in range(2):
+        patches[run, 4:] = adapted_rows(rng, 10**6, 2, 2500, 2540)
+    found = gram(torch.as_tensor(patches))
+    np.testing.assert_allclose(found, patches @ patches.swapaxes(1, 2), rtol=1e-12, atol=1e-9)
+
+
+def test_sparse_dimensions_have_draws_of_their_own_and_new_run_ids(experiment):
+    """2 d < S + n: vectors of length d, whose samples are others than in the versions that knew the Gram matrix only."""
+    batch = experiment("data.n_train=24", runs=3, data__dim=np.array([12, 13, 14]))
+    assert batch.on_vectors().tolist() == [True, False, False]
+    earlier = run_ids(*batch.identity(), 3)
+    assert [new == old for new, old in zip(batch.run_ids(), earlier, strict=True)] == [False, True, True]
+    assert [len(chunk.run_ids()) for chunk in batch.chunks()] == [1, 2]
+    assert batch.take(np.array([0])).sample().patches.shape == (1, 26, 12)
 
 
 def test_span_follows_explicit_vectors_at_full_dimension(experiment):
@@ -103,7 +188,7 @@ def unlike(experiment, *overrides):
         *overrides,
         runs=8,
         seed=np.arange(8),
-        data__dim=np.array([5, 20, 28, 33, 34, 80, 1000, 10**6]),
+        data__dim=np.array([5, 20, 12, 28, 33, 80, 1000, 10**6]),
         data__snr=np.array([1, 0.5, 0.4, 0.3, 0.3, 0.2, 0.1, 0.02]),
         data__noise_std=np.linspace(0.5, 2, 8),
         noise__rate=np.linspace(0, 0.45, 8),

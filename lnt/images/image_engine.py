@@ -118,7 +118,7 @@ class ImageEngine:
         # Only where it matters: networks without batch statistics (which are buffers) treat each sample on its own.
         leave_out = any(True for _ in self.network.buffers()) and bool((self.weights == 0).any())
         for _ in range(steps):
-            seen = slice(None) if self.batches is None else torch.as_tensor(self.batches.at(self.step), device=runs.device)
+            seen = slice(None) if self.batches is None else self.batches.at(self.step, runs.device)
             # One index for positions, labels and weights alike: rows [R, 1] with columns [R, B].
             of_batch = slice(None) if self.batches is None else (runs, seen)
             images = problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)

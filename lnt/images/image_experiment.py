@@ -89,7 +89,7 @@ class ImageExperiment(Experiment):
             return Samples(truth, classes, index=np.arange(truth.size)[None])
         return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes, features=_no_representative)
 
-    def redrawn(self) -> bool:
+    def redrawn(self) -> np.ndarray | bool:
         return super().redrawn() or self.data.redrawn()
 
     def positions(self) -> np.ndarray:

@@ -213,16 +213,16 @@ class Experiment(ABC):
 
     def identity(self) -> tuple[str, dict[str, np.ndarray]]:
         """The input of the hashes: a template with everything that the runs share, and the values [R] that fill it."""
-        return identity(self.columns(), self.noise.fingerprint(), self.redrawn(), self.data.fingerprint())
+        return identity(self.columns(), self.noise.fingerprint(), self.data.fingerprint())
 
-    def redrawn(self) -> bool:
-        """Whether the first version drew other labels or samples for these settings, so that its run_ids must be others."""
+    def redrawn(self) -> np.ndarray | bool:
+        """Whether an earlier version drew other labels or samples for these settings, so that run_ids must differ, [R]."""
         return self.classes().count > 2 and not self.noise.one_wrong_class()
 
     # Hashing a large sweep takes a while, and checkpoints ask at every save.
     @cached_property
     def _run_ids(self) -> list[str]:
-        return run_ids(*self.identity(), self.runs)
+        return run_ids(*self.identity(), self.runs, self.redrawn())
 
     def own_metrics(self) -> dict[str, OwnMetric]:
         """The user's metrics under the names of their columns."""

@@ -14,14 +14,11 @@ import numpy as np
 from lnt.column_names import NOT_IN_RUN_ID, added_later
 
 
-def identity(
-    columns: Mapping[str, Any], label_file: str, redrawn: bool = False, data_files: str = ""
-) -> tuple[str, dict[str, np.ndarray]]:
+def identity(columns: Mapping[str, Any], label_file: str, data_files: str = "") -> tuple[str, dict[str, np.ndarray]]:
     """A template with the values that the runs of a batch share, and the values [R] that fill it.
 
     `label_file` is a hash of the content of the file that labels come from (empty without one): the content can change a
     result, the place of the file cannot. `data_files` is a hash of the files of a data set (empty for the published ones).
-    `redrawn`: whether an earlier version drew other random numbers for the same settings.
     """
     # Sorted, so that the order in which components declare their fields does not matter.
     kept = {key: value for key, value in sorted(columns.items()) if key not in NOT_IN_RUN_ID}
@@ -32,8 +29,6 @@ def identity(
         kept["noise.file"] = label_file
     if data_files:
         kept["data.files"] = data_files
-    if redrawn:
-        kept["draws"] = 2
     varying = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
     # What the runs share is written once for all of them: R runs cost R fills of a template, not R dumps of everything.
     # The % signs of shared values are doubled, as the template is filled with the % operator.
@@ -41,8 +36,13 @@ def identity(
     return "\n".join(lines), varying
 
 
-def run_ids(template: str, varying: Mapping[str, np.ndarray], runs: int) -> list[str]:
-    """The first 16 hexadecimal digits of SHA-256 of each run's filled template, [R]."""
+def run_ids(template: str, varying: Mapping[str, np.ndarray], runs: int, redrawn: np.ndarray | bool = False) -> list[str]:
+    """The first 16 hexadecimal digits of SHA-256 of each run's filled template, [R].
+
+    `redrawn` [R]: whether an earlier version drew other random numbers for the same settings.
+    """
     # repr, not str: ids rest on the exact value of a float.
     values = zip(*(map(repr, array.tolist()) for array in varying.values()), strict=True) if varying else [()] * runs
-    return [hashlib.sha256((template % run).encode()).hexdigest()[:16] for run in values]
+    ends = np.where(np.broadcast_to(redrawn, (runs,)), "\ndraws=2", "").tolist()
+    texts = (template % run + end for run, end in zip(values, ends, strict=True))
+    return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]

@@ -77,7 +77,7 @@ class AutogradEngine:
         """Take `steps` optimizer steps."""
         for _ in range(steps):
             observed = self.problem.observed.at(self.step)[0]
-            seen: np.ndarray | slice = slice(None) if self.batches is None else self.batches.at(self.step)[0]
+            seen: Tensor | slice = slice(None) if self.batches is None else self.batches.at(self.step, observed.device)[0]
             rate = self._step_size * self._numbers.factor(self.step, self._total)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()

@@ -17,6 +17,8 @@ from lnt.seeding import generator
 from lnt.settings import PerRunFloat, PerRunInt, require_one_of, unless
 from lnt.training.experiment import Data
 
+ROWS_AT_ONCE = 1024
+
 
 def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, width: int) -> np.ndarray:
     """Coordinates [count, width] of `count` vectors ~ N(0, I_dim), in the basis adapted to `taken` earlier vectors, then these.
@@ -28,7 +30,9 @@ def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, wid
     # All coordinates are drawn and most are cut off: one call, and no loop over rows of different lengths.
     rows = rng.standard_normal((count, width))
     pivot = taken + np.arange(count)
-    rows *= np.arange(width) < np.minimum(pivot, dim)[:, None]
+    for first in range(0, count, ROWS_AT_ONCE):  # a mask of all of them would be as large as they are
+        block = slice(first, first + ROWS_AT_ONCE)
+        rows[block] *= np.arange(width) < np.minimum(pivot[block], dim)[:, None]
     # A pivot at or beyond dim does not exist: all dimensions are used up.
     has_pivot = np.flatnonzero((pivot < dim) & (pivot < width))
     rows[has_pivot, pivot[has_pivot]] = np.sqrt(rng.chisquare(dim - pivot[has_pivot]))

@@ -82,8 +82,8 @@ def sample_problem(
 ) -> SampledProblem:
     """Draw the problems of `runs` runs with the dtype and device of `like`.
 
-    `reduced`: D = V + n + P coordinates whatever d is; otherwise explicit vectors with D = d, which must then be the
-    same for all runs.
+    `reduced`: D = V + n + P coordinates whatever d is, or d if these are few; otherwise explicit vectors with D = d. Where D
+    differs between runs, the vectors of some end in zeros.
     """
 
     def per_run(value: object) -> np.ndarray:
@@ -95,38 +95,47 @@ def sample_problem(
 
     dim = per_run(data.dim)
     taken = data.axes + data.n_train
-    width = taken + 2 * model.width if reduced else int(dim[0])
-    assert reduced or (dim == width).all(), "explicit problems of different dimensions do not fit in one tensor"
+    widths = np.where(few_dimensions(data, dim) | (not reduced), dim, taken + 2 * model.width)
+    width = int(widths.max())
 
     def keys(seed: object) -> np.ndarray:
-        # [R, 2]: runs that share seed and dimension share a draw.
-        return np.stack([per_run(seed), dim], 1)
+        # [R, 3]: runs that share seed and dimension share a draw.
+        return np.stack([per_run(seed), dim, widths], 1)
+
+    def training_set(seed: int, d: int, own: int) -> tuple[np.ndarray, np.ndarray]:
+        kinds, patches = data.sample_training_set(seed, d, own, reduced)
+        return kinds, widened(patches, width)
+
+    def initial_filters(seed: int, d: int, own: int) -> tuple[np.ndarray, np.ndarray]:
+        filters, bias = model.sample_filters(seed, d, taken, own, reduced)
+        return widened(filters, width), bias
+
+    def test_set(seed: int, own: int) -> tuple[np.ndarray, np.ndarray]:
+        kinds, patches = data.sample_test_set(seed, own)
+        return kinds, widened(patches, width)
 
     # Scales (s, s0, |mu|) are applied below, after the draws: runs that differ in them only share one draw.
-    (kinds, patches), drawn = sample_per_run(
-        keys(seeds.data), lambda seed, d: data.sample_training_set(seed, d, width, reduced)
-    )
-    (filters, bias), initial = sample_per_run(
-        keys(seeds.init), lambda seed, d: model.sample_filters(seed, d, taken, width, reduced)
-    )
-    (test_kinds, test_patches), test_index = sample_per_run(
-        per_run(seeds.test)[:, None], lambda seed: data.sample_test_set(seed, width)
-    )
+    (kinds, patches), drawn = sample_per_run(keys(seeds.data), training_set)
+    (filters, bias), initial = sample_per_run(keys(seeds.init), initial_filters)
+    (test_kinds, test_patches), test_index = sample_per_run(np.stack([per_run(seeds.test), widths], 1), test_set)
     label_of = np.array(data.signal_labels, np.int8)
 
     std = tensor(per_run(data.noise_std))
-    # kinds [R, n], signal [R, S, D]
-    kinds, signal = kinds[drawn], np.zeros((runs, len(label_of), width))
+    kinds, signals = kinds[drawn], len(label_of)  # [R, n], S
+    sampled = like.new_zeros(runs, signals + data.n_train, width)
     # Only the first V axes: the basis is adapted to the signal.
-    signal[..., : data.axes] = per_run(data.norm())[:, None, None] * data.signals()
+    sampled[:, :signals, : data.axes] = tensor(per_run(data.norm())[:, None, None] * data.signals())
+    # Converted and scaled where they end up: of a large problem each copy counts.
+    every_run = np.array_equal(drawn, np.arange(len(patches)))
+    sampled[:, signals:] = torch.as_tensor(patches) if every_run else tensor(patches)[drawn]
+    sampled[:, signals:] *= std[:, None, None]
     init_std = tensor(per_run(model.initial_std(dim)))
     true, test_labels = label_of[kinds], label_of[test_kinds]
     noise_seeds = per_run(seeds.noise)
     classes = Samples(np.array([[0, 1]]))
     flips = [noise.flip_rate_of(label, classes) for label in (0, 1)] if noise.for_test else []
     return SampledProblem(
-        # Converted first [U, ..], indexed then [R, ..]: the distinct draws alone are copied to the device.
-        patches=torch.cat([tensor(signal), tensor(patches)[drawn] * std[:, None, None]], 1),
+        patches=sampled,
         signal_index=torch.as_tensor(kinds, dtype=torch.int64, device=like.device),
         labels=tensor(true),
         observed=ObservedLabels(noise, Samples(as_class(true)), noise_seeds, lambda classes: tensor(1 - 2 * classes)),
@@ -138,10 +147,20 @@ def sample_problem(
         test_labels=tensor(test_labels)[test_index],
         test_flips=tensor(np.stack(flips, 1)) if flips else None,
         noise_std=std,
-        signals=len(label_of),
+        signals=signals,
         axes=data.axes,
         orthogonal_noise=data.orthogonal_noise,
     )
+
+
+def few_dimensions(data: SignalNoise, dim: np.ndarray) -> np.ndarray:
+    """Whether d is so small, 2 d < S + n, that a step on vectors costs less than one by the Gram matrix of the patches."""
+    return 2 * dim < len(data.signal_labels) + data.n_train
+
+
+def widened(rows: np.ndarray, width: int) -> np.ndarray:
+    """Rows with zeros appended up to `width`."""
+    return rows if rows.shape[1] == width else np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
 def as_class(labels: np.ndarray) -> np.ndarray:

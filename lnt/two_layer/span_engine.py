@@ -1,12 +1,18 @@
-"""The exact reduction: gradient descent on the coefficients of the filters in the span of the data.
+"""The exact reduction: gradient descent in the span of the data, whatever the dimension d is.
 
 Let X be the K = S + n distinct patches of the training set: +mu, -mu (S = 2), xi_1, .., xi_n. Every gradient lies in the
-span of its rows, so W(t) = a(t) W(0) + C(t) X, and the pre-activations of all patches are H = W X^T = a H(0) + C G with
-G = X X^T.
-One step costs P K^2 multiply-adds whatever the dimension d is, and R runs take it as one batched matrix product.
+span of its rows, so W(t) = a(t) W(0) + C(t) X. A step needs the pre-activations H = W X^T of the samples it sees, and moves C
+in their columns. There are two forms of it, exact both:
+
+- by Gram matrix: H = a H(0) + C G with G = X X^T, in P K multiply-adds for each patch seen;
+- on vectors: H = W X^T and W <- W + D X for a step D of C, in 2 P d multiply-adds for each patch seen. Fewer if 2 d < K.
+
+R runs take a step as one batched matrix product. Mini-batches, and full batches of which some samples have weight 0, compute
+with the patches that they see only.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,13 +29,25 @@ from lnt.two_layer.network import activation, second_layer, slope
 from lnt.two_layer.sampled_problem import SampledProblem
 
 ALIGNED = 8  # K is filled up with zero patches to a multiple of this: short ragged rows defeat vector instructions
+LONG = 1000  # patches; rows as long as that need no filling, which copies them
+BLOCK = 1024  # rows of a block of a large Gram matrix
 LOGISTIC = Logistic()
 # Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
 TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The patches that a step computes with: k = S + B of them in mini-batches, or all."""
+
+    rows: Tensor  # [R, k, K] of G or [R, k, D] of X
+    signal_index: Tensor  # [R, B] the signal patch of each sample
+    samples: Tensor | None = None  # [R, B], None for all in their order
+    patches: Tensor | None = None  # [R, k]
+
+
 class SpanEngine:
-    """Trains R runs side by side without any vector of size d.
+    """Trains R runs side by side without any vector of size d, or (`on_vectors`) with vectors where d is small.
 
     `step_size`, `momentum`, `weight_decay` are [R]; `batches` is None for full-batch descent; `factor(step)` multiplies the
     step sizes, the same for all runs.
@@ -45,38 +63,34 @@ class SpanEngine:
         batches: MiniBatches | None = None,
         factor: Callable[[int], float] = lambda step: 1.0,
         loss: Loss = LOGISTIC,
+        on_vectors: bool = False,
     ) -> None:
-        self.loss = loss
+        self.loss, self.on_vectors = loss, on_vectors
         self.problem, self.power, self.batches, self.factor, self.step = problem, power, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
-        self.n = problem.labels.shape[1]
-        # Zero patches change nothing: no sample reads their outputs, and they push no filter.
-        self.patches = pad(problem.patches, (0, 0, 0, -problem.patches.shape[1] % ALIGNED))  # X [R, K, D]
-        self.gram = self.patches @ self.patches.mT  # G [R, K, K]
+        self.n, self.runs = problem.labels.shape[1], len(problem.labels)
+        self.patches = aligned(problem.patches)  # X [R, K, D]
         self.initial = problem.filters @ self.patches.mT  # H(0) [R, P, K]
         self.span = torch.zeros_like(self.initial)  # C [R, P, K]
         self.decay = torch.ones_like(step_size)  # a [R]
         self.bias = None if problem.bias is None else problem.bias.clone()  # [R, P]
+        # One of the two: W [R, P, D], or G [R, K, K].
+        self.vectors = problem.filters.clone() if on_vectors else None
+        self.gram = None if on_vectors else gram(self.patches)
         self.second_layer = second_layer(self.initial.shape[1], self.initial)  # [P]
         self.weights = torch.ones_like(problem.labels)  # [R, n] of the samples in the loss; their mean is 1
         self._fused = power == 1 and loss.has_kernel and problem.patches.device.type == "cpu"
         self._no_bias = problem.patches.new_empty(0, 0)
-        # Allocated once: every step writes into the same memory.
+        # Allocated once: every step on all samples writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
+        self._all = Seen(self.patches if self.gram is None else self.gram, problem.signal_index)
         self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
         moving = self._has_decay or self._has_momentum
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
-        self._velocities = [torch.zeros_like(state) for state in self._states()] if moving else []
-        self._small = self._fused and not moving and batches is None and self.patches.shape[1] <= kernels.SMALL
+        self._velocities = {name: torch.zeros_like(state) for name, state in self._states().items()} if moving else {}
+        small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
+        self._small = small and self._fused and not moving and batches is None
         self._factor_before = factor(0)
-        # The gradient has no part along W(0), so a (the middle one) moves by weight decay alone.
-        span, _, *bias = self._velocities or self._states()
-        self._moved = (span, bias[0] if bias else None)  # what a gradient is added to
-        if self._fused:
-            # numpy views for the kernel, made once. All state must therefore change in place: a new tensor would leave the
-            # kernel with the old memory.
-            arrays = (self._products, span, self.bias, self._moved[1], problem.signal_index)
-            self._views = [(self._no_bias if array is None else array).numpy() for array in arrays]
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
@@ -85,29 +99,51 @@ class SpanEngine:
         if self._small and not self.problem.observed.changes:
             self._descend_small(steps, full_rate)
             return
+        counts = self.weights > 0
+        active = None if bool(counts.all()) else counts
+        seen = self._all if active is None or self.batches is not None else self._see(only(active, self._everyone()))
         for _ in range(steps):
             factor = self.factor(self.step)
             rate = full_rate if factor == 1 else full_rate * factor
+            if self.batches is not None:
+                chosen = self.batches.at(self.step, rate.device)
+                # The mean is over the batch, and the samples of weight 0 among them count in it.
+                rate = rate * (self.n / chosen.shape[1])
+                seen = self._see(chosen if active is None else only(active, chosen))
             if self._velocities:
-                self._step_with_memory(rate, factor)
+                self._step_with_memory(rate, factor, seen)
             else:
-                self._descend(rate)
+                self._descend(rate, seen)
             self.step += 1
+
+    def _everyone(self) -> Tensor:
+        """All samples, [R, n]."""
+        return torch.arange(self.n, device=self.weights.device).expand(self.runs, -1)
+
+    def _see(self, samples: Tensor) -> Seen:
+        """What a step on the samples [R, B] computes with."""
+        signals = torch.arange(self.problem.signals, device=samples.device).expand(self.runs, -1)
+        patches = torch.cat([signals, samples + self.problem.signals], 1)
+        # G is symmetric: its rows are its columns, and lie in one piece.
+        rows = rows_of(self.patches if self.gram is None else self.gram, patches)
+        return Seen(rows, self.problem.signal_index.gather(1, samples), samples, patches)
 
     def _descend_small(self, steps: int, rate: Tensor) -> None:
         """Take steps of plain descent on small runs, all steps of one run after another."""
+        assert self.gram is not None
         factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
         signal_index, observed = self.problem.signal_index, self.problem.observed.at(self.step)
         arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias)
         kernels.descend_small(self.problem.signals, *(array.numpy() for array in (*arrays, signal_index, observed, rate)))
         self.step += steps
 
-    def _states(self) -> list[Tensor]:
-        """Everything that descent changes: C, a and the biases."""
-        return [self.span, self.decay] + ([] if self.bias is None else [self.bias])
+    def _states(self) -> dict[str, Tensor]:
+        """Everything that descent changes: C, a, the biases, W."""
+        states = {"span": self.span, "decay": self.decay, "bias": self.bias, "vectors": self.vectors}
+        return {name: state for name, state in states.items() if state is not None}
 
-    def _step_with_memory(self, rate: Tensor, factor: float) -> None:
-        """V <- momentum V eta / eta' - eta (grad + weight_decay w);  w <- w + V, for C, a and b alike.
+    def _step_with_memory(self, rate: Tensor, factor: float, seen: Seen) -> None:
+        """V <- momentum V eta / eta' - eta (grad + weight_decay w);  w <- w + V, for C, a, b and W alike.
 
         With eta' the step size before, that is PyTorch's v <- momentum v + grad + weight_decay w;  w <- w - eta v, V = -eta v.
         """
@@ -115,85 +151,109 @@ class SpanEngine:
         # V holds the step size of the step before, so it is rescaled where the schedule has changed it.
         momentum = self.momentum * (factor / self._factor_before)
         self._factor_before = factor
-        for state, velocity in zip(states, velocities, strict=True):
+        for name, state in states.items():
             shape = (-1, *[1] * (state.ndim - 1))
-            velocity *= momentum.view(shape)
-            velocity -= (factor * self.step_size * self.weight_decay).view(shape) * state
+            velocities[name] *= momentum.view(shape)
+            velocities[name] -= (factor * self.step_size * self.weight_decay).view(shape) * state
         # The states have not moved yet: the gradient is taken at w(t), not at a point ahead.
-        self._descend(rate)
-        for state, velocity in zip(states, velocities, strict=True):
-            state += velocity
+        self._descend(rate, seen)
+        for name, state in states.items():
+            state += velocities[name]
 
-    def _descend(self, rate: Tensor) -> None:
+    def _descend(self, rate: Tensor, seen: Seen) -> None:
         """Add -eta times the gradient of the loss to what moves; `rate` [R, n] is eta / n times the samples' weights."""
-        observed, (span, bias) = self.problem.observed.at(self.step), self._moved
-        if self.batches is not None:
-            # All other samples get weight 0. A step costs as much as with all samples, but runs with different batches keep one
-            # shape.
-            rate = rate * self._batch_weights()
-        if self._fused:
-            self._products_now()
-            arrays = [*self._views, observed.numpy(), rate.numpy()]
-            kernels.descend(self.problem.signals, *arrays)
+        observed, moved = self.problem.observed.at(self.step), self._velocities or self._states()
+        if seen.samples is not None:
+            observed, rate = observed.gather(1, seen.samples), rate.gather(1, seen.samples)
+        products = self._products_of(seen)
+        # The gradient has no part along W(0), so a moves by weight decay alone.
+        direct = seen.patches is None and not self.on_vectors
+        step = moved["span"] if direct else torch.zeros_like(products)
+        self._add_step(step, moved.get("bias"), products, seen.signal_index, observed, rate)
+        if direct:
             return
-        z = self._pre_activations()
+        if seen.patches is None:
+            moved["span"] += step
+        else:
+            moved["span"].scatter_add_(2, seen.patches[:, None].expand_as(step), step)
+        if self.on_vectors:
+            moved["vectors"].baddbmm_(step, seen.rows)
+
+    def _add_step(
+        self, step: Tensor, bias_step: Tensor | None, products: Tensor, index: Tensor, observed: Tensor, rate: Tensor
+    ) -> None:
+        """Add the steps of C to `step` [R, P, k] and of the biases to `bias_step` [R, P], given products W X^T [R, P, k]."""
+        if self._fused:
+            arrays = (products, step, self.bias, bias_step, index, observed, rate)
+            given = (self._no_bias if array is None else array for array in arrays)
+            kernels.descend(self.problem.signals, *(array.numpy() for array in given))
+            return
+        z = products if self.bias is None else products.add_(self.bias[..., None])
         # The scratch memory holds activations here and slopes below; activations are no longer needed then.
-        outputs = self._training_outputs(activation(z, self.power, out=self._scratch))
+        scratch = self._scratch if z.shape == self._scratch.shape else torch.empty_like(z)
+        outputs = self._outputs(activation(z, self.power, out=scratch), index)
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
         push = self.loss.minus_slope(observed * outputs) * observed * rate
-        by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, self.problem.signal_index, push)
+        by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
         # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
         by_patch = torch.cat([by_signal, push], 1)
-        by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, K]
-        slopes, m = slope(z, self.power, out=self._scratch), len(self.second_layer) // 2
+        by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, k]
+        slopes, m = slope(z, self.power, out=scratch), len(self.second_layer) // 2
         # In halves, with j/m as a number: a product with the second layer [P] would be another tensor of this size.
-        span[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
-        span[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
-        if bias is not None:
-            bias += self.second_layer * (slopes @ by_patch.mT)[..., 0]
+        step[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
+        step[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
+        if bias_step is not None:
+            bias_step += self.second_layer * (slopes @ by_patch.mT)[..., 0]
 
-    def _products_now(self) -> Tensor:
-        """H = W X^T [R, P, K]; overwritten by the next call."""
+    def _products_of(self, seen: Seen) -> Tensor:
+        """H = W X^T [R, P, k] of the patches seen; of all of them it is overwritten by the next call."""
+        out = self._products if seen.patches is None else None
+        if self.vectors is not None:
+            return torch.bmm(self.vectors, seen.rows.mT, out=out)
+        initial = self.initial
+        if seen.patches is not None:
+            initial = initial.gather(2, seen.patches[:, None].expand(-1, initial.shape[1], -1))
         # Without weight decay a stays 1, and the product would cost a pass over memory for nothing.
-        initial = self.initial * self.decay[:, None, None] if self._has_decay else self.initial
-        return torch.baddbmm(initial, self.span, self.gram, out=self._products)
+        initial = initial * self.decay[:, None, None] if self._has_decay else initial
+        return torch.baddbmm(initial, self.span, seen.rows.mT, out=out)
 
     def _pre_activations(self) -> Tensor:
         """H plus biases [R, P, K]; overwritten by the next call."""
-        return self._products_now() if self.bias is None else self._products_now().add_(self.bias[..., None])
+        products = self._products_of(self._all)
+        return products if self.bias is None else products.add_(self.bias[..., None])
+
+    def _outputs(self, activations: Tensor, index: Tensor) -> Tensor:
+        """f [R, B] from activations [R, P, k]: each sample adds up its signal patch `index` [R, B] and its noise patch."""
+        by_patch = self.second_layer @ activations  # [R, k]
+        signals = self.problem.signals
+        return by_patch[:, signals : signals + index.shape[1]] + by_patch.gather(1, index)
 
     def _training_outputs(self, activations: Tensor) -> Tensor:
-        """f [R, n] from the activations of all patches [R, P, K]: each sample adds up its signal and its noise patch."""
-        by_patch = self.second_layer @ activations  # [R, K]
-        signals = self.problem.signals
-        return by_patch[:, signals : signals + self.n] + by_patch.gather(1, self.problem.signal_index)
-
-    def _batch_weights(self) -> Tensor:
-        """n / B for the samples of this step's mini-batch, 0 for the others, [R, n]."""
-        assert self.batches is not None
-        chosen = torch.as_tensor(self.batches.at(self.step), device=self.weights.device)
-        return torch.zeros_like(self.weights).scatter_(1, chosen, self.n / chosen.shape[1])
+        """f [R, n] from the activations of all patches [R, P, K]."""
+        return self._outputs(activations, self.problem.signal_index)
 
     def restart(self, runs: Tensor) -> None:
         """Put the filters and biases of the runs [R] (bool) back to where they started."""
-        # In place (see _views); the weights stay, as a strategy has just set them.
+        # The weights stay, as a strategy has just set them.
         self.span[runs], self.decay[runs] = 0, 1
         if self.bias is not None and self.problem.bias is not None:
             self.bias[runs] = self.problem.bias[runs]
-        for velocity in self._velocities:
+        if self.vectors is not None:
+            self.vectors[runs] = self.problem.filters[runs]
+        for velocity in self._velocities.values():
             velocity[runs] = 0
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
-        tensors = [*self._states(), *self._velocities, self.weights]
+        tensors = [*self._states().values(), *self._velocities.values(), self.weights]
         return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
         self.step, self._factor_before = state["step"], state["factor_before"]
-        for tensor, saved in zip([*self._states(), *self._velocities, self.weights], state["tensors"], strict=True):
-            # In place (see _views), and to whatever device this run trains on.
-            tensor.copy_(saved)
+        own = [*self._states().values(), *self._velocities.values(), self.weights]
+        for tensor, saved in zip(own, state["tensors"], strict=True):
+            tensor.copy_(saved)  # to whatever device this run trains on
 
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
@@ -202,6 +262,10 @@ class SpanEngine:
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
+        return self._composed() if self.vectors is None else self.vectors
+
+    def _composed(self) -> Tensor:
+        """a W(0) + C X."""
         return self.decay[:, None, None] * self.problem.filters + self.span @ self.patches
 
     def snapshot(self) -> Snapshot:
@@ -248,14 +312,52 @@ class SpanEngine:
         return outputs
 
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:
-        """gamma and rho from C; the residual compares the filters' own pre-activations with those trained on."""
+        """gamma and rho from C; the residual compares the pre-activations of a W(0) + C X with those trained on."""
         products = z if self.bias is None else z - self.bias[..., None]
+        composed = filters if self.vectors is None else self._composed()
         # C is trained, not fitted afterwards, so rounding errors are all that can part the two.
-        mismatch = torch.linalg.matrix_norm(filters @ self.patches.mT - products)
+        mismatch = torch.linalg.matrix_norm(composed @ self.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
         signals = self.problem.signals
         # X has mu and -mu as rows of their own: the coefficient of mu is the difference of theirs.
         directions = self.span[..., 0:signals:2] - self.span[..., 1:signals:2]  # mu, or u and v
         span = torch.cat([directions, self.span[..., signals : signals + self.n]], -1)
-        square_norms = torch.linalg.vecdot(self.problem.basis, self.problem.basis)
+        norms = torch.linalg.vector_norm(self.problem.patches, dim=2)
+        square_norms = torch.cat([norms[:, 0:signals:2], norms[:, signals:]], 1).square()
         return from_span(span, square_norms, torch.where(size > 0, mismatch / size, 0), self.problem.axes)
+
+
+def aligned(patches: Tensor) -> Tensor:
+    """Patches [R, K, D] and zero patches, which change nothing: no sample reads their outputs, and they push no filter."""
+    count = patches.shape[1]
+    return patches if count > LONG else pad(patches, (0, 0, 0, -count % ALIGNED))
+
+
+def gram(patches: Tensor) -> Tensor:
+    """X X^T [R, K, K] of X [R, K, D]. In reduced coordinates X is nearly triangular: half the blocks of half rows will do."""
+    count = patches.shape[1]
+    if count <= 2 * BLOCK:
+        return patches @ patches.mT
+    product = patches.new_empty(len(patches), count, count)
+    for first in range(0, count, BLOCK):
+        block = slice(first, min(first + BLOCK, count))
+        # The rows of this block end here in all runs, or earlier.
+        width = int((patches[:, block] != 0).flatten(0, 1).any(0).nonzero().max()) + 1
+        product[:, first:, block] = patches[:, first:, :width] @ patches[:, block, :width].mT
+        product[:, block, first:] = product[:, first:, block].mT
+    return product
+
+
+def rows_of(matrices: Tensor, rows: Tensor) -> Tensor:
+    """For each of R matrices [R, K, D] the rows [R, k], as [R, k, D]."""
+    runs, count, width = matrices.shape
+    places = rows + torch.arange(0, runs * count, count, device=rows.device)[:, None]
+    # One selection of whole rows: torch.gather would need an index for each number.
+    return matrices.reshape(-1, width).index_select(0, places.flatten()).view(runs, -1, width)
+
+
+def only(active: Tensor, samples: Tensor) -> Tensor:
+    """Those of the samples [R, B] that are `active` [R, n], and so many others that all runs have the same number of them."""
+    counts = active.gather(1, samples)
+    first = counts.int().argsort(dim=1, descending=True, stable=True)
+    return samples.gather(1, first[:, : max(1, int(counts.sum(1).max()))])

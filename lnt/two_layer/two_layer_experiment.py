@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from lnt import hardware
 from lnt.errors import ConfigError, require
 from lnt.hardware import free_bytes, threads, workers_for
 from lnt.noise.observed_labels import Classes, Samples
@@ -16,7 +17,7 @@ from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import SignalNoise
 from lnt.two_layer.network import TwoLayerCNN
-from lnt.two_layer.sampled_problem import SampledProblem, sample_problem
+from lnt.two_layer.sampled_problem import SampledProblem, few_dimensions, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
 
 RECORDINGS = 60
@@ -106,22 +107,53 @@ class TwoLayerExperiment(Experiment):
         def factor(step: int) -> float:
             return optimizer.factor(step, self.total_steps())
 
-        return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, batches, factor, self.loss)
+        rest = (batches, factor, self.loss, bool(self.on_vectors().all()))
+        return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, *rest)
+
+    def on_vectors(self) -> np.ndarray:
+        """Whether the span engine trains each run on its vectors, not by the Gram matrix, [R]."""
+        return few_dimensions(self.data, self.per_run(self.data.dim)) & (self.settings.engine == "span")
+
+    def redrawn(self) -> np.ndarray | bool:
+        return self.on_vectors()
+
+    def by_test_set(self) -> "Experiment":
+        # Neighbours are of one form, too: a chunk is.
+        return self.take(np.lexsort((self.per_run(self.seeds.test), self.on_vectors())))
 
     def chunks(self, workers: int = 1) -> Iterator["Experiment"]:
-        size = self.runs_at_once(workers)
-        for start in range(0, self.runs, size):
-            yield self.take(np.arange(start, min(start + size, self.runs)))
+        # Each run in its own form, so that it trains in the same one in any company.
+        changes = np.flatnonzero(np.diff(self.on_vectors())) + 1
+        for alike in np.split(np.arange(self.runs), changes):
+            size = self._of(alike).runs_at_once(workers)
+            for start in range(0, len(alike), size):
+                yield self._of(alike[start : start + size])
+
+    def _of(self, runs: np.ndarray) -> "TwoLayerExperiment":
+        found = self.take(runs)
+        assert isinstance(found, TwoLayerExperiment)
+        return found
 
     def load_code(self) -> None:
         if self.settings.engine == "span":
             kernels.load(self.empty_tensor().cpu().numpy().dtype)
 
     def workers(self) -> int:
-        return workers_for(self.empty_tensor().device)
+        # The matrix products of one large run are shared by all cores instead.
+        large = self.runs == 1 and self.bytes_per_run()[0] > CACHE_BYTES
+        return 1 if large else workers_for(self.empty_tensor().device)
 
     def shape(self) -> str:
-        return f"n = {self.n}, m = {self.model.width}, {self.total_steps()} steps, {self.settings.engine}"
+        return f"n = {self.n}, m = {self.model.width}, {self.total_steps()} steps, {self._form()}"
+
+    def _form(self) -> str:
+        """The engine; of the span engine also its form, and why: each costs so many multiply-adds a filter and patch seen."""
+        short, patches = self.on_vectors(), len(self.data.signal_labels) + self.n
+        if self.settings.engine != "span":
+            return self.settings.engine
+        if short.all():
+            return f"span on vectors (2 d < S + n = {patches})"
+        return "span by Gram matrix" + (f", on vectors where 2 d < S + n = {patches}" if short.any() else "")
 
     def bytes_at_once(self) -> int:
         return min(self.runs, self.workers() * self.runs_at_once(self.workers())) * self.bytes_per_run()[1]
@@ -136,32 +168,39 @@ class TwoLayerExperiment(Experiment):
         # No chunk is larger than an even share of the runs, or some workers would have nothing to do.
         return max(1, min(fit, cached, -(-self.runs // workers)))
 
+    def _sizes(self) -> tuple[int, int, int]:
+        """Patches K, filters P, and the length D of vectors, the largest of these runs."""
+        rows, filters, short = len(self.data.signal_labels) + self.n, 2 * self.model.width, self.on_vectors()
+        explicit = self.settings.engine == "autograd" or bool(short.all())
+        return rows, filters, int(np.max(self.data.dim)) if explicit else self.data.axes + self.n + filters
+
     def bytes_per_run(self) -> tuple[int, int]:
         """Bytes of one run: those that every step touches, and all of them, with the test set and the memory to draw it."""
-        n, filters, size = self.data.n_train, 2 * self.model.width, self.empty_tensor().element_size()
-        rows = self.data.axes + n
-        width = int(np.max(self.data.dim)) if self.settings.engine == "autograd" else rows + filters
-        state = size * (rows * rows + 8 * filters * rows)
+        (rows, filters, width), size = self._sizes(), self.empty_tensor().element_size()
+        by_gram = self.settings.engine == "span" and not self.on_vectors().all()
+        state = size * (8 * filters * rows + (rows * rows if by_gram else rows * width))
         vectors = (rows + 2 * filters) * width + self.data.n_test * (width + 4)
         state, vectors = state * self.strategy.networks, vectors * self.strategy.networks
-        return state, self.recorded_bytes() + state + (size + 16) * vectors  # numpy draws in float64, and stacks
+        # numpy draws in float64; draws of several runs are stacked, which copies them.
+        return state, self.recorded_bytes() + state + (size + (8 if self.runs == 1 else 16)) * vectors
 
     def estimated_seconds(self) -> float:
-        """Twice the time of the matrix products, at a speed measured now on one core."""
-        rows, filters, count = 2 + self.data.n_train, 2 * self.model.width, max(1, MEASURED_BYTES // self.bytes_per_run()[0])
-        left, right = (torch.randn(count, size, rows, device=self.empty_tensor().device) for size in (filters, rows))
+        """Twice the time of the matrix products, at a speed measured now on the cores that a chunk has."""
+        (rows, filters, width), workers = self._sizes(), self.workers()
+        # The columns of a step's products, and how often it takes them: by Gram matrix once, on vectors there and back.
+        seen = rows if self.optimizer.batch_size is None else min(rows, self.optimizer.batch_size)
+        inner, passes = (rows, 1) if width >= rows and self.settings.engine == "span" else (width, 2)
+        count = max(1, MEASURED_BYTES // self.bytes_per_run()[0])
+        like = self.empty_tensor()
+        left, right = (torch.randn(count, *shape, device=like.device) for shape in ((filters, inner), (inner, seen)))
         times = []
-        # One core, since a worker trains on one.
-        with threads(1):
+        with threads(1 if workers > 1 else hardware.cores()):
             for _ in range(5):
                 start = time.perf_counter()
                 float((left @ right).sum())  # waits for the device
                 times.append(time.perf_counter() - start)
         # The fastest of five: the first ones include warming up.
-        per_step = min(times) / count / min(self.workers(), self.runs)
-        if self.settings.engine == "autograd":
-            # The products have d columns instead of K, once forward and once backward.
-            per_step *= 2 * float(np.mean(self.data.dim)) / rows
+        per_step = passes * min(times) / count / min(workers, self.runs)
         return 2 * per_step * self.total_steps() * self.runs * self.strategy.networks
 
     def check_memory(self) -> None:
