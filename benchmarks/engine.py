@@ -11,6 +11,7 @@ from hydra import initialize_config_dir
 from omegaconf import DictConfig
 from torch import Tensor
 
+import lnt.cli  # noqa: F401  the resolvers of conf/
 from benchmarks import interleaved, seconds, table
 from lnt.runs.experiments_from_settings import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
