@@ -1,18 +1,25 @@
 """Losses as functions of the margin z = y~ f(x), each defined once: its value and -loss'(z).
 
-Per-sample losses are l(z_i); training minimises their mean. With K classes the logistic loss is the cross entropy.
+Per-sample losses are l(z_i); training minimises their mean. With K classes p is the probability that softmax gives the observed
+class, with two sigmoid(z): the logistic loss -log p is the cross entropy.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
+from lnt.errors import ConfigError, require
 from lnt.settings import Component
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and commands that only print need none of it
     from torch import Tensor
 
+Matrix = tuple[tuple[float, ...], ...]
 LOG2 = math.log(2)  # below it the observed class has a probability above 1/2, so it is predicted; with two classes, only then
 
 
@@ -44,6 +51,21 @@ class Loss(Component, ABC):
         """Losses [B] of logits [B, K] for the classes `labels` [B]."""
         raise NotImplementedError(f"{type(self).__name__} is a loss of margins only; for_classes promises of_logits")
 
+    def check(self, classes: int) -> None:
+        """Raise ConfigError if this loss cannot be one of so many classes."""
+
+    def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
+        """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
+        return self
+
+    def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        """Losses [R, n] of margins [R, n] of samples with the observed labels [R, n], -1 or +1."""
+        return self.value(margins)
+
+    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        """-l'(z) of the same, [R, n]."""
+        return self.minus_slope(margins)
+
     @property
     def at_zero(self) -> float:
         """l(0), the loss of a sample on the decision boundary."""
@@ -72,3 +94,244 @@ class Logistic(Loss):
         from torch.nn.functional import cross_entropy
 
         return cross_entropy(logits, labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class Hinge(Loss):
+    """l(z) = max(0, 1 - z)."""
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        return (1 - margins).relu()
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return (margins < 1).to(margins)
+
+
+@dataclass(frozen=True)
+class Exponential(Loss):
+    """l(z) = exp(-z), the loss of AdaBoost (Friedman, Hastie, Tibshirani 2000)."""
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        return (-margins).exp()
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return (-margins).exp()
+
+
+@dataclass(frozen=True)
+class Squared(Loss):
+    """l(z) = (1 - z)^2 / 2, which is (y~ - f)^2 / 2."""
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        return (1 - margins).square() / 2
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return 1 - margins
+
+
+class OfChance(Loss):
+    """A loss of the probability p of the observed class."""
+
+    for_classes = True
+
+    @abstractmethod
+    def of_chance(self, log_p: "Tensor") -> "Tensor":
+        """The loss, elementwise, given log p."""
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        from torch.nn.functional import logsigmoid
+
+        return self.of_chance(logsigmoid(margins))
+
+    def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        return self.of_chance(logits.log_softmax(1).gather(1, labels[:, None])[:, 0])
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(OfChance):
+    """l = 2 (1 - p), the sum over classes of |p_k - [k = y~]|. Source: Ghosh, Kumar, Sastry, AAAI 2017."""
+
+    option = "mae"
+
+    def of_chance(self, log_p: "Tensor") -> "Tensor":
+        return -2 * log_p.expm1()
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return 2 * margins.sigmoid() * (-margins).sigmoid()
+
+
+@dataclass(frozen=True)
+class GeneralisedCrossEntropy(OfChance):
+    """l = (1 - p^q) / q. Source: Zhang, Sabuncu, "Generalized Cross Entropy Loss", NeurIPS 2018."""
+
+    q: float = 0.7  # in (0, 1]: near 0 the cross entropy, 1 half the mean absolute error
+
+    option = "gce"
+
+    def validate(self) -> None:
+        require(0 < self.q <= 1, "q", self.q, "must lie in (0, 1]")
+
+    def of_chance(self, log_p: "Tensor") -> "Tensor":
+        return -(self.q * log_p).expm1() / self.q
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return margins.sigmoid() ** self.q * (-margins).sigmoid()
+
+
+@dataclass(frozen=True)
+class SymmetricCrossEntropy(OfChance):
+    """l = -a log p + 4 b (1 - p): the cross entropy, and the reverse one with log 0 := -4.
+
+    Source: Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019; a, b as there on CIFAR-10.
+    """
+
+    a: float = 0.1  # weight of the cross entropy
+    b: float = 1.0  # weight of the reverse cross entropy
+
+    option = "sce"
+
+    def validate(self) -> None:
+        for key in ("a", "b"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "must be at least 0")
+        require(self.a + self.b > 0, "a, b", f"{self.a}, {self.b}", "must not both be 0")
+
+    def of_chance(self, log_p: "Tensor") -> "Tensor":
+        return -self.a * log_p - 4 * self.b * log_p.expm1()
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        wrong = (-margins).sigmoid()
+        return wrong * (self.a + 4 * self.b * margins.sigmoid())
+
+
+@dataclass(frozen=True)
+class LabelSmoothing(Loss):
+    """The cross entropy with the target (1 - eps) [k = y~] + eps / K.
+
+    With two classes l(z) = (1 - eps/2) log(1 + exp(-z)) + (eps/2) log(1 + exp(z)). Source: Szegedy et al., CVPR 2016.
+    """
+
+    eps: float = 0.1  # share of the target that is spread over all classes
+
+    for_classes = True
+
+    def validate(self) -> None:
+        require(0 <= self.eps < 1, "eps", self.eps, "must lie in [0, 1)")
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        from torch.nn.functional import softplus
+
+        return (1 - self.eps / 2) * softplus(-margins) + self.eps / 2 * softplus(margins)
+
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        return (-margins).sigmoid() - self.eps / 2
+
+    def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, labels, reduction="none", label_smoothing=self.eps)
+
+
+class Correction(Loss):
+    """A cross entropy that knows the transition T[c, k] = P(observed = k | true = c).
+
+    Source: Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach", CVPR 2017.
+    """
+
+    matrix: Matrix | None
+
+    for_classes = True
+    at_zero = LOG2  # at equal rates of both classes; of `backward` always
+
+    def validate(self) -> None:
+        if self.matrix is None:
+            return
+        rows = [len(row) for row in self.matrix]
+        require(set(rows) == {len(rows)}, "matrix", self.matrix, "must be square")
+        array = np.array(self.matrix)
+        stochastic = bool((array >= 0).all() and np.allclose(array.sum(1), 1))
+        require(stochastic, "matrix", self.matrix, "must have rows of probabilities: not negative, with sum 1")
+        require(np.linalg.cond(array) < 1e6, "matrix", self.matrix, "must have an inverse")
+
+    def check(self, classes: int) -> None:
+        rows = classes if self.matrix is None else len(self.matrix)
+        require(rows == classes, "matrix", self.matrix, f"must have {classes} rows")
+
+    def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
+        found, known = copy.copy(self), np.asarray(transition() if self.matrix is None else [self.matrix])
+        # The field stays what was asked for; this is no setting.
+        object.__setattr__(found, "_transition", known)
+        return found
+
+    @property
+    def transition(self) -> np.ndarray:
+        """T of each run, [R or 1, K, K]. Raises ConfigError before `bound`."""
+        found = getattr(self, "_transition", None)
+        if found is None:
+            raise ConfigError("loss", type(self).option, "needs the transition matrix of an experiment's label noise")
+        return np.asarray(found)
+
+    def value(self, margins: "Tensor") -> "Tensor":
+        import torch
+
+        swapped = self.transition[:, ::-1, ::-1]
+        alike = np.allclose(swapped, self.transition)
+        require(alike, "loss", type(self).option, "is a function of the margin only if both classes have the same rate")
+        return self.of(margins, torch.ones_like(margins))
+
+
+def _entries(matrices: np.ndarray, observed: "Tensor", transposed: bool = False) -> tuple["Tensor", "Tensor"]:
+    """M[k, k] and M[k, c] of the observed class k and the other one c, [R, n]; `transposed`: M[c, k]."""
+    import torch
+
+    m = torch.as_tensor(matrices.swapaxes(1, 2).copy() if transposed else matrices).to(observed)
+    # Class 0 is +1, class 1 is -1.
+    own = torch.where(observed > 0, m[:, 0, 0, None], m[:, 1, 1, None])
+    other = torch.where(observed > 0, m[:, 0, 1, None], m[:, 1, 0, None])
+    return own, other
+
+
+@dataclass(frozen=True)
+class Forward(Correction):
+    """l = -log sum_c T[c, y~] p_c: the cross entropy of what the noise makes of the network's prediction."""
+
+    matrix: Matrix | None = None  # T, rows are true classes; null = that of the label noise
+
+    def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        own, other = _entries(self.transition, observed, transposed=True)
+        return -(own * margins.sigmoid() + other * (-margins).sigmoid()).log()
+
+    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        own, other = _entries(self.transition, observed, transposed=True)
+        right, wrong = margins.sigmoid(), (-margins).sigmoid()
+        return (own - other) * right * wrong / (own * right + other * wrong)
+
+    def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        import torch
+
+        matrix = torch.as_tensor(self.transition).to(logits)
+        chances = logits.softmax(1).unflatten(0, (len(matrix), -1)) @ matrix
+        return -chances.flatten(0, 1).gather(1, labels[:, None])[:, 0].log()
+
+
+@dataclass(frozen=True)
+class Backward(Correction):
+    """l = sum_k (T^-1)[y~, k] (-log p_k): its mean over the noise is the cross entropy with the true class. No lower bound."""
+
+    matrix: Matrix | None = None  # T, rows are true classes; null = that of the label noise
+
+    def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        from torch.nn.functional import softplus
+
+        own, other = _entries(np.linalg.inv(self.transition), observed)
+        return own * softplus(-margins) + other * softplus(margins)
+
+    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        own, other = _entries(np.linalg.inv(self.transition), observed)
+        return own * (-margins).sigmoid() - other * margins.sigmoid()
+
+    def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        import torch
+
+        inverse = torch.as_tensor(np.linalg.inv(self.transition)).to(logits)
+        losses = -logits.log_softmax(1).unflatten(0, (len(inverse), -1)) @ inverse.mT
+        return losses.flatten(0, 1).gather(1, labels[:, None])[:, 0]

@@ -100,7 +100,7 @@ def margin_loss(experiment: "Experiment") -> Any:
     from lnt.losses import Logistic
     from lnt.theory.mean_field import LOGISTIC, MarginLoss
 
-    loss = experiment.loss
+    loss = experiment.bound_loss()
     if type(loss) is Logistic:
         return LOGISTIC
     return MarginLoss(

@@ -9,7 +9,19 @@ import torch
 
 from lnt.column_names import METRICS
 from lnt.errors import ConfigError
-from lnt.losses import Logistic, Loss
+from lnt.losses import (
+    Backward,
+    Exponential,
+    Forward,
+    GeneralisedCrossEntropy,
+    Hinge,
+    LabelSmoothing,
+    Logistic,
+    Loss,
+    MeanAbsoluteError,
+    Squared,
+    SymmetricCrossEntropy,
+)
 from lnt.training.loop import train
 from lnt.two_layer.sampled_problem import sample_problem
 
@@ -17,7 +29,7 @@ SMALL = ("data.n_train=24", "data.n_test=50", "data.dim=80", "model.width=4", "o
 
 
 @dataclass(frozen=True)
-class Exponential(Loss):
+class Decaying(Loss):
     """l(z) = exp(-rate z), by its value alone."""
 
     rate: float = 0.5  # how fast it falls
@@ -37,9 +49,9 @@ def test_the_logistic_loss_by_hand():
 
 def test_the_slope_of_a_loss_follows_from_its_value():
     margins = torch.linspace(-3, 3, 7, dtype=torch.float64)
-    torch.testing.assert_close(Exponential(0.7).minus_slope(margins), 0.7 * torch.exp(-0.7 * margins))
+    torch.testing.assert_close(Decaying(0.7).minus_slope(margins), 0.7 * torch.exp(-0.7 * margins))
     torch.testing.assert_close(Loss.minus_slope(Logistic(), margins), Logistic().minus_slope(margins))
-    assert Exponential().at_zero == 1
+    assert Decaying().at_zero == 1
 
 
 def explicit(*arguments):
@@ -52,7 +64,7 @@ def explicit(*arguments):
 def test_both_engines_train_alike_with_a_loss_of_ones_own(experiment, monkeypatch, power):
     monkeypatch.setattr("lnt.two_layer.two_layer_experiment.sample_problem", explicit)
     settings = (*SMALL, f"model.power={power}", "model.init_std=0.05")
-    own = (f"++loss._target_={__name__}.Exponential", "++loss.rate=0.5")
+    own = (f"++loss._target_={__name__}.Decaying", "++loss.rate=0.5")
     span, autograd = (train(experiment(*settings, *own, f"engine={engine}")) for engine in ("span", "autograd"))
     np.testing.assert_allclose(span.values, autograd.values, rtol=1e-8, atol=1e-9)
     logistic = train(experiment(*settings)).values
@@ -61,7 +73,7 @@ def test_both_engines_train_alike_with_a_loss_of_ones_own(experiment, monkeypatc
 
 def test_a_loss_of_margins_only_is_refused_on_images(experiment):
     with pytest.raises(ConfigError, match="it has no form for K classes"):
-        experiment("data=digits", "data.n_train=8", f"++loss._target_={__name__}.Exponential")
+        experiment("data=digits", "data.n_train=8", f"++loss._target_={__name__}.Decaying")
 
 
 # By hand: e^ln 3 = 3, so log(1 + 1/3) = log 4/3 and log(1 + 3) = log 4.
@@ -86,7 +98,7 @@ def test_the_cross_entropy_of_logits_by_hand():
 def test_the_slope_by_differentiation_is_that_of_each_margin_and_leaves_no_trace():
     margins = torch.tensor([[0.0, 1.0], [2.0, -1.0]], dtype=torch.float64)
     with torch.no_grad():
-        slope = Exponential(1.0).minus_slope(margins)
+        slope = Decaying(1.0).minus_slope(margins)
     np.testing.assert_allclose(slope, [[1, math.exp(-1)], [math.exp(-2), math.exp(1)]])
     assert not slope.requires_grad
     assert not margins.requires_grad
@@ -103,6 +115,148 @@ def test_promises_of_a_loss_are_not_inherited():
         has_kernel = True
 
     assert (Logistic.has_kernel, Other.has_kernel, Promised.has_kernel) == (True, False, True)
-    assert (Logistic.for_classes, Exponential.for_classes) == (True, False)
-    with pytest.raises(NotImplementedError, match="Exponential is a loss of margins only; for_classes promises of_logits"):
-        Exponential().of_logits(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    assert (Logistic.for_classes, Decaying.for_classes) == (True, False)
+    with pytest.raises(NotImplementedError, match="Decaying is a loss of margins only; for_classes promises of_logits"):
+        Decaying().of_logits(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+
+
+UNEVEN = np.array([[[0.7, 0.3], [0.1, 0.9]]])  # T[c, k], class 0 is +1
+CORRECTIONS = tuple(kind().bound(lambda: UNEVEN) for kind in (Forward, Backward))
+OF_MARGINS = (
+    *(Logistic(), Hinge(), Exponential(), Squared(), MeanAbsoluteError(), GeneralisedCrossEntropy(0.7)),
+    *(SymmetricCrossEntropy(0.1, 1.0), LabelSmoothing(0.2)),
+)
+FOR_CLASSES = tuple(loss for loss in (*OF_MARGINS, *CORRECTIONS) if loss.for_classes)
+# At z = log 3: p = 3/4, exp(-z) = 1/3. By hand, with the formulas of the papers.
+LOG3 = math.log(3)
+AT_LOG3 = {
+    "hinge": 0,
+    "exponential": 1 / 3,
+    "squared": (1 - LOG3) ** 2 / 2,
+    "mae": 0.5,
+    "gce": (1 - 0.75**0.7) / 0.7,
+    "sce": -0.1 * math.log(0.75) + 4 * 0.25,
+    "label_smoothing": -0.9 * math.log(0.75) - 0.1 * math.log(0.25),
+    "logistic": -math.log(0.75),
+}
+
+
+@pytest.mark.parametrize("loss", OF_MARGINS, ids=lambda loss: loss.option)
+def test_each_loss_at_a_point_that_is_known(loss):
+    margins = torch.tensor([LOG3], dtype=torch.float64)
+    np.testing.assert_allclose(loss.value(margins), [AT_LOG3[loss.option]], atol=1e-15)
+
+
+def test_the_corrections_at_a_point_that_is_known():
+    """p = 3/4 of the observed class; T^-1 = [[0.9, -0.3], [-0.1, 0.7]] / 0.6."""
+    margins, observed = torch.full((1, 2), LOG3, dtype=torch.float64), torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    forward, backward = CORRECTIONS
+    wanted = [-math.log(0.7 * 0.75 + 0.1 * 0.25), -math.log(0.9 * 0.75 + 0.3 * 0.25)]
+    np.testing.assert_allclose(forward.of(margins, observed), [wanted])
+    right, wrong = -math.log(0.75), -math.log(0.25)
+    wanted = [(0.9 * right - 0.3 * wrong) / 0.6, (0.7 * right - 0.1 * wrong) / 0.6]
+    np.testing.assert_allclose(backward.of(margins, observed), [wanted])
+
+
+def test_the_backward_correction_is_the_cross_entropy_on_average_over_the_noise():
+    f = torch.linspace(-3, 3, 7, dtype=torch.float64)[None]
+    for true, chances in ((1, UNEVEN[0, 0]), (-1, UNEVEN[0, 1])):
+        mean = sum(
+            chance * CORRECTIONS[1].of(observed * f, torch.full_like(f, observed))
+            for observed, chance in zip((1.0, -1.0), chances, strict=True)
+        )
+        torch.testing.assert_close(mean, Logistic().value(true * f))
+
+
+@pytest.mark.parametrize("loss", [*OF_MARGINS, *CORRECTIONS], ids=lambda loss: loss.option)
+def test_each_slope_is_the_derivative_of_its_value(loss):
+    margins = torch.tensor(np.random.default_rng(0).normal(0, 3, (2, 50)), requires_grad=True)
+    observed = torch.ones_like(margins)
+    observed[1] = -1
+    (slope,) = torch.autograd.grad(loss.of(margins, observed).sum(), margins)
+    torch.testing.assert_close(loss.pull(margins.detach(), observed), -slope)
+
+
+@pytest.mark.parametrize(
+    "loss", [loss for loss in (*OF_MARGINS, *CORRECTIONS) if loss.for_classes], ids=lambda loss: loss.option
+)
+def test_with_two_classes_both_forms_are_one_loss(loss):
+    """Class 0 is +1."""
+    margins = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    for number, observed in enumerate((1.0, -1.0)):
+        logits = torch.zeros(9, 2, dtype=torch.float64)
+        logits[:, number] = margins
+        found = loss.of_logits(logits, torch.full((9,), number))
+        torch.testing.assert_close(found, loss.of(margins[None], torch.full((1, 9), observed, dtype=torch.float64))[0])
+
+
+def test_corrections_of_several_runs_use_each_its_own_matrix():
+    both = np.stack([UNEVEN[0], np.eye(2)])
+    logits, labels = torch.randn(6, 2, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 1, 0])
+    for kind in (Forward, Backward):
+        together = kind().bound(lambda: both).of_logits(logits, labels)
+        for run in range(2):
+            alone = (
+                kind()
+                .bound(lambda run=run: both[run : run + 1])
+                .of_logits(logits[3 * run : 3 * run + 3], labels[3 * run : 3 * run + 3])
+            )
+            torch.testing.assert_close(together[3 * run : 3 * run + 3], alone)
+
+
+OPTIONS = ("hinge", "exponential", "squared", "mae", "gce", "sce", "label_smoothing", "forward", "backward")
+
+
+@pytest.mark.parametrize(
+    "batch", [(), ("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=40")], ids=["full", "batches"]
+)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_both_engines_train_alike_with_every_loss(experiment, monkeypatch, option, batch):
+    """300 steps, with biases and momentum; rates differ between the classes."""
+    monkeypatch.setattr("lnt.two_layer.two_layer_experiment.sample_problem", explicit)
+    steps = () if batch else ("optimizer.steps=300",)
+    settings = ("noise=asymmetric", f"loss={option}", "model.bias=true", "optimizer.momentum=0.5", "optimizer.lr=0.05")
+    small = [key for key in SMALL if "optimizer" not in key]
+    span, autograd = (train(experiment(*small, *batch, *steps, *settings, f"engine={e}")) for e in ("span", "autograd"))
+    np.testing.assert_allclose(span.values, autograd.values, rtol=1e-8, atol=1e-9)
+    assert np.isfinite(span.values[-1, 0]).all()
+
+
+@pytest.mark.parametrize("option", ["mae", "gce", "sce", "label_smoothing", "forward", "backward"])
+def test_networks_on_images_train_with_every_loss_of_classes(experiment, option):
+    """Three classes, and two runs of different noise rates, each as alone."""
+    settings = ("data=digits", "data.classes=[3,5,8]", "data.n_train=60", "data.n_test=30", f"loss={option}")
+    small = ("model.width=4", "optimizer.epochs=3", "optimizer.lr=0.1", "optimizer.batch_size=20", "precision=float64")
+    rates = np.array([0.1, 0.4])
+    both = experiment(*settings, *small, runs=2, noise__rate=rates)
+    together = train(both).values
+    assert together[-1, 0, 0] != together[0, 0, 0]
+    for run in range(2):
+        alone = train(both.take(np.array([run]))).values
+        np.testing.assert_allclose(together[..., run], alone[..., 0], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("loss=gce", "loss.q=0"), "loss.q=0"),
+        (("loss=sce", "loss.a=0", "loss.b=0"), "must not both be 0"),
+        (("loss=label_smoothing", "loss.eps=1"), "loss.eps=1"),
+        (("loss=forward", "loss.matrix=[[0.9,0.2],[0,1]]"), "rows of probabilities"),
+        (("loss=backward", "loss.matrix=[[0.5,0.5],[0.5,0.5]]"), "must have an inverse"),
+        (("loss=forward", "loss.matrix=[[0.9,0.1]]"), "must be square"),
+        (("data=digits", "loss=hinge"), "it has no form for K classes"),
+    ],
+)
+def test_losses_that_make_no_sense_are_refused(experiment, overrides, message):
+    with pytest.raises(ConfigError, match=message.replace("[", "\\[")):
+        experiment(*overrides)
+
+
+def test_the_matrix_of_a_correction_is_that_of_the_noise_unless_it_is_given(experiment):
+    known = experiment("noise=asymmetric", "loss=forward").bound_loss().transition
+    np.testing.assert_allclose(known, [[[0.6, 0.4], [0.1, 0.9]]])
+    given = experiment("noise=asymmetric", "loss=forward", "loss.matrix=[[0.8,0.2],[0,1]]").bound_loss().transition
+    np.testing.assert_allclose(given, [[[0.8, 0.2], [0, 1]]])
+    with pytest.raises(ConfigError, match="must have 3 rows"):
+        experiment("data=digits", "data.classes=[1,2,3]", "loss=forward", "loss.matrix=[[0.8,0.2],[0,1]]").bound_loss()

@@ -164,7 +164,7 @@ class ImageExperiment(Experiment):
             return rate * self.optimizer.factor(min(step, total - 1), total)
 
         autocast = self.settings.precision == "bf16"
-        return ImageEngine(problem, self.optimizer, rate_at, self.batches(), autocast, self.model.compile, self.loss)
+        return ImageEngine(problem, self.optimizer, rate_at, self.batches(), autocast, self.model.compile, self.bound_loss())
 
     def chunks(self, workers: int = 1) -> Iterator["Experiment"]:
         """One run at a time; on a GPU small networks side by side, as many as share the optimizer's numbers."""

@@ -96,6 +96,14 @@ class LabelNoise(Component, ABC):
         true = np.broadcast_to(samples.labels == label, wrong.shape)
         return np.where(true, wrong, 0).sum(1) / true.sum(1)
 
+    def mean_transition(self, samples: Samples) -> np.ndarray:
+        """P(observed = k | true = c), the mean over these samples of class c, [R or 1, K, K]; 1 on the diagonal without any."""
+        chances = self.probabilities(samples)  # [R or 1, n, K]
+        is_of = np.eye(samples.classes.count)[samples.labels]  # [R or 1, n, K]
+        sizes = is_of.sum(1)[..., None]
+        sums = np.einsum("rnc,rnk->rck", *np.broadcast_arrays(is_of, chances))
+        return np.where(sizes > 0, sums / np.maximum(sizes, 1), np.eye(samples.classes.count))
+
     def _wrong(self, samples: Samples) -> np.ndarray:
         """P(observed != true) of each sample, [R or 1, n]."""
         right = np.take_along_axis(self.probabilities(samples), samples.labels[..., None], -1)

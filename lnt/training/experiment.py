@@ -181,6 +181,8 @@ class Experiment(ABC):
         require(needed <= free, "recordings", self.settings.recordings, few)
         with keys_under("noise"):
             self.noise.check(self.classes())
+        with keys_under("loss"):
+            self.loss.check(self.classes().count)
         known = self.prior_knowledge()
         with keys_under("strategy"):
             self.strategy.check(self.total_steps(), len(self.recorded_steps()), known)
@@ -267,6 +269,10 @@ class Experiment(ABC):
         flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
         seeds = self.per_run(self.seeds.order)
         return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)
+
+    def bound_loss(self) -> Loss:
+        """The loss, which may need to know what the label noise does."""
+        return self.loss.bound(lambda: self.noise.mean_transition(self.representatives()))
 
     def batches(self) -> MiniBatches | None:
         """The samples that each step sees; None for full-batch descent."""

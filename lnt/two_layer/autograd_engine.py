@@ -71,7 +71,8 @@ class AutogradEngine:
     @torch.no_grad()
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [1, n]."""
-        return self.loss.value(self.problem.observed.at(self.step) * self.network(self.samples)[None])
+        observed = self.problem.observed.at(self.step)
+        return self.loss.of(observed * self.network(self.samples)[None], observed)
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
@@ -81,7 +82,8 @@ class AutogradEngine:
             rate = self._step_size * self._numbers.factor(self.step, self._total)
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.zero_grad()
-            losses = self.loss.value(observed[seen] * self.network(self.samples[seen]))
+            labels = observed[None, seen]
+            (losses,) = self.loss.of(labels * self.network(self.samples[seen])[None], labels)
             # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
             (self.weights[0, seen] * losses).mean().backward()
             self.optimizer.step()
@@ -100,14 +102,15 @@ class AutogradEngine:
         """Losses, predictions and coefficients at this step."""
         problem = self.problem
         outputs, observed = self.network(self.samples)[None], problem.observed.at(self.step)
+        used = problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
-            losses=self.loss.value(observed * outputs),
+            losses=self.loss.of(observed * outputs, observed),
             observed=observed,
             weights=self.weights.clone(),
             predicted=outputs.sign(),
             test_predicted=self._test_outputs().sign(),
             loss_at_zero=self.loss.at_zero,
-            losses_used=self.loss.value(problem.observed.at(self.step - 1) * outputs) if self.step else None,
+            losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(),
         )
 

@@ -193,7 +193,7 @@ class SpanEngine:
         scratch = self._scratch if z.shape == self._scratch.shape else torch.empty_like(z)
         outputs = self._outputs(activation(z, self.power, out=scratch), index)
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
-        push = self.loss.minus_slope(observed * outputs) * observed * rate
+        push = self.loss.pull(observed * outputs, observed) * observed * rate
         by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
         # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
         by_patch = torch.cat([by_signal, push], 1)
@@ -258,7 +258,8 @@ class SpanEngine:
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
         outputs = self._training_outputs(activation(self._pre_activations(), self.power))
-        return self.loss.value(self.problem.observed.at(self.step) * outputs)
+        observed = self.problem.observed.at(self.step)
+        return self.loss.of(observed * outputs, observed)
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
@@ -274,14 +275,15 @@ class SpanEngine:
         observed = self.problem.observed.at(self.step)
         activations = activation(z, self.power)
         outputs = self._training_outputs(activations)
+        used = self.problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
-            losses=self.loss.value(observed * outputs),
+            losses=self.loss.of(observed * outputs, observed),
             observed=observed,
             weights=self.weights.clone(),
             predicted=outputs.sign(),
             test_predicted=self._test_outputs(filters, self.second_layer @ activations[..., : self.problem.signals]).sign_(),
             loss_at_zero=self.loss.at_zero,
-            losses_used=self.loss.value(self.problem.observed.at(self.step - 1) * outputs) if self.step else None,
+            losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )
 

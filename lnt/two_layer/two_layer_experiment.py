@@ -100,14 +100,14 @@ class TwoLayerExperiment(Experiment):
         optimizer, batches = self.optimizer, self.batches()
         if self.settings.engine == "autograd":
             # runs_at_once gives this engine one run at a time.
-            return AutogradEngine(problem, self.model.power, optimizer, float(self.step_size()[0]), batches, self.loss)
+            return AutogradEngine(problem, self.model.power, optimizer, float(self.step_size()[0]), batches, self.bound_loss())
         rates = (self.step_size(), optimizer.momentum, optimizer.weight_decay)
         eta, momentum, weight_decay = (torch.tensor(self.per_run(rate)).to(problem.patches) for rate in rates)
 
         def factor(step: int) -> float:
             return optimizer.factor(step, self.total_steps())
 
-        rest = (batches, factor, self.loss, bool(self.on_vectors().all()))
+        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()))
         return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, *rest)
 
     def on_vectors(self) -> np.ndarray:
