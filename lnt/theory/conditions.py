@@ -58,14 +58,16 @@ def final_error_floor(runs: pd.DataFrame) -> pd.Series:
 
 
 def plain_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run trains what the paper is about: sigma(z) = max(0, z), no biases, gradient descent on the logistic loss,
-    labels drawn once.
-    """
+    """Whether a run trains what the paper is about: `plain_descent` on the logistic loss."""
+    return plain_descent(runs) & (runs["loss"] == "logistic")
+
+
+def plain_descent(runs: pd.DataFrame) -> pd.Series:
+    """Whether a run is gradient descent with sigma(z) = max(0, z), no biases, labels drawn once."""
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
     # A setting that is missing or null belongs to another option: the run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    logistic = runs["loss"] == "logistic"
-    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & logistic & nothing_else
+    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else
 
 
 def stage1_factors(runs: pd.DataFrame) -> pd.DataFrame:

@@ -5,22 +5,56 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lnt.theory.conditions import plain_network
+from lnt import losses
+from lnt.theory.conditions import plain_descent
 from lnt.theory.laws import kappa, stage1_scale
-from lnt.theory.mean_field import CLEAN, NOISY, Cells, Prediction, predict
+from lnt.theory.mean_field import CLEAN, LOGISTIC, NOISY, Cells, MarginLoss, Prediction, predict
 
+# Losses of the margin by their options. The corrections are losses of the margin where both classes have the same rate.
+LOSSES = {
+    kind.option: kind
+    for kind in (
+        *(losses.Logistic, losses.Hinge, losses.Exponential, losses.Squared, losses.MeanAbsoluteError),
+        *(losses.GeneralisedCrossEntropy, losses.SymmetricCrossEntropy, losses.LabelSmoothing, losses.Forward, losses.Backward),
+    )
+}
+RATES = ("flip_rate_positive", "flip_rate_negative")
 COUNTS = ("clean_positive", "flipped_positive", "flipped_negative", "clean_negative")  # columns, in the order of KINDS
 
 
 def predictable(runs: pd.DataFrame) -> pd.Series:
-    """Whether the mean-field theory is about these runs: one signal direction, the network and training of `plain_network`, all
-    samples weighted alike, and label counts known.
+    """Whether the mean-field theory is about these runs: one signal direction, the network and training of `plain_descent` on
+    a loss of the margin, all samples weighted alike, and label counts known.
     """
     if not {"model.power", "data.dim", "optimizer", *COUNTS} <= set(runs):
         return pd.Series(False, runs.index)
     # A strategy that trains on some of the samples, or on changing ones, follows other equations.
     alike = runs["strategy"] == "none"
-    return (runs["data"] == "signal_noise") & plain_network(runs) & alike & runs[list(COUNTS)].notna().all(axis=1)
+    equal = pd.Series(np.isclose(*runs.reindex(columns=[*RATES]).astype(float).T.to_numpy()), runs.index)
+    given = runs["loss.matrix"].notna() if "loss.matrix" in runs else False
+    known = runs["loss"].isin(LOSSES) & (~runs["loss"].isin(["forward", "backward"]) | (equal & ~given))
+    return (runs["data"] == "signal_noise") & plain_descent(runs) & known & alike & runs[list(COUNTS)].notna().all(axis=1)
+
+
+def loss_of(run: pd.Series) -> MarginLoss:
+    """The loss of a run in a results table, as the theory takes it."""
+    if run["loss"] == "logistic":
+        return LOGISTIC
+    kind = LOSSES[run["loss"]]
+    keys = [str(key) for key in run.index if str(key).startswith("loss.") and pd.notna(run[key])]
+    numbers = {key.removeprefix("loss."): run[key] for key in keys}
+    plus, minus = (float(run[key]) if key in run else 0.0 for key in RATES)
+    return of_margin(kind(**numbers).bound(lambda: np.array([[[1 - plus, plus], [minus, 1 - minus]]])))
+
+
+def of_margin(loss: losses.Loss) -> MarginLoss:
+    """A loss of the package, or of one's own, as the theory takes it."""
+    import torch  # takes seconds, and the logistic loss needs none of it
+
+    return MarginLoss(
+        lambda z: loss.minus_slope(torch.as_tensor(z)).numpy(),
+        lambda z: loss.value(torch.as_tensor(z)).numpy(),
+    )
 
 
 def unit_of_time(runs: pd.DataFrame) -> pd.Series:
@@ -45,12 +79,15 @@ def cells_of(runs: pd.DataFrame) -> Cells:
 
 
 def predictions(runs: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Prediction]]:
-    """Groups of runs that agree in T1 and in their length, each with its prediction at the runs' own label counts."""
+    """Groups of runs that agree in T1, length and loss, each with its prediction at the runs' own label counts."""
     t1 = unit_of_time(runs).astype(float)
     # Rounded: T1 comes from a step size that was itself worked out from T1.
     lengths = (runs["last_step"].astype(float) / t1).map("{:.9g}".format)
-    for _, group in runs.groupby([lengths, t1.map("{:.9g}".format)], sort=False):
-        yield group, predict(cells_of(group), float(lengths[group.index[0]]))
+    keys = [lengths, t1.map("{:.9g}".format), *(runs[key] for key in runs if key == "loss" or str(key).startswith("loss."))]
+    # A correction depends on the rates of the noise.
+    keys += [runs[key] for key in RATES if key in runs and (runs["loss"] != "logistic").any()]
+    for _, group in runs.groupby(keys, sort=False, dropna=False):
+        yield group, predict(cells_of(group), float(lengths[group.index[0]]), loss_of(group.iloc[0]))
 
 
 def predicted_outcomes(runs: pd.DataFrame) -> pd.DataFrame:
