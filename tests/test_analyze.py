@@ -65,6 +65,17 @@ def test_a_run_that_appears_twice_counts_once(results):
     assert len(after.curves) == len(before.curves)
 
 
+def test_the_directory_of_a_run_is_that_of_the_row_that_counts(results, monkeypatch):
+    """It failed in one directory, and was trained again in another."""
+    run = pd.read_parquet(results / "0-0" / "runs.parquet")
+    (results / "0").mkdir()
+    run.assign(status="failed").to_parquet(results / "0" / "runs.parquet")
+    call(monkeypatch, f"path={results}")
+    runs = pd.read_parquet(results / "analysis" / "all_runs.parquet").set_index("run_id")
+    assert runs["directory"].value_counts().to_dict() == {f"{rate}-{seed}": 1 for rate in (0, 0.3) for seed in range(3)}
+    assert runs.loc[run["run_id"].item(), "directory"] == "0-0"
+
+
 def test_the_stages_figure_is_drawn(results, monkeypatch):
     call(monkeypatch, f"path={results}")
     assert (results / "analysis" / "stages.pdf").read_bytes().startswith(b"%PDF")
