@@ -23,6 +23,7 @@ from lnt.errors import ConfigError, printable
 MAX_TEXT = 2**28  # bytes; the plan of ten million runs needs a hundredth of it
 MAX_VALUES = 10**6  # in a YAML file: a few lines of aliases can stand for more than any memory holds
 FIRST_LINE = "# what follows has the CRC-32 "
+PLAIN, LONGEST = r"\w+([.-]\w+)*", 150  # a name of ASCII letters and digits, and how long it may be
 TAIL_BYTES = 4096  # of a log, which may be large
 # Written in C where libyaml is there, ten times as fast. Safe: plain values are all that they make.
 LOADER, DUMPER = getattr(yaml, "CSafeLoader", yaml.SafeLoader), getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -153,7 +154,7 @@ def put_aside(path: Path) -> Path:
 
 def is_plain(name: object) -> bool:
     """Whether a name from a file may become part of a file name: letters, digits, underscores, inner dots and hyphens."""
-    return isinstance(name, str) and len(name) <= 150 and re.fullmatch(r"\w+([.-]\w+)*", name, re.ASCII) is not None
+    return isinstance(name, str) and len(name) <= LONGEST and re.fullmatch(PLAIN, name, re.ASCII) is not None
 
 
 def clock_of(folder: Path) -> float:

@@ -90,6 +90,8 @@ def _values(node: DictConfig, meanings: dict[str, str], prefix: str) -> Iterator
 def _shown(value: Any) -> str:
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(_shown, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

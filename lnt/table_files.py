@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lnt.column_names import OUTCOME_TYPES
 from lnt.errors import one_line
-from lnt.files import DamagedFile, UnreadableNow, check_regular, is_plain, write_atomically
+from lnt.files import LONGEST, PLAIN, DamagedFile, UnreadableNow, check_regular, is_plain, write_atomically
 
 CHECKSUMS = "lnt.checksums"
 JOINED = "joined-"  # how the name of a part begins that others were joined into
@@ -88,11 +89,17 @@ def fault(table: pa.Table, name: str) -> str | None:
     wrong += [field.name for field in table.schema if pa.types.is_nested(field.type) or pa.types.is_binary(field.type)]
     if wrong:
         return f"is no table of {name}: the column {wrong[0]} holds {table.schema.field(wrong[0]).type}"
-    strange = [run for run in table["run_id"].unique().to_pylist() if not is_plain(run)]
-    if strange:
+    if strange := _strange_ids(table["run_id"]):
         return f"is no table of {name}: the run_id {strange[0]!r} is no plain word"
     strange = [end for end in table["status"].unique().to_pylist() if end not in ENDS] if name == "runs" else []
     return f"is no table of runs: the status {strange[0]!r} is none of {', '.join(ENDS)}" if strange else None
+
+
+def _strange_ids(ids: pa.ChunkedArray) -> list[object]:
+    """The values of run_id that are not `is_plain`, which Arrow tells a hundred times as fast as Python."""
+    ids = ids.cast(pa.string())  # a column of nulls has no type of its own
+    plain = pc.and_(pc.match_substring_regex(ids, f"^{PLAIN}$"), pc.less_equal(pc.utf8_length(ids), LONGEST))
+    return list(ids.filter(pc.invert(plain.fill_null(False))).to_pylist())
 
 
 def not_text(table: pa.Table) -> str | None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
+from fontTools import subset
 from matplotlib.image import imread
 from pyarrow import parquet as pq
 
@@ -18,7 +19,9 @@ import lnt
 import train as train_entry
 from lnt.analysis.cells import conditions
 from lnt.analysis.figure_stages import figure_stages
+from lnt.analysis.figure_style import rendered
 from lnt.analysis.results import load
+from lnt.errors import ConfigError
 from lnt.runs.directory import RunDirectory
 from lnt.runs.tables import Tables, schemas, tables
 from lnt.training.loop import train
@@ -60,6 +63,17 @@ def test_a_run_that_appears_twice_counts_once(results):
     after = load(results)
     assert len(after.runs) == len(before.runs)
     assert len(after.curves) == len(before.curves)
+
+
+def test_the_directory_of_a_run_is_that_of_the_row_that_counts(results, monkeypatch):
+    """It failed in one directory, and was trained again in another."""
+    run = pd.read_parquet(results / "0-0" / "runs.parquet")
+    (results / "0").mkdir()
+    run.assign(status="failed").to_parquet(results / "0" / "runs.parquet")
+    call(monkeypatch, f"path={results}")
+    runs = pd.read_parquet(results / "analysis" / "all_runs.parquet").set_index("run_id")
+    assert runs["directory"].value_counts().to_dict() == {f"{rate}-{seed}": 1 for rate in (0, 0.3) for seed in range(3)}
+    assert runs.loc[run["run_id"].item(), "directory"] == "0-0"
 
 
 def test_the_stages_figure_is_drawn(results, monkeypatch):
@@ -127,6 +141,44 @@ def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(json.loads((folder / "manifest.json").read_text())["figures"])
     assert "http" not in page.replace("http-equiv", ""), "self-contained"
+
+
+@pytest.mark.parametrize("formats", [["pdf"], ["svg", "pdf"], []], ids=str)
+def test_figures_come_in_the_formats_asked_for(sweep, monkeypatch, formats):
+    call(monkeypatch, f"path={sweep}", "value=test_error", f"formats=[{','.join(formats)}]")
+    folder, begins = sweep / "analysis", {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
+    for name in ("phase_test_error", "phase_test_error_single"):
+        assert {file.suffix[1:] for file in folder.glob(f"{name}.*")} - {"csv"} == set(formats)
+        assert all((folder / f"{name}.{kind}").read_bytes().startswith(begins[kind]) for kind in formats)
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == len(json.loads((folder / "manifest.json").read_text())["figures"]) > 0
+
+
+@pytest.mark.parametrize("formats", ["gif", "[pdf,gif]", "pdf", "null", "[[pdf]]"])
+def test_formats_that_there_are_not_are_refused_before_anything_is_written(sweep, monkeypatch, formats):
+    with pytest.raises(ConfigError, match=r"^formats=.*: must be a list of some of pdf, png, svg, as in formats=\[pdf,png\]$"):
+        call(monkeypatch, f"path={sweep}", f"formats={formats}")
+    assert not (sweep / "analysis").exists()
+
+
+def test_a_figure_is_laid_out_once_for_all_its_files(results):
+    """And the PNG is the same whether other files are made of the figure or not."""
+    found, layouts = load(results), []
+    groups = conditions(found.runs)
+    tables = {title: (runs, found.curves[found.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
+    figures = [figure_stages(tables) for _ in range(2)]
+    execute = figures[0].get_layout_engine().execute
+    figures[0].get_layout_engine().execute = lambda figure: layouts.append(execute(figure))
+    assert rendered(figures[0], ["pdf", "png", "svg"])["png"] == rendered(figures[1], ["png"])["png"]
+    assert len(layouts) == 1
+
+
+def test_fonts_of_a_pdf_are_embedded_without_tables_for_setting_text(results):
+    """Reading these takes longer than the drawing; matplotlib has no public way to leave them out."""
+    assert {"GDEF", "GPOS", "GSUB"} <= set(subset.Options().drop_tables)
+    file = rendered(load(results).stages(), ["pdf"])["pdf"]
+    assert b"/FontFile2" in file
+    assert b"/Type0" in file
 
 
 def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch):

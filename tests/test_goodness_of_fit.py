@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lnt.analysis.figure_phase_diagram import figure_collapse
-from lnt.analysis.goodness_of_fit import _falling, changed, compared, explained, fits_table, rivals, shuffled
+from lnt.analysis.goodness_of_fit import Ordering, _falling, changed, compared, fits_table, rivals, shuffled
 from lnt.analysis.intervals import jackknife_interval
 from lnt.analysis.phase_diagram import grid
 from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law, deep_law
@@ -25,6 +25,14 @@ def table(seeds=6, noise=0.01, power=4.0, columns=12):
 
 def fits_of(runs, law=BENIGN_LAW):
     return compared(grid(runs, *KEYS, "test_error"), runs, KEYS, law)
+
+
+def explained(combination, value, place):
+    return Ordering(combination, place).explained(value)
+
+
+def falling(c, v, at):
+    return _falling(*np.unique(c, return_inverse=True), v, at)
 
 
 def test_a_true_law_explains_all_and_its_rivals_less():
@@ -99,8 +107,8 @@ def test_columns_ten_apart_are_held_out_together():
 
 def test_the_closest_falling_function_by_hand():
     """0 at one point and 4 at three equal ones to its right pool to 12 / 4; between points it is linear."""
-    assert _falling(np.array([0.0, 1, 1, 1]), np.array([0.0, 4, 4, 4]), np.array([0.0, 0.5, 1])).tolist() == [3, 3, 3]
-    assert _falling(np.array([0.0, 1]), np.array([4.0, 2]), np.array([-1, 0.25, 2])).tolist() == [4, 3.5, 2]
+    assert falling(np.array([0.0, 1, 1, 1]), np.array([0.0, 4, 4, 4]), np.array([0.0, 0.5, 1])).tolist() == [3, 3, 3]
+    assert falling(np.array([0.0, 1]), np.array([4.0, 2]), np.array([-1, 0.25, 2])).tolist() == [4, 3.5, 2]
 
 
 def test_only_cells_with_a_positive_combination_are_compared():
@@ -153,8 +161,8 @@ def test_without_enough_cells_nothing_is_said():
 def test_shuffled_values_are_chance():
     c, place = np.tile(np.geomspace(1, 10, 10), 8), np.repeat(np.arange(8.0), 10)
     assert explained(c, -np.log(c), place) == pytest.approx(1)
-    assert shuffled(c, -np.log(c), place) < 0.05
-    assert shuffled(c, -np.log(c), place) == shuffled(c, -np.log(c), place)
+    assert shuffled(Ordering(c, place), -np.log(c)) < 0.05
+    assert shuffled(Ordering(c, place), -np.log(c)) == shuffled(Ordering(c, place), -np.log(c))
 
 
 def test_rivals_change_one_exponent_by_one_or_drop_it():

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from lnt.analysis import figure_style as style
 from lnt.analysis.intervals import half_width
@@ -130,6 +130,6 @@ def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: 
         return
     line = np.linspace(means[combination].min(), means[combination].max(), 100)
     ax.plot(means[combination], means[error], "o", color=style.SIGNAL, markersize=3)
-    ax.plot(line, norm.cdf(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
+    ax.plot(line, ndtr(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.legend(loc="upper right")

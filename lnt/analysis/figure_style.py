@@ -1,15 +1,18 @@
-"""The look of all figures: colours, fonts, widths, the names of axes; and how a figure is saved."""
+"""The look of all figures: colours, fonts, widths, the names of axes; and how a figure becomes a file."""
 
-from functools import partial
+from collections.abc import Collection
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from fontTools import subset
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lnt.files import write_atomically
-
+FORMATS = ("pdf", "png", "svg")  # of figures
+# Tables of a font that say how to set text. A PDF needs none, since its text is set, and reading them takes longer than to
+# draw the figure. There is no public way to leave them out; where this one fails, PDFs are larger and as good.
+getattr(subset.Options, "_drop_tables_default", []).extend(("GDEF", "GPOS", "GSUB"))
 # Okabe & Ito's colour-blind-safe palette
 SIGNAL, CLEAN, NOISY, PLAIN = "#0072B2", "#009E73", "#D55E00", "#444444"
 STYLE: Any = {  # matplotlib types rc keys as one long Literal
@@ -50,18 +53,28 @@ def label(key: str) -> str:
     return LABELS.get(key, key)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write `path`.pdf with embedded fonts and `path`.png."""
+def rendered(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
+    """The files of a figure by their format. The figure is laid out once and then stays as it is."""
     with mpl.rc_context(STYLE):
-        for kind in ("pdf", "png"):
-            write_atomically(path.with_name(f"{path.name}.{kind}"), partial(figure.savefig, format=kind))
+        # On the canvas and at the resolution of the PNG: what is measured of its texts is not measured again.
+        figure.set_dpi(STYLE["savefig.dpi"])
+        FigureCanvasAgg(figure)
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            # With a layout, matplotlib draws a figure twice for each file.
+            figure.set_layout_engine(None)
+        return {kind: _file(figure, kind) for kind in formats}
+
+
+def _file(figure: Figure, kind: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
 
 
 class NotebookFigure(Figure):
     """A figure that a notebook shows by itself: pyplot, which would, keeps every figure alive and needs a backend."""
 
     def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
         with mpl.rc_context(STYLE):
-            self.savefig(buffer, format="png", dpi=120)
-        return buffer.getvalue()
+            return _file(self, "png", dpi=120)

@@ -17,32 +17,46 @@ PERMUTATIONS = 99
 FEWEST_CELLS = 20
 
 
-def explained(combination: np.ndarray, value: np.ndarray, place: np.ndarray) -> float:
-    """The share of the variance of cell means [C] that a falling function of the combination alone predicts in held-out cells.
+class Ordering:
+    """The cells of a diagram in the order of a combination of parameters, found once for many sets of values."""
 
-    1 - sum (v - f(c))^2 / sum (v - mean v)^2, with f the best non-increasing function of the other cells (isotonic
-    regression, linear in log(c) between them; nothing to tune). Whole columns of the diagram are held out, those that share
-    their `place` [C] on the axis x: a law says that what holds in some of them holds in the others. 1 is a perfect collapse;
-    pure noise gives about 0 or less. NaN with fewer than FEWEST_CELLS cells, two columns, or where nothing varies.
-    """
-    use = np.isfinite(combination) & (combination > 0) & np.isfinite(value)
-    c, v = np.log(combination[use]), value[use]
-    columns, column = np.unique(place[use], return_inverse=True)
-    if len(v) < FEWEST_CELLS or len(columns) < 2 or np.ptp(v) == 0:
-        return np.nan
-    # Neighbouring columns lie in different folds, so that the others surround those that are held out.
-    fold, predicted = column % FOLDS, np.empty(len(v))
-    for held in np.unique(fold):
-        predicted[fold == held] = _falling(c[fold != held], v[fold != held], c[fold == held])
-    return float(1 - np.sum((v - predicted) ** 2) / np.sum((v - v.mean()) ** 2))
+    def __init__(self, combination: np.ndarray, place: np.ndarray) -> None:
+        """`combination` [C] of the parameters of each cell, and its `place` [C] on the axis x."""
+        self.use = np.isfinite(combination) & (combination > 0)
+        self.c = np.log(combination[self.use])
+        # Rounded: combinations that are equal may differ by rounding, and equal ones get one value.
+        self.points, self.index = np.unique(np.round(self.c, 9), return_inverse=True)
+        self.column = np.unique(place[self.use], return_inverse=True)[1]
+
+    def explained(self, value: np.ndarray) -> float:
+        """The share of the variance of cell means [C] that a falling function of the combination alone predicts in held-out
+        cells.
+
+        1 - sum (v - f(c))^2 / sum (v - mean v)^2, with f the best non-increasing function of the other cells (isotonic
+        regression, linear in log(c) between them; nothing to tune). Whole columns of the diagram are held out, those that
+        share their place on the axis x: a law says that what holds in some of them holds in the others. 1 is a perfect
+        collapse; pure noise gives about 0 or less. NaN with fewer than FEWEST_CELLS cells, two columns, or where nothing
+        varies.
+        """
+        there = np.isfinite(value[self.use])
+        v, c, index = value[self.use][there], self.c[there], self.index[there]
+        columns, column = np.unique(self.column[there], return_inverse=True)
+        if len(v) < FEWEST_CELLS or len(columns) < 2 or np.ptp(v) == 0:
+            return np.nan
+        # Neighbouring columns lie in different folds, so that the others surround those that are held out.
+        fold, predicted = column % FOLDS, np.empty(len(v))
+        for held in range(min(FOLDS, len(columns))):
+            out = fold == held
+            predicted[out] = _falling(self.points, index[~out], v[~out], c[out])
+        return float(1 - np.sum((v - predicted) ** 2) / np.sum((v - v.mean()) ** 2))
 
 
-def _falling(c: np.ndarray, v: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The non-increasing function of c that is closest to v in least squares, at other points."""
-    # Rounded: combinations that are equal may differ by rounding, and equal ones get one value.
-    points, index, counts = np.unique(np.round(c, 9), return_inverse=True, return_counts=True)
-    means = np.bincount(index, v) / counts
-    return np.interp(at, points, isotonic_regression(means, weights=counts, increasing=False).x)
+def _falling(points: np.ndarray, index: np.ndarray, v: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The non-increasing function of points[index] that is closest to v in least squares, at other points."""
+    counts = np.bincount(index, minlength=len(points))
+    there = counts > 0
+    means = np.bincount(index, v, len(points))[there] / counts[there]
+    return np.interp(at, points[there], isotonic_regression(means, weights=counts[there], increasing=False).x)
 
 
 def changed(law: Law, key: str, by: float) -> Law:
@@ -65,7 +79,7 @@ class Fit:
 
     kind: str  # law, rival, or shuffled: cells with the values of others
     exponents: Mapping[str, float]  # of the two swept keys
-    r2: float  # of `explained`; shuffled: what 95 % of PERMUTATIONS random assignments stay below
+    r2: float  # of `Ordering.explained`; shuffled: what 95 % of PERMUTATIONS random assignments stay below
     lead: tuple[float, float, float]  # the law's R^2 minus this one, and its 95 % interval over seeds
 
     @property
@@ -81,12 +95,11 @@ def compared(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], law: Law) ->
     """
     laws = [law, *rivals(law, keys)]
     axes, place = (data.x, data.y), np.broadcast_to(data.x, data.mean.shape).ravel()
-    combinations = [grid(runs.assign(c=one.of(runs)), *keys, "c", axes).mean.ravel() for one in laws]
-    combinations[0] = np.where(combinations[0] > 0, combinations[0], np.nan)
+    orders = [Ordering(grid(runs.assign(c=one.of(runs)), *keys, "c", axes).mean.ravel(), place) for one in laws]
 
     def all_fits(values: np.ndarray) -> np.ndarray:
-        mean = np.where(np.isfinite(combinations[0]), seed_mean(values).ravel(), np.nan)
-        return np.array([explained(combination, mean, place) for combination in combinations])
+        mean = np.where(orders[0].use, seed_mean(values).ravel(), np.nan)
+        return np.array([order.explained(mean) for order in orders])
 
     seeds = np.arange(data.values.shape[2])
     fits = all_fits(data.values)
@@ -97,17 +110,19 @@ def compared(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], law: Law) ->
         Fit("rival" if i else "law", own[i], float(fits[i]), (float(fits[0] - fits[i]), float(low[i]), float(high[i])))
         for i in range(len(laws))
     ]
-    chance = shuffled(combinations[0], data.mean.ravel(), place)
+    chance = shuffled(orders[0], data.mean.ravel())
     return [*rows, Fit("shuffled", own[0], chance, (float(fits[0] - chance), np.nan, np.nan))]
 
 
-def shuffled(combination: np.ndarray, value: np.ndarray, place: np.ndarray) -> float:
-    """The R^2 of `explained` that 95 % of PERMUTATIONS random assignments of the values to cells stay below."""
-    use = np.isfinite(combination) & np.isfinite(value)
-    c, v, x = combination[use], value[use], place[use]
+def shuffled(order: Ordering, value: np.ndarray) -> float:
+    """The R^2 of `Ordering.explained` that 95 % of PERMUTATIONS random assignments of the values to cells stay below."""
+    use = order.use & np.isfinite(value)
     # A fixed seed: the same results give the same number each time.
-    rng = np.random.default_rng(0)
-    return float(np.quantile([explained(c, rng.permutation(v), x) for _ in range(PERMUTATIONS)], 0.95))
+    rng, mixed, found = np.random.default_rng(0), np.full(len(value), np.nan), []
+    for _ in range(PERMUTATIONS):
+        mixed[use] = rng.permutation(value[use])
+        found.append(order.explained(mixed))
+    return float(np.quantile(found, 0.95))
 
 
 def fits_table(fits: Sequence[Fit]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lnt.column_names import ADDED_LATER, ADDED_TO_OPTIONS
 from lnt.errors import require
 from lnt.files import DamagedFile, UnreadableNow, read_json
 from lnt.plan_file import read_plan
-from lnt.table_files import read_parts
+from lnt.table_files import ENDS, read_parts
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"  # of a folder that analyze.py has written
@@ -38,7 +39,9 @@ class RunTables:
     sources: Sequence[Path] = ()  # the files runs.parquet
     duplicates: int = 0  # rows that name a run which another row names too
     left_out: list[DamagedFile] = field(default_factory=list)  # files that cannot be used; of curves once these were read
-    directories: pd.Series = field(default_factory=lambda: pd.Series(dtype="str"))  # run_id -> where its row was found
+    directories: pd.Series = field(
+        default_factory=lambda: pd.Series(dtype="str")
+    )  # of runs, diverged and failed, one after the other
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -64,22 +67,21 @@ def read(path: Path) -> RunTables:
     require(path.is_dir(), "path", path, "is not a directory")
     left_out: list[DamagedFile] = []
     sources = sources_below(path, left_out)
-    frames = [_frame(part, source, path) for source in sources for part in _tables(source, "runs", left_out)]
+    parts = [_with_source(part, source, path) for source in sources for part in _tables(source, "runs", left_out)]
     seen = "; ".join(f"{error.path} {error.reason}" for error in left_out[:3])
     allowed = f"holds no results that can be read: {seen}" if seen else "holds no results: no runs.parquet in it or below it"
-    require(bool(frames), "path", path, allowed)
+    require(bool(parts), "path", path, allowed)
     plans = _plans(path, left_out)
     for error in left_out:
         log.warning("left out: %s %s", error.path, error.reason)
     # Read when asked for: the curves of a large sweep take far longer than its runs.
     curves = lambda: _together(sources, "curves", "step", left_out)  # noqa: E731
     samples = lambda: _together(sources, "samples", "index", left_out)  # noqa: E731
-    rows = pd.concat(frames, ignore_index=True)
-    directories = rows.pop("directory").set_axis(rows["run_id"])
+    rows = _frame(parts)
     completed, diverged, failed, duplicates = by_outcome(rows)
     ends = f"no run completed: {len(diverged)} diverged, {len(failed)} failed"
     require(len(completed) > 0, "path", path, ends)
-    directories = directories[~directories.index.duplicated()]
+    directories = pd.concat([table.pop("directory") for table in (completed, diverged, failed)])
     return RunTables(completed, diverged, failed, plans, curves, samples, path, sources, duplicates, left_out, directories)
 
 
@@ -132,9 +134,22 @@ def _tables(source: Path, name: str, left_out: list[DamagedFile]) -> list[pa.Tab
     return parts
 
 
-def _frame(part: pa.Table, source: Path, path: Path) -> pd.DataFrame:
+def _with_source(part: pa.Table, source: Path, path: Path) -> pa.Table:
     """Rows of runs, with the directory that they come from."""
-    return part.to_pandas().assign(directory=str(source.parent.relative_to(path)))
+    return part.append_column("directory", pa.repeat(str(source.parent.relative_to(path)), len(part)))
+
+
+def _frame(parts: list[pa.Table]) -> pd.DataFrame:
+    """The rows of all parts, which are taken out of the list: a table of a million runs has room once, not twice."""
+    frames = []
+    while parts:
+        alike = list(takewhile(lambda part: part.schema.equals(parts[0].schema, check_metadata=True), parts))
+        del parts[: len(alike)]
+        together = pa.concat_tables(alike)
+        del alike
+        frames.append(together.to_pandas(self_destruct=True))
+        pa.default_memory_pool().release_unused()
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
 def from_memory(runs: pa.Table, curves: pa.Table, samples: pa.Table, plan: Mapping[str, Any]) -> RunTables:
@@ -166,23 +181,37 @@ def by_outcome(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
                     rows.insert(1, column, None)
                 rows[column] = rows[column].where(rows[column].notna() | ~chosen, value)
     # First those with an outcome: a run that failed and was trained again later is not failed.
-    measured = rows[rows["status"] != "failed"].drop_duplicates("run_id")
-    failed = rows[(rows["status"] == "failed") & ~rows["run_id"].isin(measured["run_id"])].drop_duplicates("run_id")
-    completed = measured["status"] == "completed"
-    duplicates = len(rows) - len(measured) - len(failed)
-    return measured[completed].reset_index(drop=True), measured[~completed], failed, duplicates
+    ends = {end: (rows["status"] == end).to_numpy(bool) for end in ENDS}
+    order = np.argsort(ends["failed"], kind="stable")
+    repeated = np.empty(len(rows), bool)
+    repeated[order] = is_repeated(rows["run_id"].take(order))
+    completed, diverged, failed = (_rows(rows, ends[end] & ~repeated) for end in ENDS)
+    return completed.reset_index(drop=True), diverged, failed, int(repeated.sum())
+
+
+def is_repeated(*keys: pd.Series) -> np.ndarray:
+    """[rows], whether a row has the keys of an earlier one."""
+    # Numbers of the texts: pandas would compare these as objects of Python.
+    numbers = {i: pd.factorize(key)[0] for i, key in enumerate(keys)}
+    return pd.DataFrame(numbers).duplicated().to_numpy()
+
+
+def _rows(table: pd.DataFrame, chosen: np.ndarray) -> pd.DataFrame:
+    """Some rows of a table; the table itself, without a copy, if they are all."""
+    return table.copy(deep=False) if chosen.all() else table[chosen]
 
 
 def _together(sources: Iterable[Path], name: str, key: str, left_out: list[DamagedFile]) -> pd.DataFrame:
     """The rows of those tables that exist; a row that two of them hold counts once."""
     before = len(left_out)
-    parts = [part.to_pandas() for source in sources for part in _tables(source, name, left_out)]
+    parts = [part for source in sources for part in _tables(source, name, left_out)]
     for error in left_out[before:]:
         log.warning("left out: %s %s", error.path, error.reason)
     if not parts:
         return pd.DataFrame({"run_id": []})
     # While a job joins its parts, a row can be in the whole and in a part.
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["run_id", key])
+    rows = _frame(parts)
+    return _rows(rows, ~is_repeated(rows["run_id"], rows[key]))
 
 
 def study_of(plan: Mapping[str, Any]) -> tuple[str, ...]:

@@ -52,18 +52,21 @@ def grid(runs: pd.DataFrame, x: str, y: str, value: str, axes: Axes | None = Non
     `axes` default to the points of the runs, `planned` are the rows of `cells.planned_cells` that belong here. Without
     a plan, a cell misses what it has less than the fullest cell.
     """
-    runs = runs.dropna(subset=[x, y])
+    seeds = [key for key in SEEDS if key in runs]
+    # Few columns: to drop rows is to copy all that is left.
+    runs = runs[list(dict.fromkeys([x, y, value, *seeds]))].dropna(subset=[x, y])
     xs, ys = axes or (np.unique(runs[x].astype(float)), np.unique(runs[y].astype(float)))
 
     def at(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         return np.searchsorted(ys, table[y].astype(float)), np.searchsorted(xs, table[x].astype(float))
 
     # Numbered over the whole table, not within each cell: place s holds the same seed in all cells, or NaN.
-    seeds = runs.groupby([key for key in SEEDS if key in runs], dropna=False, sort=True).ngroup().to_numpy()
-    values = np.full((len(ys), len(xs), seeds.max(initial=-1) + 1), np.nan)
-    values[*at(runs), seeds] = runs[value].astype(float)
+    number = runs.groupby(seeds, dropna=False, sort=True).ngroup().to_numpy()
+    values = np.full((len(ys), len(xs), number.max(initial=-1) + 1), np.nan)
+    place = at(runs)
+    values[*place, number] = runs[value].astype(float)
     completed, wanted = np.zeros((2, len(ys), len(xs)))
-    np.add.at(completed, at(runs), 1)
+    np.add.at(completed, place, 1)
     if planned is None:
         wanted[:] = completed.max(initial=0)
     else:

@@ -4,23 +4,27 @@ import base64
 import html
 import logging
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_style import save_figure
+from lnt.analysis.figure_style import rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.errors import printable, require
 from lnt.files import DamagedFile, is_plain, read_json, write_atomically, write_json
 from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
+ROWS = 2**16  # of a table that Arrow writes as CSV at a time: by default so few that starting anew takes a fifth of the time
 PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
 table{{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}}
@@ -50,26 +54,41 @@ class Report:
     results: RunTables
     path: Path  # that the results were read from
     folder: Path
+    formats: Sequence[str] = ("pdf", "png")  # of the figures
     missing: int = 0  # runs that a plan names and that have no row
     notes: list[str] = field(default_factory=list)  # what was not drawn, and why
     scorecard: pd.DataFrame | None = None
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
+    images: dict[str, bytes] = field(default_factory=dict)  # file name of a figure -> the PNG that stands on the page
     beside: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name of a figure -> the table that stands below it
 
     def table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table as parquet and CSV."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
-        # Arrow writes CSV many times faster than pandas, and a table may have a hundred thousand rows.
+        # Arrow writes CSV many times faster than pandas, and a table may have a million rows.
         arrow = pa.Table.from_pandas(table, preserve_index=False)
-        write_atomically(self.folder / f"{name}.parquet", lambda file: table.to_parquet(file, index=False))
-        write_atomically(self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file))
+        write_atomically(self.folder / f"{name}.parquet", lambda file: pq.write_table(arrow, file))
+        write_atomically(
+            self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file, pa.csv.WriteOptions(batch_size=ROWS))
+        )
 
     def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str) -> None:
-        """Write a figure as PDF and PNG, and its data as CSV."""
-        require(is_plain(name), "path", name, "is no name for a file of the analysis")
-        save_figure(figure, self.folder / name)
+        """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are."""
+        self.images[name] = self._draw(name, figure, {*self.formats, "png"})["png"]
         write_atomically(self.folder / f"{name}.csv", lambda file: data.to_csv(file, index=False))
         self.figures[name] = caption
+
+    def variant(self, name: str, figure: Figure) -> None:
+        """Write a figure, of which the page shows another form, in all formats."""
+        self._draw(name, figure, self.formats)
+
+    def _draw(self, name: str, figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
+        """Render a figure, and write those files of it that were asked for."""
+        require(is_plain(name), "path", name, "is no name for a file of the analysis")
+        files = rendered(figure, formats)
+        for kind in self.formats:
+            write_atomically(self.folder / f"{name}.{kind}", partial(Path.write_bytes, data=files[kind]))
+        return files
 
     def note(self, text: str) -> None:
         """Say, and keep for the report, what could not be drawn."""
@@ -97,7 +116,7 @@ class Report:
             parts.append(f"<h2>Scorecard</h2>{self.scorecard.to_html(index=False, float_format='{:.3g}'.format)}")
         for name, caption in self.figures.items():
             # Embedded, so that the page can be sent as one file.
-            image = base64.b64encode((self.folder / f"{name}.png").read_bytes()).decode()
+            image = base64.b64encode(self.images[name]).decode()
             parts.append(
                 f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
             )

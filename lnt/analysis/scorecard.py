@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, binom
-from scipy.stats import t as student
+from scipy.special import bdtr, betaincinv
 
-from lnt.analysis.intervals import FEWEST_SEEDS, jackknife_interval
+from lnt.analysis.intervals import FEWEST_SEEDS, jackknife_interval, student_quantile
 from lnt.analysis.scorecard_evidence import Evidence
 from lnt.analysis.statements import SHARE, STATEMENTS, Statement
 
@@ -106,15 +105,15 @@ def estimate(statement: Statement, runs: pd.DataFrame) -> tuple[float, float, fl
 def binomial_interval(count: int, number: int) -> tuple[float, float]:
     """The interval of Clopper and Pearson (1934) for a share of which `count` of `number` were true."""
     tail = (1 - CONFIDENCE) / 2
-    low = beta.ppf(tail, count, number - count + 1) if count else 0.0
-    high = beta.ppf(1 - tail, count + 1, number - count) if count < number else 1.0
+    low = betaincinv(count, number - count + 1, tail) if count else 0.0
+    high = betaincinv(count + 1, number - count, 1 - tail) if count < number else 1.0
     return float(low), float(high)
 
 
 def noticed_number(half: float, seeds: int, region: tuple[float, float]) -> str:
     """From where on a true value would be contradicted with probability POWER, given the half width of the interval."""
-    quantile = student.ppf((1 + CONFIDENCE) / 2, seeds - 1)
-    beyond = half * (1 + student.ppf(POWER, seeds - 1) / quantile)
+    quantile = student_quantile((1 + CONFIDENCE) / 2, seeds - 1)
+    beyond = half * (1 + student_quantile(POWER, seeds - 1) / quantile)
     ends = [("below", region[0] - beyond), ("above", region[1] + beyond)]
     return " or ".join(f"{side} {end:.3g}" for side, end in ends if np.isfinite(end))
 
@@ -126,7 +125,7 @@ def noticed_share(seeds: int, region: tuple[float, float]) -> str:
     if not counts:
         return ""
     shares = np.linspace(0, 1, 1001)
-    return f"below {shares[binom.cdf(counts[-1], seeds, shares) >= POWER].max():.3g}"
+    return f"below {shares[bdtr(counts[-1], seeds, shares) >= POWER].max():.3g}"
 
 
 def scorecard(runs: pd.DataFrame, curves: pd.DataFrame) -> tuple[Evidence, list[Row]]:

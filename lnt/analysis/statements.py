@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from lnt.analysis.scorecard_evidence import EARLY_T1, FITTED, Evidence
 
@@ -85,7 +85,7 @@ def error_exponent(runs: pd.DataFrame, error: str, on: tuple[str, ...], key: str
     """
     # Half an error more: a run without any has a finite z.
     share = (runs[error] * runs["tested"] + 0.5) / (runs["tested"] + 1)
-    cells = runs.assign(z2=norm.isf(share) ** 2).groupby("cell")[["z2", *on]].mean()
+    cells = runs.assign(z2=ndtri(share) ** 2).groupby("cell")[["z2", *on]].mean()
     return slope(cells, cells["z2"], on, key)
 
 

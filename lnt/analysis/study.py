@@ -13,7 +13,7 @@ from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_stra
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import SINGLE, label, save_figure
+from lnt.analysis.figure_style import FORMATS, SINGLE, label
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.analysis.load import read
@@ -31,12 +31,22 @@ USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_s
 
 
 def write(
-    path: Path, x: str | None, y: str | None, value: str | None, level: float | None, attributions: int, folders: Sequence[Path]
+    path: Path,
+    x: str | None,
+    y: str | None,
+    value: str | None,
+    level: float | None,
+    formats: Sequence[str],
+    attributions: int,
+    folders: Sequence[Path],
 ) -> Report:
     """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
 
-    `folders` are those of conf/ and the user's own: attributions find the class of an option there.
+    `formats` of the figures are some of FORMATS. `folders` are those of conf/ and the user's own: attributions find the class
+    of an option there.
     """
+    known = isinstance(formats, Sequence) and not isinstance(formats, str) and all(kind in FORMATS for kind in formats)
+    require(known, "formats", str(formats), f"must be a list of some of {', '.join(FORMATS)}, as in formats=[pdf,png]")
     results = read(path)
     runs, keys = results.runs, cells.swept_keys(results)
     numeric = [key for key in cells.config_columns(runs) if cells.is_axis(runs[key])]
@@ -48,10 +58,11 @@ def write(
     whole = isinstance(attributions, int) and not isinstance(attributions, bool)
     require(whole and attributions >= 0, "attributions", attributions, "must be an integer of at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
-    report, asked = Report(results, path, own_folder(path)), x is not None or y is not None or value is not None
+    report, asked = Report(results, path, own_folder(path), formats), x is not None or y is not None or value is not None
     report.note_versions()
-    everything = pd.concat([runs, results.diverged, results.failed])
-    report.table("all_runs", everything.assign(directory=everything["run_id"].map(results.directories)))
+    everything = pd.concat([part for part in (runs, results.diverged, results.failed) if len(part)])
+    report.table("all_runs", everything.assign(directory=results.directories.array))
+    del everything  # it may be as large as all else
     table = cells.cells(results, keys or ["data"], outcomes)
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
@@ -203,7 +214,7 @@ def _add_phase(
         report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
     report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
     if len(shown) == 1:
-        save_figure(figure_phase_diagram(shown, x, y, value, SINGLE), report.folder / f"{name}_single")
+        report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE))
     if law and not others and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
 

@@ -14,15 +14,19 @@ from lnt.theory.run_cells import predictable, predicted_outcomes, unit_of_time
 # Runs that are predicted: predicting 100 takes about a second. A diagram needs many seeds, as few label counts make the mean.
 MOST_OF_GRID, MOST = 3000, 400
 FEWEST = 3  # values on an axis of a diagram of phases
+FEWEST_STEPS = 10  # recorded ones of a curve
 BRIEF = 0.1  # in T1: a Stage I that is over by then is none
 
 
 def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | None:
     """The figures of predictions, if the theory is about these runs; the table of all these runs, predicted or not."""
-    runs, curves = report.results.runs, report.results.curves
-    runs = runs[predictable(runs)]
-    # A curve must show when samples are memorised.
-    if len(runs) < 2 or curves.groupby("run_id").size().max() < 10:
+    runs = report.results.runs
+    about = predictable(runs)
+    # A curve must show when samples are memorised. Curves are read only where some may be as long as that.
+    if about.sum() < 2 or runs.loc[about, "recordings"].max() < FEWEST_STEPS:
+        return None
+    runs, curves = runs[about], report.results.curves
+    if curves.groupby("run_id").size().max() < FEWEST_STEPS:
         return None
     grid = bool(x and y) and _is_grid(runs)
     some = _first_seeds(runs, [key for key in (x, y) if key], MOST_OF_GRID if grid else MOST)

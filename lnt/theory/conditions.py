@@ -30,7 +30,7 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
     """The law that the theory has for a test error of these runs, None if it has none."""
     if not {"model.power", "data.dim", "flip_rate"} <= set(runs):
         return None  # the theory is about the two-layer network only
-    powers, data, rates = runs["model.power"].unique(), set(runs["data"]), flip_rate(runs)
+    powers, data, rates = runs["model.power"].unique(), set(runs["data"].unique()), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
     outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | rates.isna()
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
