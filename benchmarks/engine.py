@@ -16,7 +16,8 @@ from benchmarks import interleaved, seconds, table
 from lnt.runs.experiments_from_settings import experiment_from
 from lnt.sweeps.hydra_internals import to_plain
 from lnt.training.experiment import Experiment
-from lnt.two_layer.network import activation, second_layer, slope
+from lnt.two_layer.activations import Activation
+from lnt.two_layer.network import second_layer
 from lnt.two_layer.sampled_problem import SampledProblem
 from lnt.two_layer.span_engine import SpanEngine
 
@@ -50,12 +51,12 @@ class Explicit:
 
     def step(self) -> None:
         torch.bmm(self.filters, self.patches.mT, out=self.products)
-        by_patch = self.second_layer @ activation(self.products, 1, out=self.scratch)
+        by_patch = self.second_layer @ Activation().value(self.products, out=self.scratch)
         outputs = by_patch[:, 2:] + by_patch.gather(1, self.signal_index)
         push = torch.sigmoid(-self.observed * outputs) * self.observed * (self.step_size / outputs.shape[1])
         positive = torch.linalg.vecdot(push, self.positive)[:, None]
         push_by_patch = torch.cat([positive, push.sum(1, keepdim=True) - positive, push], 1)[:, None]
-        slopes = slope(self.products, 1, out=self.scratch).mul_(push_by_patch).mul_(self.second_layer[:, None])
+        slopes = Activation().slope(self.products, out=self.scratch).mul_(push_by_patch).mul_(self.second_layer[:, None])
         self.filters.baddbmm_(slopes, self.patches)
 
 
@@ -89,7 +90,7 @@ def compiled_share(chunks: list[SpanEngine], product: float) -> str:
         compiled = torch.compile(step)
         signals = [(e.problem.signal_index == 0).float() for e in chunks]
         arguments = [
-            (e.span, e.initial, e.gram, e.problem.observed.at(0), positive, e.problem.signal_index, e.second_layer)
+            (e.span, e.initial, e.gram, e.problem.observed.at(0), positive, e.problem.signal_index, e._first_weights)
             for e, positive in zip(chunks, signals, strict=True)
         ]
         time = seconds(lambda: [compiled(*chunk) for chunk in arguments for _ in range(STEPS)])

@@ -55,8 +55,8 @@ def both_forms() -> str:
         none = torch.zeros_like(rate)
         # On vectors of their own length, whatever the coordinates of the problem are.
         forms = {
-            "by Gram matrix": SpanEngine(problem, 1, rate, none, none),
-            "on vectors": SpanEngine(explicit(problem, dim), 1, rate, none, none, on_vectors=True),
+            "by Gram matrix": SpanEngine(problem, run.model, rate, none, none),
+            "on vectors": SpanEngine(explicit(problem, dim), run.model, rate, none, none, on_vectors=True),
         }
         took = interleaved({name: partial(engine.advance, STEPS) for name, engine in forms.items()})
         chosen = "on vectors" if run.on_vectors().all() else "by Gram matrix"

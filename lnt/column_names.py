@@ -25,6 +25,13 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("noise", "instance"): {"law": "ranked"},
     ("optimizer", "sgd"): {"milestones": None},
     ("optimizer", "adam"): {"milestones": None},
+    ("model", "two_layer_cnn"): {
+        "activation": "relu",
+        "leak": 0.01,
+        "output": "mean",
+        "second_layer": "fixed",
+        "second_layer_rate": 1.0,
+    },
 }
 
 

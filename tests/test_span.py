@@ -26,6 +26,18 @@ SETTINGS = {
     "momentum": ("optimizer.momentum=0.9",),
     "weight decay": ("optimizer.weight_decay=0.01",),
     "bias, momentum and weight decay": ("model.bias=true", "optimizer.momentum=0.8", "optimizer.weight_decay=0.02"),
+    "leaky": ("model.activation=leaky_relu", "model.leak=0.2", "model.bias=true"),
+    "gelu": ("model.activation=gelu",),
+    "softplus, momentum": ("model.activation=softplus", "optimizer.momentum=0.5"),
+    "tanh, sum": ("model.activation=tanh", "model.output=sum", "optimizer.lr=0.03"),
+    "linear": ("model.activation=linear", "model.bias=true"),
+    "quadratic": ("model.activation=quadratic",),
+    "sum": ("model.output=sum", "optimizer.lr=0.05"),
+    "trained second layer": ("model.second_layer=trained", "model.bias=true"),
+    "trained second layer with memory": (
+        *("model.second_layer=trained", "model.second_layer_rate=0.3", "optimizer.momentum=0.7", "optimizer.weight_decay=0.01"),
+        *("model.power=2", "model.bias=true", "optimizer.lr=0.1"),
+    ),
     "resampled labels": ("noise.resample=true",),
     "exact flips": ("noise.exact=true",),
     "orthogonal noise": ("data.orthogonal_noise=true",),
@@ -85,7 +97,7 @@ def test_span_equals_autograd_with_asymmetric_noise(experiment):
 
 
 @pytest.mark.parametrize("form", [(), ON_VECTORS], ids=["by Gram matrix", "on vectors"])
-@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias", "weight decay", "xor, q = 2, bias, momentum"])
+@pytest.mark.parametrize("setting", ["plain", "leaky", "trained second layer with memory", "xor, q = 2, bias, momentum"])
 @pytest.mark.parametrize("batch_size", [5, 8, 24])
 def test_span_equals_autograd_on_mini_batches(experiment, batch_size, setting, form):
     overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", f"optimizer.batch_size={batch_size}"]

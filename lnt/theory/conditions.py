@@ -22,6 +22,7 @@ from lnt.theory.laws import (
 )
 
 PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
+USUAL = {"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed"}
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
 
@@ -32,7 +33,7 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None  # the theory is about the two-layer network only
     powers, data, rates = runs["model.power"].unique(), set(runs["data"].unique()), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | rates.isna()
+    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | rates.isna() | ~usual_network(runs)
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
     misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
     if len(powers) != 1 or not (xor or data == {"signal_noise"}) or outside.any() or misread:
@@ -67,7 +68,16 @@ def plain_descent(runs: pd.DataFrame) -> pd.Series:
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
     # A setting that is missing or null belongs to another option: the run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else
+    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else & usual_network(runs)
+
+
+def usual_network(runs: pd.DataFrame) -> pd.Series:
+    """Whether sigma is a power of relu, and the second layer j/m and fixed. Runs of earlier versions do not say: they are."""
+    usual = pd.Series(True, runs.index)
+    for key, value in USUAL.items():
+        if key in runs:
+            usual &= runs[key].isna() | (runs[key] == value)
+    return usual
 
 
 def stage1_factors(runs: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
-from lnt.two_layer.network import TwoLayerNet
+from lnt.two_layer.network import TwoLayerCNN, TwoLayerNet
 from lnt.two_layer.sampled_problem import SampledProblem
 
 LOGISTIC = Logistic()
@@ -24,7 +24,7 @@ class AutogradEngine:
     def __init__(
         self,
         problem: SampledProblem,
-        power: float,
+        model: TwoLayerCNN,
         optimizer: Optimizer,
         step_size: float,
         batches: MiniBatches | None = None,
@@ -32,7 +32,7 @@ class AutogradEngine:
     ) -> None:
         self.loss = loss
         self.problem, self.batches, self.step = problem, batches, 0
-        self._power = power
+        self._model = model
         self._numbers, self._step_size = optimizer, step_size
         self._total = optimizer.total_steps(problem.labels.shape[1])
         self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
@@ -44,8 +44,13 @@ class AutogradEngine:
     def _begin(self) -> None:
         """Initial filters, an optimizer without memory."""
         problem = self.problem
-        self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], self._power)
-        self.optimizer = self._numbers.make(self.network.parameters(), self._step_size)
+        self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], self._model)
+        second = self.network.second_layer
+        groups: Any = self.network.parameters()
+        if self._model.second_layer == "trained":
+            # A group of its own, which has its own step size.
+            groups = [{"params": [weight for weight in groups if weight is not second]}, {"params": [second]}]
+        self.optimizer = self._numbers.make(groups, self._step_size)
         # a(t) and its velocity. Gradients lie in the span of the data, so only momentum and weight decay act on a.
         self._decay, self._decay_velocity = 1.0, 0.0
 
@@ -80,7 +85,8 @@ class AutogradEngine:
             observed = self.problem.observed.at(self.step)[0]
             seen: Tensor | slice = slice(None) if self.batches is None else self.batches.at(self.step, observed.device)[0]
             rate = self._step_size * self._numbers.factor(self.step, self._total)
-            self.optimizer.param_groups[0]["lr"] = rate
+            for group, share in zip(self.optimizer.param_groups, (1, self._model.second_layer_rate), strict=False):
+                group["lr"] = rate * share
             self.optimizer.zero_grad()
             labels = observed[None, seen]
             (losses,) = self.loss.of(labels * self.network(self.samples[seen])[None], labels)

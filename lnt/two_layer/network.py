@@ -1,4 +1,4 @@
-"""The two-layer CNN and how its initial filters are drawn. The second layer is fixed: m filters with +1, m with -1."""
+"""The two-layer CNN and how its initial filters are drawn. The second layer starts with m filters of +1 and m of -1."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,15 @@ from lnt.errors import require
 from lnt.seeding import generator
 from lnt.settings import PerRunFloat, require_one_of, unless
 from lnt.training.experiment import Model
+from lnt.two_layer.activations import NAMES, Activation
 from lnt.two_layer.data import adapted_rows
 
 
-def activation(z: Tensor, power: float, out: Tensor | None = None) -> Tensor:
-    """sigma(z) = max(0, z)^q. With `out` (which may be z) nothing is allocated and no gradient is kept."""
-    positive = torch.relu(z) if out is None else torch.clamp_min(z, 0, out=out)
-    if power == 1:
-        return positive
-    return positive.pow(power) if out is None else positive.pow_(power)
-
-
-def slope(z: Tensor, power: float, out: Tensor) -> Tensor:
-    """sigma'(z) = q max(0, z)^(q - 1), with sigma'(0) = 0 for q = 1 as well; written to `out`."""
-    if power == 1:
-        # With `out` of floats the comparison gives 0.0 and 1.0 directly.
-        return torch.gt(z, 0, out=out)
-    return torch.clamp_min(z, 0, out=out).pow_(power - 1).mul_(power)
-
-
-def second_layer(filters: int, like: Tensor) -> Tensor:
-    """The fixed weight j/m of each of P filters, [P]: the first m have j = +1, the others j = -1."""
+def second_layer(filters: int, like: Tensor, output: str = "mean") -> Tensor:
+    """The weight of each of P filters, [P]: j/m, or j for output=sum; the first m have j = +1, the others j = -1."""
     m = filters // 2
-    return torch.cat([like.new_full((m,), 1 / m), like.new_full((m,), -1 / m)])
+    share = 1 / m if output == "mean" else 1
+    return torch.cat([like.new_full((m,), share), like.new_full((m,), -share)])
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,7 @@ class TwoLayerCNN(Model):
     """f(x) = sum_j (j/m) sum_r [sigma(<w_{j,r}, y mu> + b_{j,r}) + sigma(<w_{j,r}, xi> + b_{j,r})], j = +1 and -1, r = 1 .. m.
 
     w(0) ~ N(0, s0^2 I_d) with s0 = init_std, or init_norm / sqrt(d), which makes |w(0)| about init_norm: exactly one. With
-    `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0.
+    `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0. The second layer j/m (or j, output=sum) is fixed, or trained too.
     Source: Kou et al. 2023; Han et al. 2025.
     """
 
@@ -49,6 +35,11 @@ class TwoLayerCNN(Model):
     init_norm: PerRunFloat | None = None  # s0 sqrt(dim), about |w(0)|
     power: float = 1  # q >= 1 in sigma(z) = max(0, z)^q
     bias: bool = False  # one trainable bias per filter
+    activation: str = "relu"  # sigma: relu (to the power q) | leaky_relu | gelu | softplus | tanh | linear | quadratic (z^2)
+    leak: float = 0.01  # slope of leaky_relu below 0
+    output: str = "mean"  # mean | sum over the m filters of a sign
+    second_layer: str = "fixed"  # fixed | trained
+    second_layer_rate: float = 1.0  # step size of a trained second layer, as a multiple of the filters'
 
     takes = "vectors"
 
@@ -59,6 +50,15 @@ class TwoLayerCNN(Model):
             if (value := getattr(self, key)) is not None:
                 require(np.asarray(value) >= 0, key, value, "must be at least 0")
         require(self.power >= 1, "power", self.power, "must be at least 1")
+        for key, known in (("activation", NAMES), ("output", ("mean", "sum")), ("second_layer", ("fixed", "trained"))):
+            require(getattr(self, key) in known, key, getattr(self, key), f"must be one of {', '.join(known)}")
+        require(self.power == 1 or self.activation == "relu", "power", self.power, "is that of activation=relu")
+        require(-1 <= self.leak <= 1, "leak", self.leak, "must lie in [-1, 1]")
+        require(self.second_layer_rate > 0, "second_layer_rate", self.second_layer_rate, "must be positive")
+
+    @property
+    def sigma(self) -> Activation:
+        return Activation(self.activation, self.power, self.leak)
 
     def initial_std(self, dim: np.ndarray) -> np.ndarray:
         """s0 in dimension d, a number or [R]."""
@@ -80,17 +80,21 @@ class TwoLayerCNN(Model):
 class TwoLayerNet(nn.Module):
     """The same network as a plain PyTorch module over explicit patches; output [batch]."""
 
-    def __init__(self, filters: Tensor, bias: Tensor | None, power: float) -> None:
+    def __init__(self, filters: Tensor, bias: Tensor | None, model: TwoLayerCNN) -> None:
         super().__init__()
         self.filters = nn.Parameter(filters.clone())  # [P, D]
         self.bias = None if bias is None else nn.Parameter(bias.clone())  # [P]
-        self.power = power
+        self.sigma = model.sigma
         self.second_layer: Tensor
-        # A buffer, not a parameter: it moves with the module, but no optimizer trains it.
-        self.register_buffer("second_layer", second_layer(len(filters), filters))
+        weights = second_layer(len(filters), filters, model.output)
+        if model.second_layer == "trained":
+            self.second_layer = nn.Parameter(weights)
+        else:
+            # A buffer, not a parameter: it moves with the module, but no optimizer trains it.
+            self.register_buffer("second_layer", weights)
 
     def forward(self, patches: Tensor) -> Tensor:
         """f(x) [batch] for patches [batch, 2, D]."""
         z = nn.functional.linear(patches, self.filters, self.bias)
         # [batch, 2, P]: both patches pass through the same filters, and their activations add up.
-        return activation(z, self.power).sum(1) @ self.second_layer
+        return self.sigma.value(z).sum(1) @ self.second_layer

@@ -25,7 +25,7 @@ from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.two_layer import kernels
 from lnt.two_layer.coefficients import from_span
-from lnt.two_layer.network import activation, second_layer, slope
+from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.sampled_problem import SampledProblem
 
 ALIGNED = 8  # K is filled up with zero patches to a multiple of this: short ragged rows defeat vector instructions
@@ -56,7 +56,7 @@ class SpanEngine:
     def __init__(
         self,
         problem: SampledProblem,
-        power: float,
+        model: TwoLayerCNN,
         step_size: Tensor,
         momentum: Tensor,
         weight_decay: Tensor,
@@ -66,7 +66,7 @@ class SpanEngine:
         on_vectors: bool = False,
     ) -> None:
         self.loss, self.on_vectors = loss, on_vectors
-        self.problem, self.power, self.batches, self.factor, self.step = problem, power, batches, factor, 0
+        self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
         self.patches = aligned(problem.patches)  # X [R, K, D]
@@ -77,9 +77,13 @@ class SpanEngine:
         # One of the two: W [R, P, D], or G [R, K, K].
         self.vectors = problem.filters.clone() if on_vectors else None
         self.gram = None if on_vectors else gram(self.patches)
-        self.second_layer = second_layer(self.initial.shape[1], self.initial)  # [P]
+        self._first_weights = second_layer(self.initial.shape[1], self.initial, model.output)  # [P]
+        self._second_rate = model.second_layer_rate
+        # [R, P] where it is trained; None stands for the first weights.
+        self.second = self._first_weights.repeat(self.runs, 1) if model.second_layer == "trained" else None
         self.weights = torch.ones_like(problem.labels)  # [R, n] of the samples in the loss; their mean is 1
-        self._fused = power == 1 and loss.has_kernel and problem.patches.device.type == "cpu"
+        usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
+        self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
         self._no_bias = problem.patches.new_empty(0, 0)
         # Allocated once: every step on all samples writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
@@ -138,8 +142,8 @@ class SpanEngine:
         self.step += steps
 
     def _states(self) -> dict[str, Tensor]:
-        """Everything that descent changes: C, a, the biases, W."""
-        states = {"span": self.span, "decay": self.decay, "bias": self.bias, "vectors": self.vectors}
+        """Everything that descent changes: C, a, the biases, W, the second layer."""
+        states = {"span": self.span, "decay": self.decay, "bias": self.bias, "vectors": self.vectors, "second": self.second}
         return {name: state for name, state in states.items() if state is not None}
 
     def _step_with_memory(self, rate: Tensor, factor: float, seen: Seen) -> None:
@@ -152,9 +156,9 @@ class SpanEngine:
         momentum = self.momentum * (factor / self._factor_before)
         self._factor_before = factor
         for name, state in states.items():
-            shape = (-1, *[1] * (state.ndim - 1))
+            shape, share = (-1, *[1] * (state.ndim - 1)), self._second_rate if name == "second" else 1
             velocities[name] *= momentum.view(shape)
-            velocities[name] -= (factor * self.step_size * self.weight_decay).view(shape) * state
+            velocities[name] -= (share * factor * self.step_size * self.weight_decay).view(shape) * state
         # The states have not moved yet: the gradient is taken at w(t), not at a point ahead.
         self._descend(rate, seen)
         for name, state in states.items():
@@ -169,7 +173,7 @@ class SpanEngine:
         # The gradient has no part along W(0), so a moves by weight decay alone.
         direct = seen.patches is None and not self.on_vectors
         step = moved["span"] if direct else torch.zeros_like(products)
-        self._add_step(step, moved.get("bias"), products, seen.signal_index, observed, rate)
+        self._add_step(step, moved, products, seen.signal_index, observed, rate)
         if direct:
             return
         if seen.patches is None:
@@ -180,9 +184,10 @@ class SpanEngine:
             moved["vectors"].baddbmm_(step, seen.rows)
 
     def _add_step(
-        self, step: Tensor, bias_step: Tensor | None, products: Tensor, index: Tensor, observed: Tensor, rate: Tensor
+        self, step: Tensor, moved: Mapping[str, Tensor], products: Tensor, index: Tensor, observed: Tensor, rate: Tensor
     ) -> None:
-        """Add the steps of C to `step` [R, P, k] and of the biases to `bias_step` [R, P], given products W X^T [R, P, k]."""
+        """Add the steps of C to `step` [R, P, k], of biases and second layer to what is moved, given W X^T [R, P, k]."""
+        bias_step = moved.get("bias")
         if self._fused:
             arrays = (products, step, self.bias, bias_step, index, observed, rate)
             given = (self._no_bias if array is None else array for array in arrays)
@@ -191,19 +196,30 @@ class SpanEngine:
         z = products if self.bias is None else products.add_(self.bias[..., None])
         # The scratch memory holds activations here and slopes below; activations are no longer needed then.
         scratch = self._scratch if z.shape == self._scratch.shape else torch.empty_like(z)
-        outputs = self._outputs(activation(z, self.power, out=scratch), index)
+        activations = self.sigma.value(z, out=scratch)
+        outputs = self._outputs(activations, index)
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
         push = self.loss.pull(observed * outputs, observed) * observed * rate
         by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
         # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
         by_patch = torch.cat([by_signal, push], 1)
         by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, k]
-        slopes, m = slope(z, self.power, out=scratch), len(self.second_layer) // 2
-        # In halves, with j/m as a number: a product with the second layer [P] would be another tensor of this size.
-        step[:, :m].addcmul_(slopes[:, :m], by_patch, value=1 / m)
-        step[:, m:].addcmul_(slopes[:, m:], by_patch, value=-1 / m)
+        # Before slopes take the place of activations; added last, since this step takes place at the old weights.
+        pulls = None if self.second is None else (activations @ by_patch.mT)[..., 0]
+        slopes, m = self.sigma.slope(z, out=scratch), z.shape[1] // 2
+        if self.second is not None:
+            slopes *= self.second[..., None]
+            step.addcmul_(slopes, by_patch)
+        else:
+            # In halves, with j/m as a number: a product with the second layer [P] would be another tensor of this size.
+            share = float(self._first_weights[0])
+            step[:, :m].addcmul_(slopes[:, :m], by_patch, value=share)
+            step[:, m:].addcmul_(slopes[:, m:], by_patch, value=-share)
         if bias_step is not None:
-            bias_step += self.second_layer * (slopes @ by_patch.mT)[..., 0]
+            pushed = (slopes @ by_patch.mT)[..., 0]
+            bias_step += pushed if self.second is not None else self._first_weights * pushed
+        if pulls is not None:
+            moved["second"].add_(pulls, alpha=self._second_rate)
 
     def _products_of(self, seen: Seen) -> Tensor:
         """H = W X^T [R, P, k] of the patches seen; of all of them it is overwritten by the next call."""
@@ -224,9 +240,15 @@ class SpanEngine:
 
     def _outputs(self, activations: Tensor, index: Tensor) -> Tensor:
         """f [R, B] from activations [R, P, k]: each sample adds up its signal patch `index` [R, B] and its noise patch."""
-        by_patch = self.second_layer @ activations  # [R, k]
+        by_patch = self._combined(activations)  # [R, k]
         signals = self.problem.signals
         return by_patch[:, signals : signals + index.shape[1]] + by_patch.gather(1, index)
+
+    def _combined(self, activations: Tensor, runs: Tensor | slice = slice(None)) -> Tensor:
+        """The second layer's sum over filters, [r, k], of the activations [r, P, k] of some runs."""
+        if self.second is None:
+            return self._first_weights @ activations
+        return (self.second[runs, None] @ activations)[:, 0]
 
     def _training_outputs(self, activations: Tensor) -> Tensor:
         """f [R, n] from the activations of all patches [R, P, K]."""
@@ -240,6 +262,8 @@ class SpanEngine:
             self.bias[runs] = self.problem.bias[runs]
         if self.vectors is not None:
             self.vectors[runs] = self.problem.filters[runs]
+        if self.second is not None:
+            self.second[runs] = self._first_weights
         for velocity in self._velocities.values():
             velocity[runs] = 0
 
@@ -257,7 +281,7 @@ class SpanEngine:
 
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
-        outputs = self._training_outputs(activation(self._pre_activations(), self.power))
+        outputs = self._training_outputs(self.sigma.value(self._pre_activations()))
         observed = self.problem.observed.at(self.step)
         return self.loss.of(observed * outputs, observed)
 
@@ -273,7 +297,7 @@ class SpanEngine:
         """Losses, predictions and coefficients of all runs at this step."""
         z, filters = self._pre_activations(), self.filters()
         observed = self.problem.observed.at(self.step)
-        activations = activation(z, self.power)
+        activations = self.sigma.value(z)
         outputs = self._training_outputs(activations)
         used = self.problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
@@ -281,7 +305,7 @@ class SpanEngine:
             observed=observed,
             weights=self.weights.clone(),
             predicted=outputs.sign(),
-            test_predicted=self._test_outputs(filters, self.second_layer @ activations[..., : self.problem.signals]).sign_(),
+            test_predicted=self._test_outputs(filters, self._combined(activations[..., : self.problem.signals])).sign_(),
             loss_at_zero=self.loss.at_zero,
             losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
@@ -310,7 +334,7 @@ class SpanEngine:
                 else:
                     if self.bias is not None:
                         z += bias[..., None]
-                    outputs[runs] = signal[runs][:, index] + self.second_layer @ activation(z, self.power, out=z)
+                    outputs[runs] = signal[runs][:, index] + self._combined(self.sigma.value(z, out=z), runs)
         return outputs
 
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:

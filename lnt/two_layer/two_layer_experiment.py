@@ -100,7 +100,7 @@ class TwoLayerExperiment(Experiment):
         optimizer, batches = self.optimizer, self.batches()
         if self.settings.engine == "autograd":
             # runs_at_once gives this engine one run at a time.
-            return AutogradEngine(problem, self.model.power, optimizer, float(self.step_size()[0]), batches, self.bound_loss())
+            return AutogradEngine(problem, self.model, optimizer, float(self.step_size()[0]), batches, self.bound_loss())
         rates = (self.step_size(), optimizer.momentum, optimizer.weight_decay)
         eta, momentum, weight_decay = (torch.tensor(self.per_run(rate)).to(problem.patches) for rate in rates)
 
@@ -108,7 +108,7 @@ class TwoLayerExperiment(Experiment):
             return optimizer.factor(step, self.total_steps())
 
         rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()))
-        return SpanEngine(problem, self.model.power, eta, momentum, weight_decay, *rest)
+        return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
 
     def on_vectors(self) -> np.ndarray:
         """Whether the span engine trains each run on its vectors, not by the Gram matrix, [R]."""
