@@ -25,6 +25,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("noise", "instance"): {"law": "ranked"},
     ("optimizer", "sgd"): {"milestones": None},
     ("optimizer", "adam"): {"milestones": None},
+    ("optimizer", "gd"): {"until": "end"},
     ("model", "two_layer_cnn"): {
         "activation": "relu",
         "leak": 0.01,

@@ -51,6 +51,7 @@ class ImageExperiment(Experiment):
     def completed(self) -> "ImageExperiment":
         self.check_model("small_cnn, vgg11, vgg16, resnet18 or resnet34")
         classes_too = "is for signal-noise data: it has no form for K classes (for_classes, of_logits)"
+        require(not self.optimizer.until_fitted, "optimizer.until", "fitted", "is for signal-noise data")
         require(self.loss.for_classes, "loss", self.choices["loss"], classes_too)
         require(self.settings.engine != "span", "engine", "span", "is for signal-noise data; use auto or autograd")
         if self.optimizer.lr is None:

@@ -50,6 +50,7 @@ class Optimizer(Component, ABC):
     # The settings of most optimizers; one without them has these values.
     lr: Any = None
     t1_steps: Any = None
+    until: str = "end"
     batch_size: int | None = None
     schedule: str = "constant"
     milestones: tuple[float, ...] | None = None
@@ -64,6 +65,11 @@ class Optimizer(Component, ABC):
     def factor(self, step: int, total: int) -> float:
         """The factor on the step size at `step` of `total` steps."""
         return schedule_factor(self.schedule, step, total, self.milestones)
+
+    @property
+    def until_fitted(self) -> bool:
+        """Whether a network that predicts all observed labels right moves no more."""
+        return self.until == "fitted"
 
     @abstractmethod
     def total_steps(self, n: int) -> int:
@@ -104,6 +110,7 @@ class GradientDescent(Optimizer):
     steps: int = 2000  # each sees all samples
     momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+    until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "gd"
     stays_in_span = True
@@ -114,6 +121,7 @@ class GradientDescent(Optimizer):
             if (value := getattr(self, key)) is not None:
                 require(np.asarray(value) > 0, key, value, "must be positive")
         require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        require(self.until in ("end", "fitted"), "until", self.until, "must be one of end, fitted")
         _check_rates(self)
 
     def total_steps(self, n: int) -> int:

@@ -37,9 +37,9 @@ class AutogradEngine:
         self._total = optimizer.total_steps(problem.labels.shape[1])
         self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
         self._begin()
-        self._signals, noise_patches = problem.patches[0].tensor_split([problem.signals])  # [S, D], [n, D]
-        # Explicit copies of the shared signal patches: autograd sees plain samples of two patches.
-        self.samples = torch.stack([self._signals[problem.signal_index[0]], noise_patches], 1)  # [n, 2, D]
+        self._open = True  # until all labels are fitted, if training ends there
+        # Explicit copies of the shared signal patches: autograd sees plain samples.
+        self.samples = problem.samples(0)  # [n, 2, D], or [n, 1, D]
 
     def _begin(self) -> None:
         """Initial filters, an optimizer without memory."""
@@ -59,12 +59,14 @@ class AutogradEngine:
         if bool(runs.all()):
             # A new optimizer: a restarted run must not keep momentum or moments of the filters that it leaves.
             self._begin()
+        self._open = True  # until all labels are fitted, if training ends there
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
         network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
         decay = (self._decay, self._decay_velocity)
-        return {"step": self.step, "network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
+        kept = {"network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
+        return {"step": self.step, **kept, **({"open": self._open} if self._numbers.until_fitted else {})}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
@@ -72,6 +74,7 @@ class AutogradEngine:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weights.copy_(state["weights"])
+        self._open = state.get("open", True)
 
     @torch.no_grad()
     def losses(self) -> Tensor:
@@ -89,7 +92,12 @@ class AutogradEngine:
                 group["lr"] = rate * share
             self.optimizer.zero_grad()
             labels = observed[None, seen]
-            (losses,) = self.loss.of(labels * self.network(self.samples[seen])[None], labels)
+            margins = labels * self.network(self.samples[seen])[None]
+            self._open &= not self._numbers.until_fitted or bool((margins <= 0).any())
+            if not self._open:
+                self.step += 1
+                continue
+            (losses,) = self.loss.of(margins, labels)
             # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
             (self.weights[0, seen] * losses).mean().backward()
             self.optimizer.step()
@@ -127,9 +135,12 @@ class AutogradEngine:
         if problem.orthogonal_noise:
             along = torch.zeros_like(noise_patches[:, : problem.axes])
             noise_patches = torch.cat([along, noise_patches[:, problem.axes :]], 1)
-        signal = self._signals[problem.test_signal_index[problem.test_index[0]]]
+        signals = problem.patches[0, : problem.signals] if problem.means is None else problem.means[0]
+        signal = signals[problem.test_signal_index[problem.test_index[0]]]
         # In blocks, since the test set at full dimension is the largest array there is, and a stack of it is a copy.
         blocks = zip(signal.split(4096), noise_patches.split(4096), strict=True)
+        if problem.means is not None:
+            return torch.cat([self.network((one + other)[:, None]) for one, other in blocks])[None]
         return torch.cat([self.network(torch.stack(patches, 1)) for patches in blocks])[None]
 
     def _coefficients(self) -> Coefficients | None:

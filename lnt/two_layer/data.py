@@ -7,6 +7,9 @@ freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, an
 d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
 """
 
+# Mixture's dim and noise_std may be null when they are given, never in use: `validate` fills them in.
+# mypy: disable-error-code="assignment"
+
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -57,6 +60,7 @@ class SignalNoise(Data):
 
     kind = "vectors"
     signal_labels: ClassVar[tuple[int, ...]] = (1, -1)  # the true label that each of the S signal patches stands for: +mu, -mu
+    one_patch: ClassVar[bool] = False  # whether a sample is one patch, signal plus noise, not two
     axes: ClassVar[int] = 1  # V: the signal patches lie in the first so many coordinates
 
     def validate(self) -> None:
@@ -134,3 +138,52 @@ class Xor(SignalNoise):
         u, v = (np.stack([np.cos(half), sign * np.sin(half)], -1) for sign in (1, -1))
         # u and v lie at half the angle on both sides of the first axis, so two coordinates hold all four patches.
         return np.stack([u, -u, v, -v], -2)
+
+
+@dataclass(frozen=True)
+class Mixture(SignalNoise):
+    """Samples of one patch, x = y mu + xi with xi ~ N(0, s^2 I_d): a mixture of two Gaussians; the network is fully connected.
+
+    With n_gamma instead of snr and noise_std, |mu|^2 = g and s^2 d = 1 - g for g = n_gamma / n:
+    x = sqrt(g) y v + sqrt(1 - g) xi with |v| = 1, xi ~ N(0, I / d).
+    Source: Frei, Chatterji, Bartlett, COLT 2022; Karhadkar et al., arXiv 2403.06903 (n_gamma).
+    """
+
+    dim: PerRunInt | None = unless("dim_over_n", value=2000)  # d, the length of a patch; give this or dim_over_n
+    dim_over_n: PerRunFloat | None = None  # d / n
+    snr: PerRunFloat | None = unless("signal_norm", "n_gamma", value=0.25)  # |mu| / (noise_std sqrt(dim)), or one of the next
+    signal_norm: PerRunFloat | None = None  # |mu|
+    n_gamma: PerRunFloat | None = None  # n |mu|^2 where |mu|^2 + noise_std^2 dim = 1
+    noise_std: PerRunFloat | None = unless("n_gamma", value=1.0)  # s
+
+    one_patch = True
+
+    def validate(self) -> None:
+        if self.dim_over_n is not None:
+            self._follows("dim", np.rint(np.asarray(self.dim_over_n) * self.n_train).astype(int), "dim_over_n")
+        require(self.dim is not None, "dim", self.dim, "must be given, or dim_over_n")
+        if self.n_gamma is not None:
+            share = np.asarray(self.n_gamma, float) / self.n_train
+            require((share > 0) & (share < 1), "n_gamma", self.n_gamma, "must lie between 0 and n_train")
+            require(self.snr is None, "snr", self.snr, "follows from n_gamma; leave it out")
+            self._follows("signal_norm", np.sqrt(share), "n_gamma")
+            self._follows("noise_std", np.sqrt((1 - share) / np.asarray(self.dim, float)), "n_gamma")
+        require(self.noise_std is not None, "noise_std", self.noise_std, "must be given, or n_gamma")
+        super().validate()
+
+    def _follows(self, key: str, value: np.ndarray, source: str) -> None:
+        """Set `key` to what `source` makes it."""
+        given = getattr(self, key)
+        # A copy of these settings has both.
+        require(given is None or np.allclose(given, value), key, given, f"follows from {source}; leave it out")
+        object.__setattr__(self, key, value if value.ndim else value.item())
+
+
+@dataclass(frozen=True)
+class XorMixture(Xor):
+    """Samples of one patch, +-u + xi for class +1 and +-v + xi for class -1: four Gaussians, or XOR clusters.
+
+    Source: Xu et al., "Benign Overfitting and Grokking in ReLU Networks for XOR Cluster Data", ICLR 2024.
+    """
+
+    one_patch = True

@@ -1,6 +1,6 @@
 """R sampled training problems, as the engines take them: vectors in coordinates, labels, initial filters, test samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ class SampledProblem:
     """Sampled inputs of R runs. All vectors of a run share one orthonormal basis whose first V axes hold the signal.
 
     The training set consists of K = S + n distinct patches: first the S signal patches (+mu and -mu; for XOR +u, -u, +v, -v),
-    which many samples share, then the noise patch of each sample.
+    which many samples share, then the noise patch of each sample. Where a sample is one patch, signal plus noise, they are the
+    K = n samples.
     """
 
-    patches: Tensor  # [R, K, D]: signal patches, xi_1 .. xi_n
+    patches: Tensor  # [R, K, D]: signal patches, xi_1 .. xi_n; or the n samples
     signal_index: Tensor  # [R, n] the signal patch of each training sample
     labels: Tensor  # [R, n] true training labels, -1 or +1
     observed: ObservedLabels
@@ -32,15 +33,51 @@ class SampledProblem:
     test_labels: Tensor  # [R, N] true test labels
     test_flips: Tensor | None  # [R or 1, 2]: P(observed != true) of test samples with the true labels +1 and -1
     noise_std: Tensor  # [R]
-    signals: int  # S
+    signals: int  # signal patches among the K: S, or 0
     axes: int  # V
     orthogonal_noise: bool
+    means: Tensor | None = None  # [R, S, D]: the signals, where a sample is one patch
 
     @property
     def basis(self) -> Tensor:
         """Rows that span the data, [R, V + n, D]: the signal directions (mu, or u and v), xi_1 .. xi_n."""
         # Signal patches come in pairs (mu, -mu): every second one is a direction.
-        return torch.cat([self.patches[:, : self.signals : 2], self.patches[:, self.signals :]], 1)
+        if self.means is None:
+            return torch.cat([self.patches[:, : self.signals : 2], self.patches[:, self.signals :]], 1)
+        return torch.cat([self.means[:, ::2], self.patches - self._means_of_samples()], 1)
+
+    @property
+    def basis_norms(self) -> Tensor:
+        """Their lengths, [R, V + n]."""
+        if self.means is not None:
+            return torch.linalg.vector_norm(self.basis, dim=2)
+        # Of the patches first, so that a large problem is not copied.
+        norms = torch.linalg.vector_norm(self.patches, dim=2)
+        return torch.cat([norms[:, 0 : self.signals : 2], norms[:, self.signals :]], 1)
+
+    def on_basis(self, span: Tensor) -> Tensor:
+        """C [R, P, K] over the patches, as coefficients [R, P, V + n] of the basis."""
+        n = self.labels.shape[1]
+        if self.means is None:
+            # X has mu and -mu as rows of their own: the coefficient of mu is the difference of theirs.
+            directions = span[..., 0 : self.signals : 2] - span[..., 1 : self.signals : 2]  # mu, or u and v
+            return torch.cat([directions, span[..., self.signals : self.signals + n]], -1)
+        kinds = self.means.shape[1] // 2
+        of_samples = torch.nn.functional.one_hot(self.signal_index // 2, kinds) * (1 - 2 * (self.signal_index % 2))[..., None]
+        own = span[..., :n]
+        return torch.cat([own @ of_samples.to(span), own], -1)
+
+    def _means_of_samples(self) -> Tensor:
+        """The signal in each sample, [R, n, D]."""
+        assert self.means is not None
+        return self.means.gather(1, self.signal_index[..., None].expand(-1, -1, self.means.shape[2]))
+
+    def samples(self, run: int) -> Tensor:
+        """The training samples of a run as stacks of patches, [n, 2, D] or [n, 1, D]."""
+        if self.means is not None:
+            return self.patches[run][:, None]
+        signals, noise = self.patches[run].tensor_split([self.signals])
+        return torch.stack([signals[self.signal_index[run]], noise], 1)
 
     def as_classes(self, labels: Tensor) -> Tensor:
         """Class 0 is +1 and class 1 is -1, as in lnt/noise/observed_labels.py."""
@@ -134,7 +171,7 @@ def sample_problem(
     noise_seeds = per_run(seeds.noise)
     classes = Samples(np.array([[0, 1]]))
     flips = [noise.flip_rate_of(label, classes) for label in (0, 1)] if noise.for_test else []
-    return SampledProblem(
+    problem = SampledProblem(
         patches=sampled,
         signal_index=torch.as_tensor(kinds, dtype=torch.int64, device=like.device),
         labels=tensor(true),
@@ -151,6 +188,14 @@ def sample_problem(
         axes=data.axes,
         orthogonal_noise=data.orthogonal_noise,
     )
+    return as_one_patch(problem) if data.one_patch else problem
+
+
+def as_one_patch(problem: SampledProblem) -> SampledProblem:
+    """The same problem, with the two patches of each sample added up."""
+    means, noise = problem.patches.tensor_split([problem.signals], 1)
+    one = replace(problem, patches=noise, means=means, signals=0)
+    return replace(one, patches=noise + one._means_of_samples())
 
 
 def few_dimensions(data: SignalNoise, dim: np.ndarray) -> np.ndarray:

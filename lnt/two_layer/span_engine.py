@@ -64,6 +64,7 @@ class SpanEngine:
         factor: Callable[[int], float] = lambda step: 1.0,
         loss: Loss = LOGISTIC,
         on_vectors: bool = False,
+        until_fitted: bool = False,
     ) -> None:
         self.loss, self.on_vectors = loss, on_vectors
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
@@ -83,7 +84,10 @@ class SpanEngine:
         self.second = self._first_weights.repeat(self.runs, 1) if model.second_layer == "trained" else None
         self.weights = torch.ones_like(problem.labels)  # [R, n] of the samples in the loss; their mean is 1
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
+        usual = usual and problem.means is None and not until_fitted
         self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
+        # [R] the runs that have not fitted all labels yet, where these end training.
+        self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
         self._no_bias = problem.patches.new_empty(0, 0)
         # Allocated once: every step on all samples writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
@@ -98,6 +102,9 @@ class SpanEngine:
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
+        if self._open is not None and not bool(self._open.any()):
+            self.step += steps  # all of them have ended
+            return
         # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
         if self._small and not self.problem.observed.changes:
@@ -162,7 +169,7 @@ class SpanEngine:
         # The states have not moved yet: the gradient is taken at w(t), not at a point ahead.
         self._descend(rate, seen)
         for name, state in states.items():
-            state += velocities[name]
+            state += velocities[name] if self._open is None else velocities[name] * self._open.view(-1, *[1] * (state.ndim - 1))
 
     def _descend(self, rate: Tensor, seen: Seen) -> None:
         """Add -eta times the gradient of the loss to what moves; `rate` [R, n] is eta / n times the samples' weights."""
@@ -198,11 +205,16 @@ class SpanEngine:
         scratch = self._scratch if z.shape == self._scratch.shape else torch.empty_like(z)
         activations = self.sigma.value(z, out=scratch)
         outputs = self._outputs(activations, index)
+        margins = observed * outputs
+        if self._open is not None:
+            self._open &= (margins <= 0).any(1)
+            rate = rate * self._open[:, None]
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
-        push = self.loss.pull(observed * outputs, observed) * observed * rate
-        by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
-        # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
-        by_patch = torch.cat([by_signal, push], 1)
+        by_patch = push = self.loss.pull(margins, observed) * observed * rate
+        if self.problem.signals:
+            by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
+            # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
+            by_patch = torch.cat([by_signal, push], 1)
         by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, k]
         # Before slopes take the place of activations; added last, since this step takes place at the old weights.
         pulls = None if self.second is None else (activations @ by_patch.mT)[..., 0]
@@ -242,7 +254,8 @@ class SpanEngine:
         """f [R, B] from activations [R, P, k]: each sample adds up its signal patch `index` [R, B] and its noise patch."""
         by_patch = self._combined(activations)  # [R, k]
         signals = self.problem.signals
-        return by_patch[:, signals : signals + index.shape[1]] + by_patch.gather(1, index)
+        own = by_patch[:, signals : signals + index.shape[1]]
+        return own + by_patch.gather(1, index) if signals else own
 
     def _combined(self, activations: Tensor, runs: Tensor | slice = slice(None)) -> Tensor:
         """The second layer's sum over filters, [r, k], of the activations [r, P, k] of some runs."""
@@ -269,14 +282,17 @@ class SpanEngine:
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
-        tensors = [*self._states().values(), *self._velocities.values(), self.weights]
+        tensors = self._saved()
         return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before}
+
+    def _saved(self) -> list[Tensor]:
+        ended = [] if self._open is None else [self._open]
+        return [*self._states().values(), *self._velocities.values(), self.weights, *ended]
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
         self.step, self._factor_before = state["step"], state["factor_before"]
-        own = [*self._states().values(), *self._velocities.values(), self.weights]
-        for tensor, saved in zip(own, state["tensors"], strict=True):
+        for tensor, saved in zip(self._saved(), state["tensors"], strict=True):
             tensor.copy_(saved)  # to whatever device this run trains on
 
     def losses(self) -> Tensor:
@@ -305,18 +321,22 @@ class SpanEngine:
             observed=observed,
             weights=self.weights.clone(),
             predicted=outputs.sign(),
-            test_predicted=self._test_outputs(filters, self._combined(activations[..., : self.problem.signals])).sign_(),
+            test_predicted=self._test_outputs(filters, activations).sign_(),
             loss_at_zero=self.loss.at_zero,
             losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )
 
-    def _test_outputs(self, filters: Tensor, signal: Tensor) -> Tensor:
-        """f [R, N] on the test samples, given the outputs [R, S] of the signal patches.
+    def _test_outputs(self, filters: Tensor, activations: Tensor) -> Tensor:
+        """f [R, N] on the test samples, given the activations [R, P, K] of the training patches.
 
         All the runs that share a test set take part in one matrix product.
         """
-        problem, filters = self.problem, self.problem.test_filters(filters)
+        problem, one_patch = self.problem, self.problem.means is not None
+        # Of the signal patches the outputs [R, S]; of signals that are part of a patch the products with filters [R, P, S].
+        own = activations[..., : problem.signals]
+        signal = self._combined(own) if problem.means is None else filters @ problem.means.mT
+        filters = problem.test_filters(filters)
         outputs = torch.empty_like(problem.test_labels)
         count, width = filters.shape[1], outputs.shape[1]
         at_once = max(1, TEST_BUFFER_BYTES[outputs.device.type] // (count * width * outputs.element_size()))
@@ -331,9 +351,13 @@ class SpanEngine:
                 if self._fused:
                     arrays = (z, bias, signal[runs], index, runs, outputs)
                     kernels.write_outputs(*(array.numpy() for array in arrays))
+                    continue
+                if self.bias is not None:
+                    z += bias[..., None]
+                if one_patch:
+                    z += signal[runs][..., index]
+                    outputs[runs] = self._combined(self.sigma.value(z, out=z), runs)
                 else:
-                    if self.bias is not None:
-                        z += bias[..., None]
                     outputs[runs] = signal[runs][:, index] + self._combined(self.sigma.value(z, out=z), runs)
         return outputs
 
@@ -344,13 +368,10 @@ class SpanEngine:
         # C is trained, not fitted afterwards, so rounding errors are all that can part the two.
         mismatch = torch.linalg.matrix_norm(composed @ self.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
-        signals = self.problem.signals
-        # X has mu and -mu as rows of their own: the coefficient of mu is the difference of theirs.
-        directions = self.span[..., 0:signals:2] - self.span[..., 1:signals:2]  # mu, or u and v
-        span = torch.cat([directions, self.span[..., signals : signals + self.n]], -1)
-        norms = torch.linalg.vector_norm(self.problem.patches, dim=2)
-        square_norms = torch.cat([norms[:, 0:signals:2], norms[:, signals:]], 1).square()
-        return from_span(span, square_norms, torch.where(size > 0, mismatch / size, 0), self.problem.axes)
+        square_norms = self.problem.basis_norms.square()
+        return from_span(
+            self.problem.on_basis(self.span), square_norms, torch.where(size > 0, mismatch / size, 0), self.problem.axes
+        )
 
 
 def aligned(patches: Tensor) -> Tensor:

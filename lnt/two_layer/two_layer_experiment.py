@@ -38,6 +38,8 @@ class TwoLayerExperiment(Experiment):
         given = self.optimizer.lr is not None or self.optimizer.t1_steps is not None
         require(given, "optimizer", self.choices["optimizer"], "has no step size: give it a field lr, or t1_steps")
         require(self.settings.precision != "bf16", "precision", "bf16", "is for images; use float32 or float64")
+        unknown = "Stage I has a predicted length for samples of two patches only; give lr"
+        require(not (self.data.one_patch and self.optimizer.lr is None), "optimizer.t1_steps", self.optimizer.t1_steps, unknown)
         settings, in_span = self.settings, self.optimizer.stays_in_span
         if settings.engine == "span" and not in_span:
             steps = f"{type(self.optimizer).__name__}'s steps leave the span of the data"
@@ -65,7 +67,7 @@ class TwoLayerExperiment(Experiment):
         return np.tile(np.arange(self.n), (self.runs, 1))
 
     def predicted_t1(self) -> np.ndarray:
-        if not self.optimizer.stays_in_span:
+        if not self.optimizer.stays_in_span or self.data.one_patch:
             return np.full(self.runs, np.nan)  # the step size of Adam, say, is another quantity
         return stage1_scale(self.n, self.model.width, self.step_size(), self.data.noise_std, self.data.dim)
 
@@ -107,7 +109,7 @@ class TwoLayerExperiment(Experiment):
         def factor(step: int) -> float:
             return optimizer.factor(step, self.total_steps())
 
-        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()))
+        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted)
         return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
 
     def on_vectors(self) -> np.ndarray:
