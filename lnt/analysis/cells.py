@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from lnt.analysis.intervals import half_width
 from lnt.analysis.load import RunTables
 from lnt.column_names import SEEDS
 from lnt.errors import ConfigError
+from lnt.intervals import half_width
 from lnt.settings import flatten
 
 
@@ -116,7 +116,7 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
     95 % confidence interval over the completed ones.
 
-    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.analysis.intervals.FEWEST_SEEDS values.
+    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.intervals.FEWEST_SEEDS values.
     Without a plan, a cell misses what it has less than the fullest cell.
     """
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.

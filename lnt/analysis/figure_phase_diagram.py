@@ -15,9 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
 from lnt.analysis.goodness_of_fit import Fit
-from lnt.analysis.intervals import TOO_FEW
-from lnt.analysis.phase_diagram import Boundary, Facet, Grid, is_log
+from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS
+from lnt.intervals import TOO_FEW
+from lnt.level_set import is_log
 
 SYMBOLS = {  # of theory.laws.coordinate
     "data.dim": "d",

@@ -14,9 +14,9 @@ import pandas as pd
 from scipy.stats import beta, binom
 from scipy.stats import t as student
 
-from lnt.analysis.intervals import FEWEST_SEEDS, jackknife_interval
 from lnt.analysis.scorecard_evidence import Evidence
 from lnt.analysis.statements import SHARE, STATEMENTS, Statement
+from lnt.intervals import FEWEST_SEEDS, jackknife_interval
 
 FAMILY = 0.05  # probability of any wrong verdict, at most
 CONFIDENCE = 1 - FAMILY / len(STATEMENTS)

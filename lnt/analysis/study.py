@@ -15,13 +15,13 @@ from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import SINGLE, label, save_figure
 from lnt.analysis.goodness_of_fit import compared, fits_table
-from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets
 from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
 from lnt.errors import require
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
