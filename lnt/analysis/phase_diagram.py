@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lnt.analysis.cells import conditions, swept_keys, typed_plan
+from lnt.analysis.cells import conditions, planned_values, refinement, swept_keys, typed_plan
 from lnt.analysis.load import RunTables
 from lnt.column_names import ERRORS, SEEDS
 from lnt.intervals import jackknife_interval
@@ -32,11 +32,19 @@ class Grid:
         return seed_mean(self.values)
 
 
-def grid(runs: pd.DataFrame, x: str, y: str, value: str, axes: Axes | None = None, planned: pd.DataFrame | None = None) -> Grid:
+def grid(
+    runs: pd.DataFrame,
+    x: str,
+    y: str,
+    value: str,
+    axes: Axes | None = None,
+    planned: pd.DataFrame | None = None,
+    refined: bool = False,
+) -> Grid:
     """Arrange runs on the axes x and y; runs of a cell are ordered by their seeds, so that seeds pair across cells.
 
-    `axes` default to the points of the runs, `planned` are the rows of `cells.planned_cells` that belong here. Without
-    a plan, a cell misses what it has less than the fullest cell.
+    `axes` default to the points of the runs, `planned` are the rows of `cells.planned_cells` that belong here; `refined`: of
+    sweeps with refine=boundary. Without a plan, a cell misses what it has less than the fullest cell.
     """
     runs = runs.dropna(subset=[x, y])
     xs, ys = axes or (np.unique(runs[x].astype(float)), np.unique(runs[y].astype(float)))
@@ -56,7 +64,7 @@ def grid(runs: pd.DataFrame, x: str, y: str, value: str, axes: Axes | None = Non
         np.add.at(wanted, at(planned), planned["planned"])
     # More runs than planned, as after a second sweep, are not a negative number of missing ones.
     missing = np.divide((wanted - completed).clip(0), wanted, out=np.full(wanted.shape, np.nan), where=wanted > 0)
-    return Grid(xs, ys, values, np.where(completed > 0, np.nan_to_num(missing), missing))
+    return Grid(xs, ys, values, np.where(completed > 0, np.nan_to_num(missing), missing), wanted if refined else None)
 
 
 @dataclass(frozen=True)
@@ -144,13 +152,16 @@ def facets(
     if results.plans:
         plan = typed_plan(results, [x, y, *others]).dropna(subset=[x, y])
         planned = conditions(plan, others)
-        points = pd.concat([points, plan[[x, y]].astype(float)])
+        # Not only the planned cells: with refine=boundary some rows of the diagram have none.
+        named = planned_values(results.plans)
+        points = pd.concat([points, *(pd.DataFrame({key: named[key]}, dtype=float) for key in (x, y))])
     # The same points in all panels, which share their axes.
     axes = (np.unique(points[x].dropna()), np.unique(points[y].dropna()))
     found = {}
     for title in list((planned or {}) | ran)[:most]:
         part = ran.get(title, runs.head(0))
-        data = grid(part, x, y, value, axes, None if planned is None else planned.get(title, plan.head(0)))
+        rows = None if planned is None else planned.get(title, plan.head(0))
+        data = grid(part, x, y, value, axes, rows, refinement(results.plans) is not None)
         found[title] = facet(data, part, (x, y), value, level, theory)
     return found
 

@@ -57,6 +57,9 @@ def write(
     report.table("cells", table)
     if (table["n"] < FEWEST_SEEDS).any():
         report.note(f"{int((table['n'] < FEWEST_SEEDS).sum())} of {len(table)} cells have {TOO_FEW}")
+    refine = cells.refinement(results.plans)
+    if refine and value in (None, refine["value"]) and refine["value"] in outcomes:
+        value, level = refine["value"], refine["level"] if level is None else level
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
@@ -204,7 +207,8 @@ def _add_phase(
     report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
     if len(shown) == 1:
         save_figure(figure_phase_diagram(shown, x, y, value, SINGLE), report.folder / f"{name}_single")
-    if law and not others and any(panel.law for panel in shown.values()):
+    # Cells that were chosen by their values are no fair test of a collapse.
+    if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
 
 
