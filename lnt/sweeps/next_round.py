@@ -47,11 +47,9 @@ class Search:
         have.
         """
         if not asked.any():
-            wanted, urgent = self._coarse(), np.zeros(len(self.x))
-        else:
-            found = self.found(values, asked)
-            wanted, urgent = self._finer(found, asked), np.nan_to_num(found.share, nan=np.inf)
-        return self._within_budget(asked, wanted, urgent)
+            return self.coarse()
+        found = self.found(values, asked)
+        return self._within_budget(asked, self._finer(found, asked), np.nan_to_num(found.share, nan=np.inf))
 
     def found(self, values: np.ndarray, asked: np.ndarray) -> "Found":
         """The boundary as far as it is known."""
@@ -66,7 +64,7 @@ class Search:
         edge, low, high = (np.interp(part, place, np.arange(len(place))) for part in (edge, low, high))
         return Found(edge, low, high, share, before)
 
-    def _coarse(self) -> np.ndarray:
+    def coarse(self) -> np.ndarray:
         """The first round: cells that are far apart."""
         wanted = np.zeros((len(self.y), len(self.x)), int)
         wanted[np.ix_(_spread(len(self.y)), _spread(len(self.x)))] = FEWEST_SEEDS

@@ -41,7 +41,7 @@ class Refinement:
             ("value", self.value, isinstance(self.value, str), "must be a column of runs.parquet, such as test_error"),
             ("level", self.level, _is_number(self.level), "must be given: the number that the value crosses"),
             ("width", self.width, _is_number(self.width) and 0 < self.width < 1, "must lie in (0, 1): a share of the axis"),
-            ("budget", self.budget, self.budget is None or _is_count(self.budget), "must be a number of runs, or null"),
+            ("budget", self.budget, self.budget is None or type(self.budget) is int, "must be a number of runs, or null"),
         ):
             require(holds, f"hydra.sweeper.{name}", value, allowed)
 
@@ -90,15 +90,18 @@ class Refinement:
         known = f"boundary in {crosses} of {len(share)} columns: {self.value} crosses {self.level:g}"
         return f"{known}, band {np.nanmean(share):.3g} of the axis in the mean, {np.nanmax(share):.3g} at most{why}; {of}"
 
+    def first_round(self, axes: Sequence[Axis]) -> int:
+        """How many runs the first round has."""
+        return int(self._search(axes).coarse().sum())
+
     def outlook(self, axes: Sequence[Axis]) -> str:
         """What will be trained, in words."""
-        search = self._search(axes)
-        first = search.next(np.empty((len(search.y), len(search.x), 0)), np.zeros((len(search.y), len(search.x)), int))
         x, y, _ = _axes(axes)
         bound = f", or {self.budget} runs are trained" if self.budget is not None else ""
+        until = f"until the band is at most {self.width:g} of the axis{bound}"
         return (
             f"of these only what tells where {self.value} crosses {self.level:g} along {y.keys[0]}, for each {x.keys[0]}: "
-            f"{first.sum()} runs first, then round by round more, until the band is at most {self.width:g} of the axis{bound}"
+            f"{self.first_round(axes)} runs first, then round by round more, {until}"
         )
 
 
@@ -124,6 +127,9 @@ def check_grid(refine: Refinement, groups: Sequence[tuple[dict[str, Any], tuple[
     require(alone, "hydra.sweeper.refine", shown, allowed)
     count = len(groups[0][1][seeds[0]].points) if len(seeds) == 1 and _is_axis(groups[0][1][seeds[0]]) else 0
     require(count >= FEWEST_SEEDS, "seed", count, f"refine=boundary needs a range of at least {FEWEST_SEEDS} seeds")
+    least = refine.first_round(groups[0][1])
+    allowed = f"must be at least {least} runs, those of the first round, or null"
+    require(refine.budget is None or refine.budget >= least, "hydra.sweeper.budget", refine.budget, allowed)
     first = next(expand(*groups[0], 0, 1))
     schema = schemas([first]).runs
     outcomes = schema.names[schema.names.index("status") + 1 :]
@@ -171,7 +177,3 @@ def _is_axis(axis: Axis) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
