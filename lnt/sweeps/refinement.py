@@ -106,7 +106,11 @@ class Refinement:
 
 
 def refinement(
-    refine: str | None, value: str | None, level: float | None, width: float, budget: int | None
+    refine: str | None = None,
+    value: str | None = None,
+    level: float | None = None,
+    width: float = 0.05,
+    budget: int | None = None,
 ) -> Refinement | None:
     """What these settings of hydra.sweeper ask for; None: all runs. Raises ConfigError."""
     if refine is None:
