@@ -211,10 +211,10 @@ def test_a_rerun_trains_nothing_twice_and_a_smaller_width_goes_on(call):
     call(*WIDE)
     assert plan_of()["refine"] == before
     assert len(list(Path("sweep").glob("*/runs.parquet"))) == len(before["rounds"])
-    call(*REFINE, "hydra.sweeper.width=0.03")
+    call(*REFINE, "hydra.sweeper.width=0.015")
     after = plan_of()["refine"]
     assert after["rounds"][: len(before["rounds"])] == before["rounds"]
-    assert after["width"] == 0.03
+    assert after["width"] == 0.015
     assert len(load("sweep").runs) > rows
     assert load("sweep").duplicates == 0
 
