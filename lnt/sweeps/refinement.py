@@ -5,13 +5,11 @@ and trained as a rerun trains what is missing. sweep.yaml names the cells of eac
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lnt.errors import require
 from lnt.intervals import FEWEST_SEEDS
@@ -19,7 +17,6 @@ from lnt.plan_file import asked_cells, roles
 from lnt.runs.experiments_from_settings import by_batch, expand
 from lnt.runs.tables import schemas
 from lnt.settings import Axis
-from lnt.sweeps.missing_runs import job_directories, rows
 from lnt.sweeps.next_round import Search
 
 Cells = Sequence[Sequence[int]]  # number of x, number of y, and how many of the seeds
@@ -50,53 +47,24 @@ class Refinement:
         cells = np.array([(*cell, seeds) for cell, seeds in asked_cells({"rounds": self.rounds}).items()], int).reshape(-1, 3)
         seeds = np.concatenate([np.arange(0), *(np.arange(count) for count in cells[:, 2])])
         x, y = np.repeat(cells[:, :2], cells[:, 2], axis=0).T
-        points = dict(zip(_axes(axes), (x, y, seeds), strict=True))
+        points = dict(zip(grid_axes(axes), (x, y, seeds), strict=True))
         order = [axis for part in by_batch(config, axes) for axis in part]
         numbers = np.ravel_multi_index([points[axis] for axis in order], [len(axis.points) for axis in order])
         return np.sort(numbers)
 
-    def next(self, path: Path, config: Mapping[str, Any], axes: Sequence[Axis]) -> "Refinement":
-        """With the next round, or with the word of how the search has ended, by the results in `path`."""
-        search = self._search(axes)
-        x, y, _ = map(_points, _axes(axes))
-        asked = np.zeros((len(y), len(x)), int)
-        for (i, j), seeds in asked_cells({"rounds": self.rounds}).items():
-            asked[j, i] = seeds
-        # The search sees ascending axes; rounds name points by their place in the plan.
-        ascending = np.ix_(y.argsort(), x.argsort())
-        values = measured(path, self.value, _axes(axes), int(asked.max()))[ascending]
-        wanted = asked.copy()
-        wanted[ascending] = search.next(values, asked[ascending])
-        if (wanted == asked).all():
-            return replace(self, ended=self._told(search, values, asked[ascending]))
-        cells = [[int(i), int(j), int(wanted[j, i])] for j, i in np.argwhere(wanted > asked)]
-        return replace(self, rounds=[*self.rounds, cells])
-
-    def _search(self, axes: Sequence[Axis]) -> Search:
+    def search(self, axes: Sequence[Axis]) -> Search:
         """The search on the ascending points of the axes."""
-        x, y, seeds = _axes(axes)
-        ascending = np.sort(_points(x)), np.sort(_points(y))
+        x, y, seeds = grid_axes(axes)
+        ascending = np.sort(points_of(x)), np.sort(points_of(y))
         return Search(*ascending, len(seeds.points), self.level, self.width, self.budget)
-
-    def _told(self, search: Search, values: np.ndarray, asked: np.ndarray) -> str:
-        """How the search has ended, in words."""
-        share = search.found(values, asked).share
-        crosses = int(np.isfinite(share).sum())
-        if not crosses:
-            return f"no boundary: the mean of {self.value} crosses {self.level:g} in none of {asked.any(0).sum()} columns"
-        wide = int((share > self.width).sum())
-        why = f"; {wide} are wider than {self.width:g}: budget or seeds are spent" if wide else ""
-        of = f"{asked.sum()} of {asked.size * search.seeds} runs in {len(self.rounds)} rounds"
-        known = f"boundary in {crosses} of {len(share)} columns: {self.value} crosses {self.level:g}"
-        return f"{known}, band {np.nanmean(share):.3g} of the axis in the mean, {np.nanmax(share):.3g} at most{why}; {of}"
 
     def first_round(self, axes: Sequence[Axis]) -> int:
         """How many runs the first round has."""
-        return int(self._search(axes).coarse().sum())
+        return int(self.search(axes).coarse().sum())
 
     def outlook(self, axes: Sequence[Axis]) -> str:
         """What will be trained, in words."""
-        x, y, _ = _axes(axes)
+        x, y, _ = grid_axes(axes)
         bound = f", or {self.budget} runs are trained" if self.budget is not None else ""
         until = f"until the band is at most {self.width:g} of the axis{bound}"
         return (
@@ -142,35 +110,13 @@ def check_grid(refine: Refinement, groups: Sequence[tuple[dict[str, Any], tuple[
     require(refine.value in numbers, "hydra.sweeper.value", refine.value, known)
 
 
-def measured(path: Path, value: str, axes: Sequence[Axis], seeds: int) -> np.ndarray:
-    """A column of the completed runs, [Y, X, seeds] at the points of x and y and the first of the seeds; NaN where none is."""
-    keys, places = [axis.keys[0] for axis in axes], [_points(axis) for axis in axes]
-    found = np.full((len(places[1]), len(places[0]), seeds), np.nan)
-    for part in (part for directory in job_directories(path) for part in rows(directory, (*keys, value, "status"))):
-        text = next((name for name in (*keys, value) if not pa.types.is_primitive(part[name].type)), "")
-        require(not text, "hydra.sweep.dir", path, f"holds a table of runs whose column {text} is no number")
-        table = part.filter(pc.equal(part["status"].cast(pa.string()), "completed"))
-        columns = [table[name].cast(pa.float64()).to_numpy() for name in (*keys, value)]
-        x, y, seed = (_places(points, column) for points, column in zip(places, columns[:3], strict=True))
-        # Rows beyond the rounds are there if the plan was lost; they must not change what is chosen.
-        use = (x >= 0) & (y >= 0) & (seed >= 0) & (seed < seeds)
-        found[y[use], x[use], seed[use]] = columns[3][use]
-    return found
-
-
-def _places(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """At which of the points each value is; -1 at none."""
-    order = points.argsort()
-    found = order[np.searchsorted(points[order], values).clip(max=len(points) - 1)]
-    return np.where(points[found] == values, found, -1)
-
-
-def _points(axis: Axis) -> np.ndarray:
+def points_of(axis: Axis) -> np.ndarray:
+    """The points of an axis of one key."""
     return np.array([point[0] for point in axis.points], float)
 
 
-def _axes(axes: Sequence[Axis]) -> tuple[Axis, Axis, Axis]:
-    """The axes x, y and the seeds."""
+def grid_axes(axes: Sequence[Axis]) -> tuple[Axis, Axis, Axis]:
+    """The axes x, y and that of the seeds."""
     (x, y), (seeds,) = roles([axis.keys for axis in axes])
     return axes[x], axes[y], axes[seeds]
 

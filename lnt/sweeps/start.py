@@ -28,6 +28,7 @@ from lnt.sweeps.missing_runs import (
     summary,
 )
 from lnt.sweeps.plan import Plan, outlook
+from lnt.sweeps.rounds import with_next_round
 from lnt.table_files import parts_of
 from lnt.training.checkpoint import Checkpoint
 
@@ -80,7 +81,7 @@ def train(found: Plan, path: Path, launcher: JobLauncher, command: str) -> Plan:
     """
     launch(found, path, launcher)
     while found.refine and summary(path, found.runs_asked())[0]:
-        found = replace(found, refine=found.refine.next(path, *found.groups[0]))
+        found = replace(found, refine=with_next_round(found.refine, path, found.groups[0][1]))
         # Before the launch, as the plan: a rerun goes on with this round.
         write(found, path, command)
         if found.refine is None or found.refine.ended:
