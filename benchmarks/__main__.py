@@ -9,6 +9,7 @@ import torch
 from benchmarks import engine, images, sweep
 
 SLURM = Path(__file__).parents[1] / "docs" / "benchmarks_slurm.md"  # by python -m benchmarks.cluster, where there is a SLURM
+BOUNDARY = Path(__file__).parents[1] / "docs" / "benchmarks_boundary.md"  # by python -m benchmarks.boundary, which takes longer
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
@@ -29,6 +30,7 @@ Ratios are measured in one run on a shared machine, medians of five.
 {engine.report()}
 {sweep.report()}
 {images.report()}
-{SLURM.read_text()}"""
+{SLURM.read_text()}
+{BOUNDARY.read_text()}"""
 TARGET.write_text(text)
 print(text)
