@@ -13,6 +13,7 @@ import torch
 from benchmarks import competitors, engine, forms, images, sweep
 
 SLURM = Path(__file__).parents[1] / "docs" / "benchmarks_slurm.md"  # by python -m benchmarks.cluster, where there is a SLURM
+BOUNDARY = Path(__file__).parents[1] / "docs" / "benchmarks_boundary.md"  # by python -m benchmarks.boundary, which takes longer
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 PACKAGES = ("torch", "numpy", "numba", "hydra-core", "pandas", "pyarrow", "matplotlib", "jax")
 
@@ -66,7 +67,8 @@ on a shared machine, medians of five.
 {forms.report()}
 {sweep.report()}
 {images.report()}
-{SLURM.read_text()}"""
+{SLURM.read_text()}
+{BOUNDARY.read_text()}"""
 TARGET.write_text(text)
 TARGET.with_name("environment.json").write_text(json.dumps(environment, indent=2) + "\n")
 print(text)

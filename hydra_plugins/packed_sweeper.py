@@ -18,8 +18,10 @@ class PackedSweeper(Sweeper):
     config: DictConfig
     launcher: Launcher
 
-    def __init__(self, runs_per_job: str | int, params: dict[str, Any] | list[dict[str, Any]] | None) -> None:
-        self.runs_per_job = runs_per_job
+    def __init__(
+        self, runs_per_job: str | int, params: dict[str, Any] | list[dict[str, Any]] | None = None, **refine: Any
+    ) -> None:
+        self.runs_per_job, self.refine = runs_per_job, refine
         self.grids = params if isinstance(params, list | ListConfig) else [params or {}]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -41,6 +43,7 @@ class PackedSweeper(Sweeper):
         from lnt.cli import analyze_command, command_line
         from lnt.sweeps.hydra_internals import Composer, JobLauncher
         from lnt.sweeps.plan import plan
+        from lnt.sweeps.refinement import refinement
         from lnt.sweeps.start import start
 
         # Overrides of the command line come last, so that they win over those of a study.
@@ -48,5 +51,6 @@ class PackedSweeper(Sweeper):
             [f"{key}={'null' if value is None else value}" for key, value in grid.items()] + arguments for grid in self.grids
         ]
         path, launcher = Path(self.config.hydra.sweep.dir), JobLauncher(self.launcher, self.config)
-        found = plan(grids, Composer(self.config, self.loader), self.runs_per_job, launcher.one_by_one)
+        composer, refine = Composer(self.config, self.loader), refinement(**self.refine)
+        found = plan(grids, composer, self.runs_per_job, launcher.one_by_one, refine)
         start(found, path, launcher, bool(self.config.dry_run), command_line(f"hydra.sweep.dir={path}"), analyze_command(path))

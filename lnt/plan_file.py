@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lnt.column_names import SEEDS
 from lnt.files import DamagedFile, is_plain, read_yaml, write_yaml
 
 
@@ -18,7 +19,10 @@ def write_plan(directory: Path, plan: Mapping[str, Any]) -> None:
         {**group, "axes": [{**axis, "points": json.dumps(axis["points"], separators=(",", ":"))} for axis in group["axes"]]}
         for group in plan["groups"]
     ]
-    write_yaml(directory / "sweep.yaml", {**plan, "groups": groups})
+    refine = plan.get("refine")
+    # So are the cells of a round: x, y and seeds, hundreds of them.
+    words = {"refine": {**refine, "rounds": [json.dumps(r, separators=(",", ":")) for r in refine["rounds"]]}} if refine else {}
+    write_yaml(directory / "sweep.yaml", {**plan, "groups": groups, **words})
 
 
 def read_plan(file: Path) -> dict[str, Any]:
@@ -28,6 +32,8 @@ def read_plan(file: Path) -> dict[str, Any]:
         for axis in (axis for group in plan["groups"] for axis in group["axes"]):
             if isinstance(axis["points"], str):
                 axis["points"] = json.loads(axis["points"])
+        if "refine" in plan:
+            plan["refine"]["rounds"] = [json.loads(cells) for cells in plan["refine"]["rounds"]]
     except (KeyError, TypeError, ValueError, RecursionError):
         plan = {}
     if not _is_plan(plan):
@@ -38,13 +44,51 @@ def read_plan(file: Path) -> dict[str, Any]:
 
 
 def planned_runs(plan: Mapping[str, Any]) -> int:
-    """How many runs a plan holds."""
+    """How many runs a plan asks for."""
+    if "refine" in plan:
+        return sum(asked_cells(plan["refine"]).values())
     return sum(math.prod(len(axis["points"]) for axis in group["axes"]) for group in plan["groups"])
+
+
+def asked_cells(refine: Mapping[str, Any]) -> dict[tuple[int, int], int]:
+    """The cells that the rounds of refine=boundary have asked for: (number of x, number of y) -> how many of the seeds."""
+    return {(x, y): seeds for cells in refine["rounds"] for x, y, seeds in cells}
+
+
+def roles(keys: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
+    """The numbers of the axes with these keys that span a diagram, x before y, and of those that sweep seeds only."""
+    seeds = [number for number, axis in enumerate(keys) if set(axis) <= set(SEEDS)]
+    return [number for number in range(len(keys)) if number not in seeds], seeds
 
 
 def _is_plan(plan: Mapping[str, Any]) -> bool:
     groups, size = plan.get("groups"), plan.get("runs_per_job")
-    return isinstance(groups, list) and all(map(_is_group, groups)) and isinstance(size, int) and size >= 1
+    if not (isinstance(groups, list) and all(map(_is_group, groups)) and isinstance(size, int) and size >= 1):
+        return False
+    return "refine" not in plan or _is_refinement(plan["refine"], groups)
+
+
+def _is_refinement(refine: object, groups: list[dict[str, Any]]) -> bool:
+    """Whether this is a boundary that is looked for on the grid of these groups."""
+    if not isinstance(refine, dict) or set(refine) != {"value", "level", "width", "budget", "rounds", "ended"}:
+        return False
+    numbers = [refine["level"], refine["width"], *([] if refine["budget"] is None else [refine["budget"]])]
+    said = is_plain(refine["value"]) and isinstance(refine["ended"], str)
+    if len(groups) != 1 or not said or not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        return False
+    axes = groups[0]["axes"]
+    spanning, seeds = roles([axis["keys"] for axis in axes])
+    if (len(spanning), len(seeds)) != (2, 1):
+        return False
+    sizes = [len(axes[number]["points"]) for number in (*spanning, *seeds)]
+    return all(isinstance(cells, list) and all(_is_cell(cell, sizes) for cell in cells) for cells in refine["rounds"])
+
+
+def _is_cell(cell: object, sizes: list[int]) -> bool:
+    if not isinstance(cell, list) or len(cell) != 3 or not all(type(number) is int for number in cell):
+        return False
+    x, y, seeds = cell
+    return 0 <= x < sizes[0] and 0 <= y < sizes[1] and 1 <= seeds <= sizes[2]
 
 
 def _is_group(group: object) -> bool:

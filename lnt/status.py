@@ -104,13 +104,15 @@ def describe(path: Path) -> Standing:
     require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
     plan = read_plan(path / "sweep.yaml")
     (counts, errors), found, scheduler = tally(path), jobs(path), Scheduler.ask(path)
-    planned = planned_runs(plan)
-    missing = planned - counts.total()
+    planned, refine = planned_runs(plan), plan.get("refine")
+    missing = max(planned - counts.total(), 0)
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
     lines = [f"{planned} runs: {states}, {missing} missing; {path}", *errors]
+    if refine:
+        lines.append(refine["ended"] or f"refine=boundary has asked for these in {len(refine['rounds'])} rounds, and goes on")
     if found:
         lines.append(f"{len(found)} jobs begun: {_counts(job.state for job in found)}")
-    complete = not missing and not counts["failed"]
+    complete = not missing and not counts["failed"] and (not refine or refine["ended"] != "")
     lines += [] if complete else [*_not_begun(path, found, scheduler), *slurm.waiting(scheduler.queued.values()).values()]
     # A completed job needs no line: its runs are in the counts above.
     lines += _some([_line(path, job, scheduler) for job in found if job.state != "completed"])

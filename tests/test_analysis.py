@@ -7,14 +7,16 @@ import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 
+from lnt import level_set
 from lnt.analysis import cells as cells_of
 from lnt.analysis import phase_diagram
 from lnt.analysis.figure_lines import figure_lines
-from lnt.analysis.figure_phase_diagram import cell_edges, figure_phase_diagram, is_log
+from lnt.analysis.figure_phase_diagram import cell_edges, figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.load import RunTables
 from lnt.analysis.phase_diagram import Facet, Grid
 from lnt.column_names import METRICS
+from lnt.level_set import is_log
 from lnt.theory.laws import BENIGN_LAW
 
 NOTHING = pd.DataFrame  # no curves, no samples
@@ -57,9 +59,9 @@ def test_a_level_that_is_never_crossed_has_no_boundary():
 
 def test_crossing_interpolates():
     mean = np.array([[1.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(phase_diagram.crossing(np.array([0.0, 1.0, 2.0]), mean, 0.25), [0.75, 1.5, np.nan])
+    np.testing.assert_allclose(level_set.crossing(np.array([0.0, 1.0, 2.0]), mean, 0.25), [0.75, 1.5, np.nan])
     partial = np.array([[0.0], [0.5], [np.nan]])
-    np.testing.assert_allclose(phase_diagram.crossing(np.array([0.0, 1.0, 2.0]), partial, 0.25), [0.5])
+    np.testing.assert_allclose(level_set.crossing(np.array([0.0, 1.0, 2.0]), partial, 0.25), [0.5])
 
 
 POWERS_OF_2 = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -90,7 +92,7 @@ def test_a_crossing_is_for_good_and_between_neighbours(column, y, flip):
     """
     rising = np.array([[0.1, 0.1, 0.1, 0.9, 0.9]] * 2 + [column]).T
     mean = 1 - rising if flip else rising
-    found = phase_diagram.crossing(POWERS_OF_2, mean, 0.5)
+    found = level_set.crossing(POWERS_OF_2, mean, 0.5)
     np.testing.assert_allclose(found[:2], 4 * 2**0.5)
     if not (flip and column[-1] == 0.5):
         np.testing.assert_allclose(found[2], y)
@@ -99,11 +101,11 @@ def test_a_crossing_is_for_good_and_between_neighbours(column, y, flip):
 def test_falling_and_rising_crossings_are_not_mixed():
     falling, rising = [0.9, 0.9, 0.1, 0.1], [0.1, 0.9, 0.9, 0.9]
     y = np.array([1.0, 2, 3, 4])
-    np.testing.assert_allclose(phase_diagram.crossing(y, np.array([falling, falling, rising]).T, 0.5), [2.5, 2.5, np.nan])
-    np.testing.assert_allclose(phase_diagram.crossing(y, np.array([falling, rising, rising]).T, 0.5), [np.nan, 1.5, 1.5])
+    np.testing.assert_allclose(level_set.crossing(y, np.array([falling, falling, rising]).T, 0.5), [2.5, 2.5, np.nan])
+    np.testing.assert_allclose(level_set.crossing(y, np.array([falling, rising, rising]).T, 0.5), [np.nan, 1.5, 1.5])
     hump = np.array([[0.1, 0.9, 0.9, 0.1]]).T
-    assert phase_diagram.direction(hump, 0.5) == 0
-    assert np.isnan(phase_diagram.crossing(y, hump, 0.5)).all()
+    assert level_set.direction(hump, 0.5) == 0
+    assert np.isnan(level_set.crossing(y, hump, 0.5)).all()
 
 
 def test_a_crossing_is_interpolated_in_the_coordinate_of_its_axis():
@@ -111,7 +113,7 @@ def test_a_crossing_is_interpolated_in_the_coordinate_of_its_axis():
     truth = np.geomspace(1.3, 60, 20)
     for y in (np.geomspace(1, 100, 5), np.linspace(1, 100, 100)):
         mean = np.log(y[:, None] / truth) if is_log(y) else y[:, None] - truth
-        np.testing.assert_allclose(phase_diagram.crossing(y, mean, 0.0), truth)
+        np.testing.assert_allclose(level_set.crossing(y, mean, 0.0), truth)
 
 
 def sloped(seeds, columns, shared, own, rng, slope=0.3):

@@ -6,8 +6,8 @@ import pytest
 
 from lnt.analysis.figure_phase_diagram import figure_collapse
 from lnt.analysis.goodness_of_fit import Ordering, _falling, changed, compared, fits_table, rivals, shuffled
-from lnt.analysis.intervals import jackknife_interval
 from lnt.analysis.phase_diagram import grid
+from lnt.intervals import jackknife_interval
 from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law, deep_law
 
 KEYS = ("data.dim", "data.signal_norm")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnt.analysis.intervals import half_width, jackknife_interval, mean_interval
+from lnt.intervals import half_width, jackknife_interval, mean_interval
 
 
 def within_binomial_error(hits, at_least=0.95):

@@ -7,19 +7,8 @@ import pandas as pd
 import pytest
 
 from lnt.analysis.load import RunTables
-from lnt.analysis.phase_diagram import (
-    Boundary,
-    Grid,
-    boundary,
-    crossing,
-    direction,
-    facet,
-    facets,
-    grid,
-    law_line,
-    power_law,
-    seed_mean,
-)
+from lnt.analysis.phase_diagram import Boundary, Grid, boundary, facet, facets, grid, law_line, power_law
+from lnt.level_set import crossing, direction, seed_mean
 from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law
 
 NAN = np.nan

@@ -9,7 +9,6 @@ from scipy.optimize import brentq
 from scipy.stats import binom, norm
 from scipy.stats import t as student
 
-from lnt.analysis.intervals import mean_interval
 from lnt.analysis.scorecard import (
     CONFIDENCE,
     binomial_interval,
@@ -42,6 +41,7 @@ from lnt.analysis.statements import (
     slope,
     stage1_exists,
 )
+from lnt.intervals import mean_interval
 
 NAN = np.nan
 

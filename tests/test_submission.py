@@ -9,15 +9,18 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import yaml
 from fake_slurm import SLOW, Answer
+from omegaconf import OmegaConf
 
 import train
 from lnt.errors import ConfigError
 from lnt.sweeps import slurm, submission
+from lnt.sweeps.hydra_internals import JobLauncher
 from lnt.sweeps.missing_runs import outcomes_so_far
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +110,20 @@ def test_more_jobs_than_an_array_may_have_make_several_arrays(call, fake_slurm):
     arrays = [re.search(r"--array='?([^'\n]*)", script)[1] for script in scripts()]
     assert arrays == ["0-3%2", "0-3%2", "0-1%2"], "six at the same time, in three arrays"
     assert slurm.submitted(Path("sweep")) == {f"17_{n}" for n in range(4)} | {f"18_{n}" for n in range(4)} | {"19_0", "19_1"}
+
+
+def test_a_second_launch_has_the_settings_of_the_first(fake_slurm, monkeypatch, tmp_path):
+    """Each round of refine=boundary is one: the bound on jobs at a time must not shrink, nor their setup grow."""
+    seen, given = [], {"setup": ["module load"], "additional_parameters": {"requeue": False}, "array_parallelism": 6}
+    launcher = JobLauncher(SimpleNamespace(params=dict(given)), OmegaConf.create())
+    fake_slurm.says("scontrol", "MaxArraySize = 2")
+    monkeypatch.setattr(submission, "submit", lambda arrays, path: seen.append(dict(launcher.settings)))
+    monkeypatch.setattr(submission, "wait", lambda arrays, before, path: None)
+    for _ in range(2):
+        submission.launch(launcher, [["+job=0"], ["+job=1"], ["+job=2"]], 0, tmp_path)
+    assert seen[0] == seen[1]
+    assert seen[0]["array_parallelism"] == 3
+    assert launcher.settings == given
 
 
 def test_if_a_later_array_is_refused_the_earlier_ones_go_on(call, fake_slurm, capsys):

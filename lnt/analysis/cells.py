@@ -9,18 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from lnt.analysis.intervals import half_width
 from lnt.analysis.load import RunTables
 from lnt.column_names import SEEDS
 from lnt.errors import ConfigError
+from lnt.intervals import half_width
+from lnt.plan_file import asked_cells, roles
 from lnt.settings import flatten
 
 
 def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.DataFrame:
     """The cells that sweep plans name: a row for each combination of `keys`, with the number of runs `planned` in it."""
     rows: Counter[tuple] = Counter()
-    for group in (group for plan in plans for group in plan["groups"]):
+    for group, refine in ((group, plan.get("refine")) for plan in plans for group in plan["groups"]):
         fixed = dict(flatten(group["config"])) | group["config"]["choices"]
+        if refine:
+            rows.update(_asked_cells(refine, group["axes"], fixed, keys))
+            continue
         # Axes that no key of the cells belongs to (seeds, say) only multiply the number of runs in each cell.
         inner = [axis for axis in group["axes"] if not set(axis["keys"]) & set(keys)]
         outer = [axis for axis in group["axes"] if set(axis["keys"]) & set(keys)]
@@ -30,10 +34,33 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
         names = [key for axis in outer for key in axis["keys"]]
         for points in itertools.product(*(axis["points"] for axis in outer)):
             chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
-            # A list is text in the table of runs.
-            values = (chosen.get(key) for key in keys)
-            rows[tuple(json.dumps(value) if isinstance(value, list) else value for value in values)] += runs
+            rows[_cell(chosen, keys)] += runs
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
+
+
+def _asked_cells(
+    refine: Mapping[str, Any], axes: Sequence[Mapping[str, Any]], fixed: Mapping[str, Any], keys: list[str]
+) -> Counter[tuple]:
+    """The runs that were asked for in each cell of a sweep with refine=boundary."""
+    x, y = (axes[number] for number in roles([axis["keys"] for axis in axes])[0])
+    rows: Counter[tuple] = Counter()
+    for (i, j), seeds in asked_cells(refine).items():
+        place = {x["keys"][0]: x["points"][i][0], y["keys"][0]: y["points"][j][0]}
+        rows[_cell({**fixed, **place}, keys)] += seeds
+    return rows
+
+
+def _cell(chosen: Mapping[str, Any], keys: list[str]) -> tuple:
+    """The values of `keys` as the table of runs has them: there, a list is text."""
+    values = (chosen.get(key) for key in keys)
+    return tuple(json.dumps(value) if isinstance(value, list) else value for value in values)
+
+
+def refinement(plans: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """What sweeps with refine=boundary look for: their `value` and `level`; None unless all plans are of these and agree."""
+    found = [plan.get("refine") for plan in plans]
+    same = len({refine and (refine["value"], refine["level"]) for refine in found}) == 1
+    return found[0] if same else None
 
 
 def planned_values(plans: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -116,7 +143,7 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
     95 % confidence interval over the completed ones.
 
-    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.analysis.intervals.FEWEST_SEEDS values.
+    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.intervals.FEWEST_SEEDS values.
     Without a plan, a cell misses what it has less than the fullest cell.
     """
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.
@@ -152,7 +179,12 @@ def numeric_axes(results: RunTables) -> list[str]:
 
 
 def is_product(results: RunTables, keys: list[str]) -> bool:
-    """Whether most combinations of the swept values are planned (without a plan: were run), not several grids side by side."""
+    """Whether most combinations of the swept values are planned (without a plan: were run), not several grids side by side.
+
+    So are those of refine=boundary, though few are trained.
+    """
+    if refinement(results.plans):
+        return True
     table = planned_cells(results.plans, keys) if results.plans else results.runs
     # Other keys belong to some of the options only.
     common = [key for key in keys if table[key].notna().all()]

@@ -10,8 +10,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
-from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.column_names import KINDS, STATES
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.losses import LOG2
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
-from lnt.analysis.intervals import TOO_FEW
+from lnt.intervals import TOO_FEW
 
 
 def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:

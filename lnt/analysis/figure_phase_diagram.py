@@ -15,9 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
 from lnt.analysis.goodness_of_fit import Fit
-from lnt.analysis.intervals import TOO_FEW
-from lnt.analysis.phase_diagram import Boundary, Facet, Grid, is_log
+from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS
+from lnt.intervals import TOO_FEW
+from lnt.level_set import is_log
 
 SYMBOLS = {  # of theory.laws.coordinate
     "data.dim": "d",
@@ -60,8 +61,9 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
     """A value over two swept keys, one panel for each facet, on true coordinates.
 
     Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
-    White line and band: where the mean over seeds crosses a level for good, and its 95 % interval over seeds. Dashed: the
-    theory's boundary with its fitted constant. Dotted: where the mean-field prediction crosses the level, with nothing fitted.
+    White line and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds crosses a level for
+    good, and its 95 % interval over seeds. Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
+    prediction crosses the level, with nothing fitted.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -132,9 +134,11 @@ def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str])
         return []
     # The theory's line may leave the map by far, and would rescale the axes.
     limits = ax.get_xlim(), ax.get_ylim()
-    ax.fill_between(x, edge.low, edge.high, color="white", alpha=0.45, linewidth=0)
+    # Of a sweep with refine=boundary most of the map is empty, and white.
+    colour = "white" if facet.data.asked is None else "black"
+    ax.fill_between(x, edge.low, edge.high, color=colour, alpha=0.45 if facet.data.asked is None else 0.25, linewidth=0)
     text = f"measured: {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
-    shown: list[Artist] = [*ax.plot(x, edge.y, color="white", label=text)]
+    shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text)]
     if law is not None and facet.line is not None:
         exponent, low, high = law.exponent
         form = rf"${SYMBOLS[keys[1]]} \propto {SYMBOLS[keys[0]]}^{{{law.predicted:.2g}}}$"

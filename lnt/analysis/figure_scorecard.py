@@ -13,10 +13,10 @@ from matplotlib.ticker import NullFormatter
 from scipy.special import ndtr
 
 from lnt.analysis import figure_style as style
-from lnt.analysis.intervals import half_width
 from lnt.analysis.scorecard import Row
 from lnt.analysis.scorecard_evidence import EARLY_T1, Evidence
 from lnt.analysis.statements import EXPONENT, signal_leads, stage1_exists
+from lnt.intervals import half_width
 
 X_LABEL = r"$x = n\,\mathrm{SNR}^2 (1 - 2\tau)$"
 BY_X: Any = {"cmap": "viridis", "norm": LogNorm(0.3, 30), "s": 10, "linewidth": 0}

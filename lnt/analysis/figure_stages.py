@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
-from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.laws import stage1_scale
 from lnt.theory.run_cells import predictable, predicted_curves
 

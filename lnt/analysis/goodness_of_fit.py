@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from lnt.analysis.intervals import jackknife_interval
-from lnt.analysis.phase_diagram import Grid, grid, seed_mean
+from lnt.analysis.phase_diagram import Grid, grid
+from lnt.intervals import jackknife_interval
+from lnt.level_set import seed_mean
 from lnt.theory.laws import MARGIN, Law
 
 FOLDS = 10

@@ -6,21 +6,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from lnt.analysis.cells import conditions, swept_keys, typed_plan
-from lnt.analysis.intervals import jackknife_interval, mean_interval
+from lnt.analysis.cells import conditions, planned_values, refinement, swept_keys, typed_plan
 from lnt.analysis.load import RunTables
 from lnt.column_names import ERRORS, SEEDS
+from lnt.intervals import jackknife_interval
+from lnt.level_set import axis_place, band, crossing, direction, is_log, mean_crossing, seed_mean
 from lnt.theory.laws import MARGIN, Law, coordinate, least_coordinate, value_at
 
 Axes = tuple[np.ndarray, np.ndarray]  # the points of x and y, in ascending order
-
-
-def is_log(values: np.ndarray) -> bool:
-    """Whether the ascending points [X] of an axis lie more evenly in factors than in steps: its scale is log then."""
-    if len(values) < 3 or values[0] <= 0:
-        return False
-    steps, factors = np.diff(values), np.diff(np.log(values))
-    return bool(factors.std() / factors.mean() < steps.std() / steps.mean())
 
 
 @dataclass(frozen=True)
@@ -31,6 +24,7 @@ class Grid:
     y: np.ndarray  # [Y]
     values: np.ndarray  # [Y, X, seeds], NaN where missing
     missing: np.ndarray | None = None  # [Y, X], share of the planned runs that did not complete; NaN where none was planned
+    asked: np.ndarray | None = None  # [Y, X], of a sweep with refine=boundary: how many seeds each cell was to have
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -38,19 +32,19 @@ class Grid:
         return seed_mean(self.values)
 
 
-def seed_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without NaN; NaN where all are."""
-    # Not nanmean, which warns of every empty cell; there are many in a sweep that is still running.
-    there = np.isfinite(values)
-    total, count = np.where(there, values, 0).sum(-1), there.sum(-1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def grid(runs: pd.DataFrame, x: str, y: str, value: str, axes: Axes | None = None, planned: pd.DataFrame | None = None) -> Grid:
+def grid(
+    runs: pd.DataFrame,
+    x: str,
+    y: str,
+    value: str,
+    axes: Axes | None = None,
+    planned: pd.DataFrame | None = None,
+    refined: bool = False,
+) -> Grid:
     """Arrange runs on the axes x and y; runs of a cell are ordered by their seeds, so that seeds pair across cells.
 
-    `axes` default to the points of the runs, `planned` are the rows of `cells.planned_cells` that belong here. Without
-    a plan, a cell misses what it has less than the fullest cell.
+    `axes` default to the points of the runs, `planned` are the rows of `cells.planned_cells` that belong here; `refined`: of
+    sweeps with refine=boundary. Without a plan, a cell misses what it has less than the fullest cell.
     """
     seeds = [key for key in SEEDS if key in runs]
     # Few columns: to drop rows is to copy all that is left.
@@ -73,7 +67,7 @@ def grid(runs: pd.DataFrame, x: str, y: str, value: str, axes: Axes | None = Non
         np.add.at(wanted, at(planned), planned["planned"])
     # More runs than planned, as after a second sweep, are not a negative number of missing ones.
     missing = np.divide((wanted - completed).clip(0), wanted, out=np.full(wanted.shape, np.nan), where=wanted > 0)
-    return Grid(xs, ys, values, np.where(completed > 0, np.nan_to_num(missing), missing))
+    return Grid(xs, ys, values, np.where(completed > 0, np.nan_to_num(missing), missing), wanted if refined else None)
 
 
 @dataclass(frozen=True)
@@ -88,67 +82,12 @@ class Boundary:
 
 
 def boundary(data: Grid, level: float) -> Boundary:
-    """The crossing of `level` in each column, and its interval: the y at which the level lies in the interval of the mean.
-
-    low and high are where the ends of `intervals.mean_interval`, interpolated between cells, cross the level for the first and
-    for the last time, or the edge of the diagram if they leave it. At the true crossing the level is in the interval of the
-    mean with 95 %, so low and high enclose it with at least 95 %, whatever the shape of the surface.
-    """
+    """The crossing of `level` in each column, with its band (`level_set.band`), and what it is without each seed."""
+    edge, low, high = band(data.y, data.values, level, data.asked)
     rises = direction(data.mean, level)
-    edge = crossing(data.y, data.mean, level, rises)
     seeds = np.arange(data.values.shape[2])
-    without = [crossing(data.y, seed_mean(data.values[:, :, seeds != seed]), level, rises) for seed in seeds]
-    lower, upper = mean_interval(data.values)
-    # A value that falls with y is below the level first at the lower end of its interval, and last at the upper one.
-    early, late = (upper, lower) if rises > 0 else (lower, upper)
-    place = axis_place(data.y)
-    high = _crosses(place, late, level, rises, place[-1])
-    # Seen from the other end of the axis, the first crossing is the last.
-    low = _crosses(place[::-1], early[::-1], level, -rises, place[0])
-    known = np.isfinite(edge) & np.isfinite(low) & np.isfinite(high)
-    low, high = (np.where(known, np.exp(end) if is_log(data.y) else end, np.nan) for end in (low, high))
+    without = [mean_crossing(data.y, data.values[:, :, seeds != seed], level, rises, data.asked) for seed in seeds]
     return Boundary(level, edge, low, high, np.array(without).reshape(len(seeds), len(edge)))
-
-
-def direction(mean: np.ndarray, level: float) -> int:
-    """+1 if the value rises through the level along y in most of the diagram [Y, X], -1 if it falls, 0 if it does neither.
-
-    The sign of the covariance, within columns, of the place on the axis y and of lying above the level.
-    """
-    there = np.isfinite(mean)
-    place = np.where(there, np.arange(len(mean))[:, None], 0)
-    middle = place.sum(0) / np.maximum(there.sum(0), 1)
-    # Rounded: a sum of numbers that cancel must be 0, not of the order of rounding errors.
-    return int(np.sign(np.round(((place - middle) * (there & (mean > level))).sum(), 6)))
-
-
-def axis_place(points: np.ndarray) -> np.ndarray:
-    """The points of an axis in the coordinate in which it is drawn, log or the points themselves."""
-    return np.log(points) if is_log(points) else points
-
-
-def crossing(y: np.ndarray, mean: np.ndarray, level: float, rises: int | None = None) -> np.ndarray:
-    """For each column of mean [Y, X] the y from which on it lies beyond `level` for good; NaN if there is none.
-
-    `rises` (default: `direction` of the whole diagram) says which side is beyond. Interpolated linearly in y, in log(y) where
-    that is the scale of the axis. NaN too if a missing cell follows the last one that is not beyond: between cells that are no
-    neighbours the crossing may lie anywhere.
-    """
-    found = _crosses(axis_place(y), mean, level, direction(mean, level) if rises is None else rises, np.nan)
-    return np.exp(found) if is_log(y) else found
-
-
-def _crosses(place: np.ndarray, values: np.ndarray, level: float, rises: int, never: float) -> np.ndarray:
-    """`crossing` in the coordinate of the axis; `never` if the last cell of a column is not beyond the level."""
-    before = np.isfinite(values) & ((values <= level) if rises > 0 else (values > level))
-    # argmax finds the first cell from the end. Without any it gives 0, and nothing comes after the last cell.
-    last = len(place) - 1 - before[::-1].argmax(0)
-    after, columns = np.minimum(last + 1, len(place) - 1), np.arange(values.shape[1])
-    here, there = values[last, columns], values[after, columns]
-    crosses = (last < after) & np.isfinite(there) & (rises != 0)
-    step = np.divide(level - here, there - here, out=np.full(here.shape, np.nan), where=crosses)
-    found = place[last] + step * (place[after] - place[last])
-    return np.where(before[-1] & (rises != 0), never, found)
 
 
 @dataclass(frozen=True)
@@ -216,13 +155,16 @@ def facets(
     if results.plans:
         plan = typed_plan(results, [x, y, *others]).dropna(subset=[x, y])
         planned = conditions(plan, others)
-        points = pd.concat([points, plan[[x, y]].astype(float)])
+        # Not only the planned cells: with refine=boundary some rows of the diagram have none.
+        named = planned_values(results.plans)
+        points = pd.concat([points, *(pd.DataFrame({key: named[key]}, dtype=float) for key in (x, y))])
     # The same points in all panels, which share their axes.
     axes = (np.unique(points[x].dropna()), np.unique(points[y].dropna()))
     found = {}
     for title in list((planned or {}) | ran)[:most]:
         part = ran.get(title, runs.head(0))
-        data = grid(part, x, y, value, axes, None if planned is None else planned.get(title, plan.head(0)))
+        rows = None if planned is None else planned.get(title, plan.head(0))
+        data = grid(part, x, y, value, axes, rows, refinement(results.plans) is not None)
         found[title] = facet(data, part, (x, y), value, level, theory)
     return found
 

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr, betaincinv
 
-from lnt.analysis.intervals import FEWEST_SEEDS, jackknife_interval, student_quantile
 from lnt.analysis.scorecard_evidence import Evidence
 from lnt.analysis.statements import SHARE, STATEMENTS, Statement
+from lnt.intervals import FEWEST_SEEDS, jackknife_interval, student_quantile
 
 FAMILY = 0.05  # probability of any wrong verdict, at most
 CONFIDENCE = 1 - FAMILY / len(STATEMENTS)

@@ -15,13 +15,13 @@ from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import FORMATS, SINGLE, label
 from lnt.analysis.goodness_of_fit import compared, fits_table
-from lnt.analysis.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets
 from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
 from lnt.errors import require
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
@@ -68,6 +68,9 @@ def write(
     report.table("cells", table)
     if (table["n"] < FEWEST_SEEDS).any():
         report.note(f"{int((table['n'] < FEWEST_SEEDS).sum())} of {len(table)} cells have {TOO_FEW}")
+    refine = cells.refinement(results.plans)
+    if refine and value in (None, refine["value"]) and refine["value"] in outcomes:
+        value, level = refine["value"], refine["level"] if level is None else level
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
@@ -215,7 +218,8 @@ def _add_phase(
     report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
     if len(shown) == 1:
         report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE))
-    if law and not others and any(panel.law for panel in shown.values()):
+    # Cells that were chosen by their values are no fair test of a collapse.
+    if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
 
 

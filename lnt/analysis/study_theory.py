@@ -49,7 +49,7 @@ def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | N
 def with_prediction(panel: Facet, table: pd.DataFrame, x: str, y: str, value: str) -> Facet:
     """A panel of a phase diagram with the mean over seeds of what is predicted for its value, if anything is."""
     column = f"{value}_predicted"
-    if column not in table:
+    if column not in table or panel.data.asked is not None:  # few cells make no contour
         return panel
     means = table.astype({x: float, y: float}).pivot_table(index=y, columns=x, values=column)
     return replace(panel, predicted=means.reindex(index=panel.data.y, columns=panel.data.x).to_numpy(float))

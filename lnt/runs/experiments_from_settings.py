@@ -112,14 +112,22 @@ def with_values(config: Mapping[str, Any], keys: Sequence[str], values: Sequence
     return changed
 
 
+def by_batch(config: Mapping[str, Any], axes: Sequence[Axis]) -> tuple[list[Axis], list[Axis]]:
+    """The axes whose values the runs of a batch share, and those along which they differ.
+
+    Runs are numbered with the axes in this order, the last of which changes fastest.
+    """
+    # Arrays [R] hold numbers only, so an axis of words or nulls makes batches of its own even where its key may differ per run.
+    side_by_side = [axis for axis in axes if all(is_per_run(config, key) for key in axis.keys) and axis.columns is not None]
+    return [axis for axis in axes if axis not in side_by_side], side_by_side
+
+
 def expand(config: Mapping[str, Any], axes: Sequence[Axis], first: int = 0, last: int | None = None) -> Iterator[Experiment]:
     """The batches of a sweep over `axes`: one for each combination of values that runs of a batch must share.
 
     Only of the runs numbered `first` to `last` - 1, all by default: a job of a sweep of 10^7 runs builds a thousandth of them.
     """
-    # Arrays [R] hold numbers only, so an axis of words or nulls makes batches of its own even where its key may differ per run.
-    side_by_side = [axis for axis in axes if all(is_per_run(config, key) for key in axis.keys) and axis.columns is not None]
-    shared = [axis for axis in axes if axis not in side_by_side]
+    shared, side_by_side = by_batch(config, axes)
     sizes = [len(axis.points) for axis in side_by_side]
     # Without such an axis the product is 1: one run.
     size = math.prod(sizes)

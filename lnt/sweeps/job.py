@@ -39,7 +39,7 @@ def _train(path: Path, job: int, directory: RunDirectory, classes: Sequence[Sequ
     # Looked up when the job starts, not when it was submitted: a requeued job has rows already.
     begun = directories_of_jobs(path)
     planned = found.of_job(job)
-    missing = missing_of_job(path, planned, begun.get(job, ()), begun.get(None, ()))
+    missing = missing_of_job(path, planned, begun.get(job, ()), begun.get(None, ()), found.asked_of_job(job))
     # By the number of the job, not by its directory: a rerun gets a further directory and must find the state.
     checkpoint = Checkpoint(path / "checkpoints" / str(job))
     check_progress(directory, sum(batch.runs for batch in missing), checkpoint.folder)

@@ -35,13 +35,13 @@ def outcomes_so_far(path: Path, directories: Iterable[Path] | None = None) -> di
     other: dict[str, str] = {}
     # Two dictionaries: files come in no order of time, and a later success must win over an earlier failure.
     for directory in job_directories(path) if directories is None else directories:
-        for part in _rows(directory):
+        for part in rows(directory):
             for run, status in zip(part["run_id"].to_pylist(), part["status"].to_pylist(), strict=True):
                 (failed if status == "failed" else other)[run] = status
     return failed | other
 
 
-def _rows(directory: Path, columns: Sequence[str] = ("run_id", "status")) -> list[pa.Table]:
+def rows(directory: Path, columns: Sequence[str] = ("run_id", "status")) -> list[pa.Table]:
     """Columns of the rows of a job. Files that cannot be read are warned of, and their runs count as missing."""
     parts, damaged = read_parts(directory / "runs.parquet", columns)
     for error in damaged:
@@ -104,7 +104,7 @@ def tally(path: Path) -> tuple[Counter[str], list[str]]:
 
 def _of_distinct_runs(directories: Iterable[Path]) -> Counter[str] | None:
     """The statuses of a job's rows, if each run has one row and none failed; 10^7 runs take seconds this way."""
-    parts = [part for directory in directories for part in _rows(directory)]
+    parts = [part for directory in directories for part in rows(directory)]
     runs, statuses = (
         pa.chunked_array([chunk for part in parts for chunk in part[name].cast(pa.string()).chunks], pa.string())
         for name in ("run_id", "status")
@@ -117,32 +117,48 @@ def _failures(directories: Iterable[Path]) -> Iterator[tuple[str, str, Path]]:
     """(run_id, error in one line, directory) of each row that failed."""
     columns = ("run_id", "status", "error")
     for directory in directories:
-        for part in _rows(directory, columns):
+        for part in rows(directory, columns):
             for run, status, error in zip(*(part[name].to_pylist() for name in columns), strict=True):
                 if status == "failed":
                     yield run, " ".join(str(error).split()), directory
 
 
 def missing_of_job(
-    path: Path, batches: Sequence["Experiment"], directories: Iterable[Path], others: Iterable[Path] = ()
+    path: Path,
+    batches: Sequence["Experiment"],
+    directories: Iterable[Path],
+    others: Iterable[Path] = (),
+    asked: np.ndarray | None = None,
 ) -> list["Experiment"]:
     """The runs of a job, `batches`, that have no row yet in its directories, or failed. Raises ConfigError for rows of others.
+
+    `asked` says of each of them whether it is to be trained; default: all.
 
     Where this version draws other numbers than an earlier one, its runs have other run_ids: both in one sweep would be counted
     and averaged as if they were more seeds. `others` are directories that may be this job's, or another's.
     """
     own, more = outcomes_so_far(path, directories), outcomes_so_far(path, others)
     outcomes = {**more, **own}
+    wanted = list(batches) if asked is None else _taken(batches, asked)
     if not outcomes:  # then no run_id need be computed
-        return list(batches)
-    strange = set(own).difference(*(batch.run_ids() for batch in batches))
+        return wanted
+    strange = set(own).difference(*(batch.run_ids() for batch in wanted))
+    if strange and asked is not None:  # runs that are not asked for, or not any more
+        strange = strange.difference(*(batch.run_ids() for batch in batches))
     allowed = f"holds {len(strange)} runs of a version that drew other labels or samples; choose another directory"
     require(not strange, "hydra.sweep.dir", path, allowed)
-    found = []
+    missing = [outcomes.get(run, "failed") == "failed" for batch in wanted for run in batch.run_ids()]
+    return _taken(wanted, np.array(missing))
+
+
+def _taken(batches: Sequence["Experiment"], chosen: np.ndarray) -> list["Experiment"]:
+    """Of all runs of the batches together, those that are chosen; batches without any are left out."""
+    found, first = [], 0
     for batch in batches:
-        numbers = [number for number, run in enumerate(batch.run_ids()) if outcomes.get(run, "failed") == "failed"]
-        if numbers:
-            found.append(batch if len(numbers) == batch.runs else batch.take(np.array(numbers)))
+        numbers = np.flatnonzero(chosen[first : first + batch.runs])
+        first += batch.runs
+        if numbers.size:
+            found.append(batch if len(numbers) == batch.runs else batch.take(numbers))
     return found
 
 
@@ -152,9 +168,11 @@ def jobs_with_missing_runs(path: Path, plan: "Plan") -> list[int]:
     others = begun.get(None, [])
 
     def misses(job: int) -> bool:
+        own, asked = begun.get(job, []), plan.asked_of_job(job)
+        if asked is not None and not asked.any():
+            return False
         # Without any row of it, all its runs are missing, and none need be built.
-        own = begun.get(job, [])
-        return not (own or others) or bool(missing_of_job(path, plan.of_job(job), own, others))
+        return not (own or others) or bool(missing_of_job(path, plan.of_job(job), own, others, asked))
 
     return [job for job in plan.jobs() if misses(job)]
 
@@ -162,7 +180,8 @@ def jobs_with_missing_runs(path: Path, plan: "Plan") -> list[int]:
 def summary(path: Path, planned: int) -> tuple[bool, list[str]]:
     """Say whether nothing is left to do, and describe in lines how the runs of the sweep have ended."""
     counts, errors = tally(path)
-    missing = planned - counts.total()
+    # More than planned: a sweep with refine=boundary whose plan was lost chooses again what it has.
+    missing = max(planned - counts.total(), 0)
     states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
     lines = [f"{planned} runs: {states}, {missing} missing; results in {path}", *errors]
     return not missing and not counts["failed"], lines

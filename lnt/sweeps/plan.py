@@ -6,7 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from lnt.column_names import COMPONENTS
 from lnt.errors import NO_OPTION, require
@@ -14,6 +17,7 @@ from lnt.runs.experiments_from_settings import expand, with_classes, without_cla
 from lnt.settings import Axis, flatten
 from lnt.sweeps.axes import axes_of
 from lnt.sweeps.hydra_internals import Composer
+from lnt.sweeps.refinement import Refinement, check_grid
 from lnt.training.experiment import Experiment
 
 MAX_RUNS = 10**8  # of a grid
@@ -25,14 +29,34 @@ Classes = Mapping[tuple[str, str], Any]  # (group, option) -> the class behind i
 
 @dataclass(frozen=True)
 class Plan:
-    """Composed configurations, each with the axes to sweep over it, and how many runs make a job."""
+    """Composed configurations, each with the axes to sweep over it, how many runs make a job, and which of them to train."""
 
     groups: tuple[tuple[dict[str, Any], tuple[Axis, ...]], ...]
     runs_per_job: int
+    refine: Refinement | None = None  # None: all runs
 
     def runs(self) -> int:
         """How many runs there are; they are numbered through all groups."""
         return sum(map(_size, self.groups))
+
+    @cached_property
+    def asked(self) -> np.ndarray | None:
+        """The numbers of the runs that are to be trained so far, in ascending order; None: all."""
+        return self.refine.asked(*self.groups[0]) if self.refine else None
+
+    def runs_asked(self) -> int:
+        """How many runs are to be trained so far."""
+        return self.runs() if self.asked is None else len(self.asked)
+
+    def asked_of_job(self, job: int) -> np.ndarray | None:
+        """For each run of a job whether it is to be trained; None: all."""
+        if self.asked is None:
+            return None
+        first = job * self.runs_per_job
+        last = min(first + self.runs_per_job, self.runs())
+        found = np.zeros(last - first, bool)
+        found[self.asked[slice(*self.asked.searchsorted([first, last]))] - first] = True
+        return found
 
     def jobs(self) -> range:
         """The numbers of the jobs."""
@@ -67,7 +91,8 @@ class Plan:
         """The plan as YAML writes it: components are known by their options, since classes move."""
         groups = [{"config": without_classes(config), "axes": [asdict(axis) for axis in axes]} for config, axes in self.groups]
         # Through JSON: a new plan is compared with one from a file, where tuples are lists.
-        return json.loads(json.dumps({"groups": groups, "runs_per_job": self.runs_per_job}))
+        refine = {"refine": asdict(self.refine)} if self.refine else {}
+        return json.loads(json.dumps({**refine, "groups": groups, "runs_per_job": self.runs_per_job}))
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any], classes: Classes) -> "Plan":
@@ -79,14 +104,20 @@ class Plan:
             )
             for group in plain["groups"]
         ]
-        return cls(tuple(groups), plain["runs_per_job"])
+        return cls(tuple(groups), plain["runs_per_job"], Refinement(**plain["refine"]) if "refine" in plain else None)
 
 
 def _size(group: tuple[dict[str, Any], tuple[Axis, ...]]) -> int:
     return math.prod(len(axis.points) for axis in group[1])
 
 
-def plan(grids: Sequence[Sequence[str]], composer: Composer, runs_per_job: int | str, one_job: bool) -> Plan:
+def plan(
+    grids: Sequence[Sequence[str]],
+    composer: Composer,
+    runs_per_job: int | str,
+    one_job: bool,
+    refine: Refinement | None = None,
+) -> Plan:
     """Turn the override lines of one or several grids into a plan: the union of what each of them spans.
 
     `one_job`: what runs_per_job=auto means where jobs run one after another.
@@ -94,7 +125,9 @@ def plan(grids: Sequence[Sequence[str]], composer: Composer, runs_per_job: int |
     groups = [group for overrides in grids for group in _groups(overrides, composer)]
     # The size of jobs depends on the batches, and only a plan makes batches; 1 is replaced at once.
     found = Plan(tuple(groups), 1)
-    return Plan(found.groups, _runs_per_job(runs_per_job, found, one_job))
+    if refine:
+        check_grid(refine, found.groups)
+    return Plan(found.groups, _runs_per_job(runs_per_job, found, one_job), refine)
 
 
 def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str, Any], tuple[Axis, ...]]]:
@@ -184,4 +217,10 @@ def outlook(found: Plan) -> str:
         seconds += takes
         lines.append(f"{runs:8d} runs  {shape}  {kind}  about {batch.bytes_at_once() / 2**20:.0f} MiB, {takes:.1f} s")
     total = f"{found.runs()} runs in {len(found.jobs())} jobs of at most {found.runs_per_job}"
-    return "\n".join([*lines, f"{total}, about {seconds:.1f} s in all"])
+    return "\n".join(
+        [
+            *lines,
+            f"{total}, about {seconds:.1f} s in all",
+            *([found.refine.outlook(found.groups[0][1])] if found.refine else []),
+        ]
+    )

@@ -28,6 +28,7 @@ from lnt.sweeps.missing_runs import (
     summary,
 )
 from lnt.sweeps.plan import Plan, outlook
+from lnt.sweeps.rounds import with_next_round
 from lnt.table_files import parts_of
 from lnt.training.checkpoint import Checkpoint
 
@@ -59,18 +60,35 @@ def run(found: Plan, path: Path, launcher: JobLauncher, command: str, analyze: s
     """Launch the jobs, wait for them, and sum up."""
     try:
         with signals.interruptible():
-            launch(found, path, launcher)
+            found = train(found, path, launcher, command)
     except KeyboardInterrupt:
         on_cluster = " jobs on the cluster go on (python -m lnt.status DIR);" if launcher.on_slurm else ""
         sys.exit(f"interrupted; runs that ended are kept;{on_cluster} to finish the rest: {command}")
-    finished, lines = summary(path, found.runs())
-    print("\n".join(lines))
+    finished, lines = summary(path, found.runs_asked())
+    print("\n".join([*lines, *([found.refine.ended] if found.refine and found.refine.ended else [])]))
     # Checkpoints stay: the rerun goes on from them.
     if not finished:
         print(f"to finish the rest: {command}")
         sys.exit(1)
     Checkpoint(path / "checkpoints").discard()
     print(f"next: {analyze}")
+
+
+def train(found: Plan, path: Path, launcher: JobLauncher, command: str) -> Plan:
+    """Launch the jobs that have runs to train; with refine=boundary round after round, while none is missing or failed.
+
+    Returns the plan with what was asked for in the end.
+    """
+    launch(found, path, launcher)
+    while found.refine and summary(path, found.runs_asked())[0]:
+        found = replace(found, refine=with_next_round(found.refine, path, found.groups[0][1]))
+        # Before the launch, as the plan: a rerun goes on with this round.
+        write(found, path, command)
+        if found.refine is None or found.refine.ended:
+            break
+        log.info("round %d: %d runs in all", len(found.refine.rounds), found.runs_asked())
+        launch(found, path, launcher)
+    return found
 
 
 def planned_there(path: Path, found: Plan, command: str) -> Plan:
@@ -104,6 +122,9 @@ def resumed(path: Path, found: Plan, before: dict[str, Any], command: str) -> Pl
     submission.check_idle(path)
     mend(path)
     kept = Plan.from_plain(before, found.classes())
+    if kept.refine and found.refine:
+        # These may change: the search goes on from the rounds so far.
+        kept = replace(kept, refine=replace(kept.refine, width=found.refine.width, budget=found.refine.budget, ended=""))
     if kept.runs_per_job == found.runs_per_job:
         return kept
     # Rows and checkpoints are looked up by the number of the job, which stands for other runs at another size.
@@ -168,9 +189,11 @@ def check_same(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
 
 
 def _by_key(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each group its configuration, with the swept values in place of the single ones."""
+    """For each group its configuration, with the swept values in place of the single ones, and which boundary is looked for."""
+    refine = {f"hydra.sweeper.{key}": value for key, value in plan.get("refine", {}).items() if key in ("value", "level")}
     return [
         dict(flatten(current(without_classes(group["config"]))))
+        | refine
         # The configuration has the first point of each swept key only.
         | {", ".join(axis["keys"]): str(axis["points"]) for axis in group["axes"]}
         for group in plan["groups"]

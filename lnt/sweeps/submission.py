@@ -134,7 +134,7 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
     leave_allocation()
     size = slurm.largest_array() or len(jobs)
     starts = range(0, len(jobs), size)
-    settings = launcher.settings
+    settings, given = launcher.settings, dict(launcher.settings)
     settings["setup"] = [*JOB_SETUP, *(settings.get("setup") or [])]
     settings["additional_parameters"] = flags(settings.get("additional_parameters"))
     # The bound is one for the sweep, and SLURM heeds it array by array.
@@ -142,8 +142,11 @@ def launch(launcher: JobLauncher, jobs: list[list[str]], first: int, path: Path)
     arrays = [Array(launcher, jobs[start : start + size], first + start) for start in starts]
     # A rerun finds the folders of jobs that earlier starts have submitted.
     before = slurm.submitted(path)
-    submit(arrays, path)
-    wait(arrays, before, path)
+    try:
+        submit(arrays, path)
+        wait(arrays, before, path)
+    finally:
+        settings.update(given)  # refine=boundary launches again
 
 
 def submit(arrays: list[Array], path: Path) -> None:

@@ -14,6 +14,9 @@ import pandas as pd
 import pytest
 import torch
 
+from lnt.plan_file import read_plan
+from lnt.sweeps import slurm as slurm_answers
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).parent / "onenode.sh"
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1", "hydra.sweeper.runs_per_job=2")
@@ -278,6 +281,47 @@ def test_the_launching_process_may_vanish(tmp_path, undisturbed):
     assert "4 runs: 4 completed" in run(tmp_path, *LONG, *SLURM)
     assert sorted(Path(tmp_path, "sweep").rglob("*.parquet")) == before, "nothing twice"
     assert_same(table(tmp_path / "sweep"), undisturbed["long"])
+
+
+def test_a_boundary_is_found_round_by_round(tmp_path):
+    """Also if the launching process is killed in the second round: a rerun chooses what an undisturbed search has chosen."""
+    small = (
+        "data.n_train=20",
+        "data.n_test=200",
+        "noise.rate=0.1",
+        "model.width=4",
+        "model.init_norm=1.15",
+        "optimizer.lr=0.4",
+    )
+    grid = ("optimizer.steps=40", "recordings=1", "data.dim=50,100,150", "data.signal_norm=range(0,12,0.5)", "seed=range(12)")
+    asks = ("refine=boundary", "value=test_error", "level=0.25", "width=0.1")
+    sweep = (*small, *grid, *(f"hydra.sweeper.{ask}" for ask in asks))
+    run(tmp_path, *sweep, directory="alone")
+    on_slurm = (*sweep, *SLURM[:-1], "hydra.sweeper.runs_per_job=300")
+    process = start(tmp_path, *on_slurm)
+    try:
+        until(lambda: (tmp_path / "sweep/sweep.yaml").exists() and len(rounds(tmp_path / "sweep")) == 2)
+        until(lambda: len(states(tmp_path)) > 3)
+    finally:
+        process.kill()
+        process.wait()
+    until(lambda: not queue(tmp_path / "sweep"))
+    assert "to finish the rest" in status(tmp_path)
+    said = run(tmp_path, *on_slurm)
+    assert "boundary in 3 of 3 columns" in said
+    assert rounds(tmp_path / "sweep") == rounds(tmp_path / "alone")
+    assert set(table(tmp_path / "sweep").index) == set(table(tmp_path / "alone").index)
+    assert not table(tmp_path / "sweep").index.has_duplicates
+
+
+def rounds(path):
+    """The rounds that a plan has asked for."""
+    return read_plan(path / "sweep.yaml")["refine"]["rounds"]
+
+
+def queue(path):
+    """The jobs of a sweep that wait or run."""
+    return slurm_answers.queued(slurm_answers.submitted(path))
 
 
 def test_conf_edited_between_submission_and_start_has_no_effect(tmp_path, undisturbed):
