@@ -55,7 +55,6 @@ def test_every_metric_against_its_definition(experiment):
             "clean_accuracy": (predicted == observed)[clean].float().mean(),
             "noisy_accuracy": (predicted == observed)[~clean].float().mean(),
             "test_error": (snapshot.test_predicted[run] != problem.test_labels[run]).float().mean(),
-            "test_error_observed": (snapshot.test_predicted[run] != problem.test_observed[run]).float().mean(),
             "signal_coef": gamma.max(),
             "signal_coef_mean": gamma.mean(),
             "noise_coef_clean": max(own["clean"]),

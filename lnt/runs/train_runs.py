@@ -109,8 +109,9 @@ def trained(
     """Yield the tables of all runs, chunk by chunk; weights of networks on images go to the folder `networks`."""
     work = partial(train_or_fail, schema=schema, checkpoint=checkpoint, networks=networks)
     lost = partial(died, schema=schema)
-    for batch in batches:
-        batch.load_code()
+    with signals.interrupt_held():  # Ctrl-C inside a library's destructor would be printed, and lost
+        for batch in batches:
+            batch.load_code()
     # Batches that want the same number of workers share a pool, so that no core idles at the end of each batch.
     for count, group in itertools.groupby(batches, lambda batch: workers or batch.workers()):
         chunks = itertools.chain.from_iterable(_chunks(batch.by_test_set(), checkpoint, count) for batch in group)
