@@ -88,7 +88,14 @@ def swept_keys(results: RunTables) -> list[str]:
     """
     planned = [key for key, values in planned_values(results.plans).items() if len(values) > 1 and key not in SEEDS]
     columns = config_columns(results.runs)
-    return list(dict.fromkeys([*(key for key in planned if key in columns), *swept(results.runs)]))
+    planned = [key for key in planned if key in columns]
+    others = [key for key in swept(results.runs) if key not in planned]
+    return [*planned, *(key for key in others if not follows(results.runs, key, planned))]
+
+
+def follows(runs: pd.DataFrame, key: str, keys: list[str]) -> bool:
+    """Whether a key has one value wherever these have: one setting that sets another, as data.dim_over_n does, is one axis."""
+    return bool(keys) and bool((runs.groupby(keys, dropna=False, observed=True)[key].nunique(dropna=False) <= 1).all())
 
 
 def typed_plan(results: RunTables, keys: list[str]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Figures of phase diagrams: the map with its boundary, and the collapse on the theory's combination of parameters."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -20,6 +21,7 @@ from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 from lnt.level_set import is_log
 
+SMALL_ERROR = 0.15  # below it the scale of an error does not reach up to chance
 SYMBOLS = {  # of theory.laws.coordinate
     "data.dim": "d",
     "data.n_train": "n",
@@ -101,7 +103,11 @@ def _colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
     finite = np.concatenate([mean[np.isfinite(mean)] for mean in means])
     if finite.size == 0:
         return 0.0, 1.0
-    return (0.0, max(0.5, float(finite.max()))) if value in ERRORS else (float(finite.min()), float(finite.max()))
+    lowest, highest = float(finite.min()), float(finite.max())
+    if value not in ERRORS:
+        return lowest, highest
+    # Chance is the natural end of the scale, unless that would leave one colour of it.
+    return 0.0, max(0.5, highest) if highest > SMALL_ERROR else max(math.ceil(100 * highest) / 100, 0.01)
 
 
 def _mark_missing(ax: Axes, data: Grid) -> list[Artist]:

@@ -32,6 +32,7 @@ SINGLE, DOUBLE = 3.35, 6.9  # column widths of a two-column paper in inches
 LABELS = {
     "data.dim": "dimension $d$",
     "data.n_train": "training samples $n$",
+    "data.dim_over_n": "dimensions per sample $d/n$",
     "data.signal_norm": r"signal norm $|\mu|$",
     "data.snr": r"SNR $|\mu|/(s\sqrt{d})$",
     "data.noise_std": "noise standard deviation $s$",

@@ -175,6 +175,10 @@ class ObservedLabels:
         self._block = -1  # none drawn yet
         self._labels: Tensor  # [steps of the block, R, n], on the device
 
+    def of(self, runs: "Tensor") -> "PartOfLabels":
+        """Those of some of the runs."""
+        return PartOfLabels(self, runs)
+
     @property
     def changes(self) -> bool:
         """Whether labels differ between steps."""
@@ -196,3 +200,20 @@ class ObservedLabels:
         )
         # Uniforms are [U, steps, n], one row for each distinct seed; the outer loop is over steps, `index` picks the runs.
         return np.stack([self.noise.observe(self.samples, u[index]) for u in uniforms.swapaxes(0, 1)])
+
+
+@dataclass(frozen=True)
+class PartOfLabels:
+    """The observed labels of some of the runs."""
+
+    whole: ObservedLabels
+    runs: "Tensor"  # [r] their numbers
+
+    @property
+    def changes(self) -> bool:
+        """Whether labels differ between steps."""
+        return self.whole.changes
+
+    def at(self, step: int) -> "Tensor":
+        """Labels [r, n] in force in the update from `step` to `step` + 1."""
+        return self.whole.at(step)[self.runs]

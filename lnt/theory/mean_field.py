@@ -35,6 +35,14 @@ class MarginLoss:
         """-g'(z) by central differences."""
         return (self.slope(z - 1e-3) - self.slope(z + 1e-3)) / 2e-3
 
+    def longest_step(self, kappa: float) -> float:
+        """The longest step in t that follows margins to a minimum of the loss at a finite z, and back; infinite without one."""
+        z = np.linspace(-20, 20, 801)
+        if (self.slope(z) >= 0).all():
+            return np.inf
+        # Margins move at most at the rate (1 + kappa) g, so Euler's method is stable up to twice this.
+        return 1 / (float(np.abs(self.curvature(z)).max()) * (1 + kappa))
+
 
 LOGISTIC = MarginLoss()
 
@@ -145,7 +153,8 @@ def predict(cells: Cells, t_end: float, loss: MarginLoss = LOGISTIC, growth: flo
 
     `growth` is the step of the integration relative to t. Steps are never shorter than those of descent itself.
     """
-    times = time_grid(t_end, float(np.max(cells.step)), growth, float(np.max(cells.kappa)))
+    kappa = float(np.max(cells.kappa))
+    times = time_grid(t_end, float(np.max(cells.step)), growth, kappa, loss.longest_step(kappa))
     state, found = _MeanField(cells, loss), []
     for now, then in zip(times, [*times[1:], np.nan], strict=True):
         found.append(state.observe())
@@ -155,12 +164,12 @@ def predict(cells: Cells, t_end: float, loss: MarginLoss = LOGISTIC, growth: flo
     return Prediction(times, cells, **columns)
 
 
-def time_grid(t_end: float, step: float, growth: float, kappa: float) -> np.ndarray:
-    """Times from 0 to t_end: even at first, in steps of descent or such that little happens in one, then growing."""
+def time_grid(t_end: float, step: float, growth: float, kappa: float, longest: float = np.inf) -> np.ndarray:
+    """Times from 0 to t_end: even at first, in steps of descent or such that little happens in one, then up to `longest`."""
     least = max(step, min(0.02, 0.1 / max(kappa, 1.0)), t_end * 1e-5)
     times = [0.0]
     while times[-1] < t_end * (1 - 1e-9):
-        times.append(min(t_end, times[-1] + max(least, growth * times[-1])))
+        times.append(min(t_end, times[-1] + max(least, min(longest, growth * times[-1]))))
     return np.array(times)
 
 

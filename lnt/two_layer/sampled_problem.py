@@ -1,12 +1,13 @@
 """R sampled training problems, as the engines take them: vectors in coordinates, labels, initial filters, test samples."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lnt.noise.observed_labels import LabelNoise, ObservedLabels, Samples
+from lnt.noise.observed_labels import LabelNoise, ObservedLabels, PartOfLabels, Samples
 from lnt.seeding import Seeds, sample_per_run
 from lnt.two_layer.data import SignalNoise
 from lnt.two_layer.network import TwoLayerCNN
@@ -24,7 +25,7 @@ class SampledProblem:
     patches: Tensor  # [R, K, D]: signal patches, xi_1 .. xi_n; or the n samples
     signal_index: Tensor  # [R, n] the signal patch of each training sample
     labels: Tensor  # [R, n] true training labels, -1 or +1
-    observed: ObservedLabels
+    observed: ObservedLabels | PartOfLabels
     filters: Tensor  # [R, P, D]: w(0)
     bias: Tensor | None  # [R, P]: b(0)
     test_patches: Tensor  # [U, N, D]: N(0, I), for each of the U distinct test seeds
@@ -71,6 +72,13 @@ class SampledProblem:
         """The signal in each sample, [R, n, D]."""
         assert self.means is not None
         return self.means.gather(1, self.signal_index[..., None].expand(-1, -1, self.means.shape[2]))
+
+    def of(self, runs: Tensor) -> "SampledProblem":
+        """The training problems of some of the runs."""
+        per_run = ("patches", "signal_index", "labels", "filters", "bias", "noise_std", "means")
+        parts: dict[str, Any] = {name: None if (value := getattr(self, name)) is None else value[runs] for name in per_run}
+        assert isinstance(self.observed, ObservedLabels)
+        return replace(self, **parts, observed=self.observed.of(runs))
 
     def samples(self, run: int) -> Tensor:
         """The training samples of a run as stacks of patches, [n, 2, D] or [n, 1, D]."""

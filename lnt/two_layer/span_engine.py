@@ -11,6 +11,7 @@ R runs take a step as one batched matrix product. Mini-batches, and full batches
 with the patches that they see only.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -102,8 +103,8 @@ class SpanEngine:
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
-        if self._open is not None and not bool(self._open.any()):
-            self.step += steps  # all of them have ended
+        if self._open is not None and not bool(self._open.all()):
+            self._advance_open(steps)
             return
         # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
@@ -126,6 +127,29 @@ class SpanEngine:
             else:
                 self._descend(rate, seen)
             self.step += 1
+
+    def _advance_open(self, steps: int) -> None:
+        """Take the steps of the runs that have not ended; the others stand still, and cost nothing."""
+        assert self._open is not None
+        runs = self._open.nonzero()[:, 0]
+        if len(runs):
+            part = self._of(runs)
+            part.advance(steps)
+            for whole, own in zip(self._saved(), part._saved(), strict=True):
+                whole[runs] = own
+        self.step += steps
+
+    def _of(self, runs: Tensor) -> "SpanEngine":
+        """An engine of some of the runs, at this step; what it trains are copies."""
+        part = copy.copy(self)
+        part.problem, part.runs = self.problem.of(runs), len(runs)
+        for name, value in vars(self).items():
+            # Everything with an axis of runs comes first in a tensor of them; the second layer's first weights have none.
+            if isinstance(value, Tensor) and name not in ("_first_weights", "_no_bias"):
+                setattr(part, name, value[runs])
+        part._velocities = {name: velocity[runs] for name, velocity in self._velocities.items()}
+        part._all = Seen(part.patches if part.gram is None else part.gram, part.problem.signal_index)
+        return part
 
     def _everyone(self) -> Tensor:
         """All samples, [R, n]."""

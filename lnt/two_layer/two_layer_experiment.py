@@ -166,7 +166,9 @@ class TwoLayerExperiment(Experiment):
             return 1
         state, total = self.bytes_per_run()
         fit = free_bytes(self.empty_tensor().device) // 2 // total // workers
-        cached = CACHE_BYTES // state if self.empty_tensor().device.type == "cpu" else fit
+        # Runs that end early leave a few, whose steps cost what calling PyTorch costs: together they cost it once.
+        cache = CACHE_BYTES * (16 if self.optimizer.until_fitted else 1)
+        cached = cache // state if self.empty_tensor().device.type == "cpu" else fit
         # No chunk is larger than an even share of the runs, or some workers would have nothing to do.
         return max(1, min(fit, cached, -(-self.runs // workers)))
 
