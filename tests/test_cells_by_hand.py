@@ -133,3 +133,23 @@ def test_columns_of_outcomes_are_numbers_and_others_are_refused():
     check_column(runs, "value", "test_error", ["test_error", "last_step"])
     with pytest.raises(ConfigError, match=r"^value=loss: no such column; there are test_error, last_step$"):
         check_column(runs, "value", "loss", ["test_error", "last_step"])
+
+
+def test_a_key_that_another_one_sets_is_no_key_of_its_own():
+    """d follows from n and d / n, and the settings of a loss from which loss it is; s varies by itself."""
+    runs = frame(
+        4,
+        data__n_train=[10, 10, 20, 20],
+        data__dim_over_n=[1.0, 2.0, 1.0, 2.0],
+        data__dim=[10, 20, 20, 40],
+        data__noise_std=[1.0, 2.0, 3.0, 4.0],
+        loss=["gce", "gce", "sce", "sce"],
+        loss__q=[0.7, 0.7, NAN, NAN],
+        seed=[1, 1, 1, 1],
+    )
+    axes = {("data.n_train",): [[10], [20]], ("data.dim_over_n",): [[1.0], [2.0]]}
+    plans = [plan(axes, data={"dim": None}, loss={"q": 0.7}), plan(axes, data={"dim": None}, loss={})]
+    found = swept_keys(results(runs, plans=plans))
+    assert "data.dim" not in found
+    assert "loss.q" not in found
+    assert {"data.n_train", "data.dim_over_n", "loss"} <= set(found)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lnt.analysis.load import RunTables
-from lnt.column_names import SEEDS
+from lnt.column_names import COMPONENTS, SEEDS
 from lnt.errors import ConfigError
 from lnt.intervals import half_width
 from lnt.plan_file import asked_cells, roles
@@ -84,13 +84,19 @@ def planned_values(plans: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def swept_keys(results: RunTables) -> list[str]:
     """The configuration keys with more than one value, seeds left out: as planned and in this order, then any others.
 
-    The table of runs alone would not do: while a sweep is running, a key may have one value there.
+    The table of runs alone would not do: while a sweep is running, a key may have one value there. A key that another one sets
+    (data.dim_over_n sets data.dim, and an option its own settings) is no key of its own.
     """
-    planned = [key for key, values in planned_values(results.plans).items() if len(values) > 1 and key not in SEEDS]
-    columns = config_columns(results.runs)
-    planned = [key for key in planned if key in columns]
-    others = [key for key in swept(results.runs) if key not in planned]
-    return [*planned, *(key for key in others if not follows(results.runs, key, planned))]
+    columns, values = config_columns(results.runs), planned_values(results.plans)
+    planned = [key for key, points in values.items() if len(points) > 1 and key not in SEEDS and key in columns]
+    found = list(dict.fromkeys([*planned, *swept(results.runs)]))
+    axes = [key for key in found if key in planned or key in COMPONENTS]
+    return [key for key in found if not (_is_set_by_others(key, values, found) and follows(results.runs, key, axes))]
+
+
+def _is_set_by_others(key: str, planned: Mapping[str, list[Any]], found: list[str]) -> bool:
+    """Whether a key may be set by others: it is null in all plans, or belongs to an option of a group whose option varies."""
+    return planned.get(key) == [None] or (key not in COMPONENTS and key.split(".")[0] in found and None in planned.get(key, []))
 
 
 def follows(runs: pd.DataFrame, key: str, keys: list[str]) -> bool:
