@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from atlas import page
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "multirun" / "studies"
@@ -24,6 +25,8 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "phase_rate_dim": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
     "phase_rate_snr": ([], ["phase_best_test_error_fresh", "phase_test_error", "phase_price_of_memorising"]),
     "phase_kappa_rate": ([], ["phases", "theory"]),
+    "karhadkar2024": (["x=data.n_train", "y=data.dim_over_n"], ["phase_test_error"]),
+    "robust_losses": ([], ["theory"]),
 }
 
 
@@ -70,5 +73,6 @@ def scorecard() -> str:
 if __name__ == "__main__":
     times = [draw(study) for study in STUDIES]
     (DOCS / "scorecard.md").write_text(f"# Scorecard of `experiment=han2025_scorecard`\n\n{scorecard()}\n{READ}")
+    (DOCS / "atlas.md").write_text(page(RESULTS))
     for study, trained, analysed in times:
         print(f"{study:28s} trained in {trained:5.1f} s, analysed in {analysed:4.1f} s")
