@@ -103,8 +103,8 @@ flips. Other studies are compared with their papers in words: [studies](studies.
 ## Losses that are called robust
 
 `experiment=robust_losses` (settings are ours: n = 100, d = 4000, tau = 0.2, ten seeds). The time at which half of the
-mislabelled samples are memorised for good, relative to the logistic loss: measured, and predicted by the mean-field theory with nothing
-fitted ([theory](theory.md)). Robust losses put memorising off, the more the stronger the signal.
+mislabelled samples are memorised for good, relative to the logistic loss: measured, and predicted by the mean-field theory
+with nothing fitted ([theory](theory.md)). Robust losses put memorising off, the more the stronger the signal.
 
 """
         + robust_losses(results)
