@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import table
-from lnt.level_set import axis_place, band
+from lnt.level_set import CONFIDENCE, axis_place, band
 from lnt.plan_file import read_plan
 from lnt.sweeps.next_round import Search
 from lnt.sweeps.plan import Plan
@@ -116,12 +116,15 @@ def places(y: np.ndarray, ends: Sequence[np.ndarray]) -> np.ndarray:
     return (np.array([np.log(end) if place is not y else end for end in ends]) - place[0]) / (place[-1] - place[0])
 
 
-def shares(repeated: Sequence[np.ndarray], truth: np.ndarray) -> tuple[float, float, float, float]:
+def shares(repeated: Sequence[np.ndarray], truth: np.ndarray) -> tuple[str, float, float, float]:
     """Coverage of the bands [repetitions][3, X], their mean width, the mean error of the crossing and its root mean square."""
     edge, low, high = np.stack(repeated, 1)
     there = np.isfinite(edge) & np.isfinite(truth)
-    inside, error = ((low <= truth) & (truth <= high))[there], (edge - truth)[there]
-    return float(inside.mean()), float((high - low)[there].mean()), float(error.mean()), float((error**2).mean() ** 0.5)
+    inside, error = (low <= truth) & (truth <= high) & there, (edge - truth)[there]
+    # Columns share seeds: only repetitions are independent.
+    spread = np.std(inside.sum(1) / there.sum(1), ddof=1) / len(inside) ** 0.5
+    covered = f"{inside.sum() / there.sum():.1%} (s.e. {spread:.1%})"
+    return covered, float((high - low)[there].mean()), float(error.mean()), float((error**2).mean() ** 0.5)
 
 
 def report(names: Sequence[str]) -> str:
@@ -141,7 +144,7 @@ def report(names: Sequence[str]) -> str:
             rounds = f"{min(r.rounds for r in repeated)} to {max(r.rounds for r in repeated)}"
             row = (f"{all_runs:,}", f"{runs:,.0f}", f"**{all_runs / runs:.1f}**", rounds)
             row += tuple(f"{a:.4f} / {b:.4f}" for a, b in zip(of_grid[1:], of_search[1:], strict=True))
-            coverage.append((name, *row, f"{of_grid[0]:.1%} / **{of_search[0]:.1%}**"))
+            coverage.append((name, *row, f"{of_grid[0]} / **{of_search[0]}**"))
             agreement.append((name, *trained(name, Path(folder) / "search", width, first, truth)))
             print(coverage[-1], agreement[-1], file=sys.stderr, flush=True)
     scales = "; ".join(f"{name}: {study.scale}" for name, study in studies.items())
@@ -159,8 +162,9 @@ def report(names: Sequence[str]) -> str:
 `python -m benchmarks.boundary`: refine=boundary against whole grids of {SEEDS} seeds, {REPETITIONS} repetitions with disjoint
 seeds (a search that needs more than {SEEDS} goes on with those of the next). In *each* column the search has to come to the
 mean width of the whole grids. Errors are against the boundary of all {REPETITIONS * SEEDS} seeds; lengths are shares of the
-axis y, first of whole grids, then of searches. Columns share seeds, so a share of bands that hold the boundary has a
-standard error of one to two points; it is below 95 % where errors are skewed, as for whole grids.
+axis y, first of whole grids, then of searches, whose bands are both made of {CONFIDENCE:.0%} intervals of means. These hold
+the boundary that often where errors are normal, and less often where they are skewed. Standard errors are over repetitions,
+since columns share seeds.
 
 Scaled: {scales}.
 

@@ -65,7 +65,7 @@ def test_a_band_of_few_cells_by_hand():
     values[0, 0], values[3, 0] = spread, 1 + spread
     few = band(np.arange(4.0), values, 0.5, np.array([[5], [0], [0], [5]]))
     two = band(np.array([0.0, 3]), values[[0, 3]], 0.5)
-    half = 2.7764 * 0.2 / 5**0.5
+    half = 3.7469 * 0.2 / 5**0.5
     np.testing.assert_allclose(few, two)
     np.testing.assert_allclose(np.ravel(few), [1.5, 1.5 - 3 * half, 1.5 + 3 * half], rtol=1e-4)
 
