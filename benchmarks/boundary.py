@@ -127,26 +127,37 @@ def shares(repeated: Sequence[np.ndarray], truth: np.ndarray) -> tuple[str, floa
     return covered, float((high - low)[there].mean()), float(error.mean()), float((error**2).mean() ** 0.5)
 
 
+def mean_width(study: Study, y: np.ndarray, values: np.ndarray, confidence: float) -> float:
+    """Of the bands of whole grids that are made of intervals of such a confidence."""
+    parts = np.split(values, REPETITIONS, axis=2)
+    bands = [places(y, band(y, part, study.level, confidence=confidence)) for part in parts]
+    return float(np.nanmean([part[2] - part[1] for part in bands]))
+
+
 def report(names: Sequence[str]) -> str:
     """The tables, with a heading."""
-    coverage, agreement, studies = [], [], {name: STUDIES[name] for name in names}
+    coverage, stricter, agreement, studies = [], [], [], {name: STUDIES[name] for name in names}
     for name, study in studies.items():
         with tempfile.TemporaryDirectory() as folder:
             x, y, values = whole_grid(name, Path(folder) / "grid")
             truth = places(y, band(y, values, study.level))[0]
             first = places(y, band(y, values[..., :SEEDS], study.level))
             # The mean width of the bands of whole grids is what each column of the search has to come to.
-            bands = [places(y, band(y, part, study.level)) for part in np.split(values, REPETITIONS, axis=2)]
-            width = float(np.nanmean([part[2] - part[1] for part in bands]))
-            repeated = [repeat(study, x, y, values, width, number) for number in range(REPETITIONS)]
+            width, of_95 = (mean_width(study, y, values, confidence) for confidence in (CONFIDENCE, 0.95))
+            repeated, narrow = (
+                [repeat(study, x, y, values, asked, number) for number in range(REPETITIONS)] for asked in (width, of_95)
+            )
             of_grid, of_search = (shares([getattr(r, which) for r in repeated], truth) for which in ("grid", "found"))
-            runs, all_runs = float(np.mean([r.runs for r in repeated])), len(x) * len(y) * SEEDS
+            of_narrow = shares([r.found for r in narrow], truth)
+            runs, narrow_runs = (float(np.mean([r.runs for r in part])) for part in (repeated, narrow))
+            all_runs = len(x) * len(y) * SEEDS
             rounds = f"{min(r.rounds for r in repeated)} to {max(r.rounds for r in repeated)}"
             row = (f"{all_runs:,}", f"{runs:,.0f}", f"**{all_runs / runs:.1f}**", rounds)
             row += tuple(f"{a:.4f} / {b:.4f}" for a, b in zip(of_grid[1:], of_search[1:], strict=True))
             coverage.append((name, *row, f"{of_grid[0]} / **{of_search[0]}**"))
+            stricter.append((name, f"{of_95:.4f}", f"{narrow_runs:,.0f}", f"{all_runs / narrow_runs:.1f}", of_narrow[0]))
             agreement.append((name, *trained(name, Path(folder) / "search", width, first, truth)))
-            print(coverage[-1], agreement[-1], file=sys.stderr, flush=True)
+            print(coverage[-1], stricter[-1], agreement[-1], file=sys.stderr, flush=True)
     scales = "; ".join(f"{name}: {study.scale}" for name, study in studies.items())
     header = ("study", "grid", "search", "saved", "rounds", "mean width", "mean error", "rms error", "band holds the boundary")
     columns = (
@@ -169,7 +180,11 @@ since columns share seeds.
 Scaled: {scales}.
 
 {table(header, coverage)}
-The same by `train.py`, with seeds that no grid has, against one whole grid:
+If each column has to come to the narrower bands that 95% intervals of means make of whole grids (its own are still of
+{CONFIDENCE:.0%} intervals):
+
+{table(("study", "width", "search", "saved", "band holds the boundary"), stricter)}
+By `train.py` to the width of the first table, with seeds that no grid has, against one whole grid:
 
 {table(columns, agreement)}"""
 

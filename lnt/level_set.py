@@ -34,16 +34,16 @@ def seed_mean(values: np.ndarray) -> np.ndarray:
 
 
 def band(
-    y: np.ndarray, values: np.ndarray, level: float, asked: np.ndarray | None = None
+    y: np.ndarray, values: np.ndarray, level: float, asked: np.ndarray | None = None, confidence: float = CONFIDENCE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The y [X] at which the mean of values [Y, X, seeds] crosses `level` in each column, and the ends of its band.
 
     The band is where the level lies in the interval of the mean: low and high are where the ends of `intervals.mean_interval`,
     interpolated between cells, cross the level for the first and for the last time, or the edge of the diagram if they leave
-    it. At the true crossing the level is in the interval of the mean with CONFIDENCE if values are normal, with less if they are
-    skewed; low and high enclose it at least as often, whatever the shape of the surface. `asked`: see `filled`.
+    it. At the true crossing the level is in the interval of the mean with `confidence` for normal values, with less if they
+    are skewed; low and high enclose it at least as often, whatever the shape of the surface. `asked`: see `filled`.
     """
-    mean, (lower, upper) = seed_mean(values), mean_interval(values, CONFIDENCE)
+    mean, (lower, upper) = seed_mean(values), mean_interval(values, confidence)
     rises, place = direction(mean, level), axis_place(y)
     mean, lower, upper = (filled(place, part, asked) for part in (mean, lower, upper))
     edge = crossing(y, mean, level, rises)
