@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import table
-from lnt.level_set import axis_place, band
+from lnt.level_set import CONFIDENCE, axis_place, band
 from lnt.plan_file import read_plan
 from lnt.sweeps.next_round import Search
 from lnt.sweeps.plan import Plan
@@ -116,34 +116,48 @@ def places(y: np.ndarray, ends: Sequence[np.ndarray]) -> np.ndarray:
     return (np.array([np.log(end) if place is not y else end for end in ends]) - place[0]) / (place[-1] - place[0])
 
 
-def shares(repeated: Sequence[np.ndarray], truth: np.ndarray) -> tuple[float, float, float, float]:
+def shares(repeated: Sequence[np.ndarray], truth: np.ndarray) -> tuple[str, float, float, float]:
     """Coverage of the bands [repetitions][3, X], their mean width, the mean error of the crossing and its root mean square."""
     edge, low, high = np.stack(repeated, 1)
     there = np.isfinite(edge) & np.isfinite(truth)
-    inside, error = ((low <= truth) & (truth <= high))[there], (edge - truth)[there]
-    return float(inside.mean()), float((high - low)[there].mean()), float(error.mean()), float((error**2).mean() ** 0.5)
+    inside, error = (low <= truth) & (truth <= high) & there, (edge - truth)[there]
+    # Columns share seeds: only repetitions are independent.
+    spread = np.std(inside.sum(1) / there.sum(1), ddof=1) / len(inside) ** 0.5
+    covered = f"{inside.sum() / there.sum():.1%} (s.e. {spread:.1%})"
+    return covered, float((high - low)[there].mean()), float(error.mean()), float((error**2).mean() ** 0.5)
+
+
+def mean_width(study: Study, y: np.ndarray, values: np.ndarray, confidence: float) -> float:
+    """Of the bands of whole grids that are made of intervals of such a confidence."""
+    parts = np.split(values, REPETITIONS, axis=2)
+    bands = [places(y, band(y, part, study.level, confidence=confidence)) for part in parts]
+    return float(np.nanmean([part[2] - part[1] for part in bands]))
 
 
 def report(names: Sequence[str]) -> str:
     """The tables, with a heading."""
-    coverage, agreement, studies = [], [], {name: STUDIES[name] for name in names}
+    coverage, stricter, agreement, studies = [], [], [], {name: STUDIES[name] for name in names}
     for name, study in studies.items():
         with tempfile.TemporaryDirectory() as folder:
             x, y, values = whole_grid(name, Path(folder) / "grid")
             truth = places(y, band(y, values, study.level))[0]
             first = places(y, band(y, values[..., :SEEDS], study.level))
             # The mean width of the bands of whole grids is what each column of the search has to come to.
-            bands = [places(y, band(y, part, study.level)) for part in np.split(values, REPETITIONS, axis=2)]
-            width = float(np.nanmean([part[2] - part[1] for part in bands]))
-            repeated = [repeat(study, x, y, values, width, number) for number in range(REPETITIONS)]
+            width, of_95 = (mean_width(study, y, values, confidence) for confidence in (CONFIDENCE, 0.95))
+            repeated, narrow = (
+                [repeat(study, x, y, values, asked, number) for number in range(REPETITIONS)] for asked in (width, of_95)
+            )
             of_grid, of_search = (shares([getattr(r, which) for r in repeated], truth) for which in ("grid", "found"))
-            runs, all_runs = float(np.mean([r.runs for r in repeated])), len(x) * len(y) * SEEDS
+            of_narrow = shares([r.found for r in narrow], truth)
+            runs, narrow_runs = (float(np.mean([r.runs for r in part])) for part in (repeated, narrow))
+            all_runs = len(x) * len(y) * SEEDS
             rounds = f"{min(r.rounds for r in repeated)} to {max(r.rounds for r in repeated)}"
             row = (f"{all_runs:,}", f"{runs:,.0f}", f"**{all_runs / runs:.1f}**", rounds)
             row += tuple(f"{a:.4f} / {b:.4f}" for a, b in zip(of_grid[1:], of_search[1:], strict=True))
-            coverage.append((name, *row, f"{of_grid[0]:.1%} / **{of_search[0]:.1%}**"))
+            coverage.append((name, *row, f"{of_grid[0]} / **{of_search[0]}**"))
+            stricter.append((name, f"{of_95:.4f}", f"{narrow_runs:,.0f}", f"{all_runs / narrow_runs:.1f}", of_narrow[0]))
             agreement.append((name, *trained(name, Path(folder) / "search", width, first, truth)))
-            print(coverage[-1], agreement[-1], file=sys.stderr, flush=True)
+            print(coverage[-1], stricter[-1], agreement[-1], file=sys.stderr, flush=True)
     scales = "; ".join(f"{name}: {study.scale}" for name, study in studies.items())
     header = ("study", "grid", "search", "saved", "rounds", "mean width", "mean error", "rms error", "band holds the boundary")
     columns = (
@@ -159,13 +173,18 @@ def report(names: Sequence[str]) -> str:
 `python -m benchmarks.boundary`: refine=boundary against whole grids of {SEEDS} seeds, {REPETITIONS} repetitions with disjoint
 seeds (a search that needs more than {SEEDS} goes on with those of the next). In *each* column the search has to come to the
 mean width of the whole grids. Errors are against the boundary of all {REPETITIONS * SEEDS} seeds; lengths are shares of the
-axis y, first of whole grids, then of searches. Columns share seeds, so a share of bands that hold the boundary has a
-standard error of one to two points; it is below 95 % where errors are skewed, as for whole grids.
+axis y, first of whole grids, then of searches, whose bands are both made of {CONFIDENCE:.0%} intervals of means. These hold
+the boundary that often where errors are normal, and less often where they are skewed. Standard errors are over repetitions,
+since columns share seeds.
 
 Scaled: {scales}.
 
 {table(header, coverage)}
-The same by `train.py`, with seeds that no grid has, against one whole grid:
+If each column has to come to the narrower bands that 95% intervals of means make of whole grids (its own are still of
+{CONFIDENCE:.0%} intervals):
+
+{table(("study", "width", "search", "saved", "band holds the boundary"), stricter)}
+By `train.py` to the width of the first table, with seeds that no grid has, against one whole grid:
 
 {table(columns, agreement)}"""
 

@@ -14,6 +14,7 @@ from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law
 NAN = np.nan
 KEYS = ("data.dim", "data.signal_norm")
 T4 = 2.776  # Student's t at 97.5 % and 4 degrees of freedom
+T4_OF_BAND = 3.747  # and at 99 %
 
 # Cells.
 
@@ -93,7 +94,7 @@ def test_a_boundary_its_interval_and_the_jackknife_by_hand(log, rises):
     both = np.concatenate([values, few], 1)
     places = np.arange(5.0)
     edge = boundary(Grid(np.arange(2.0), 2**places if log else places, 1 - both if rises else both), 0.4 if rises else 0.6)
-    half = T4 * 0.05 * np.sqrt(2.5 / 5) / 0.25
+    half = T4_OF_BAND * 0.05 * np.sqrt(2.5 / 5) / 0.25
     low, high, found, without = (np.log2(part) if log else part for part in (edge.low, edge.high, edge.y, edge.left_out))
     np.testing.assert_allclose([low[0], found[0], high[0]], [1.6 - half, 1.6, 1.6 + half], atol=1e-3)
     np.testing.assert_allclose(without[:, 0], 1.6 - seeds / 4 / 0.25)

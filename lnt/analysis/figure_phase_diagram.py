@@ -64,7 +64,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
 
     Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
     White line and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds crosses a level for
-    good, and its 95 % interval over seeds. Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
+    good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
     prediction crosses the level, with nothing fitted.
     """
     with mpl.rc_context(STYLE):

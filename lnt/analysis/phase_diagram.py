@@ -72,7 +72,7 @@ def grid(
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a phase diagram crosses a level: y as a function of x, with 95 % intervals over seeds."""
+    """Where a phase diagram crosses a level: y as a function of x, with its band over seeds."""
 
     level: float
     y: np.ndarray  # [X], NaN where the column does not cross for good

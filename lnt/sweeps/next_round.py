@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnt.intervals import FEWEST_SEEDS, half_width
-from lnt.level_set import axis_place, band, direction, filled, is_log, seed_mean
+from lnt.level_set import CONFIDENCE, axis_place, band, direction, filled, is_log, seed_mean
 
 # No column ends with fewer. One whose first seeds happen to be alike would end too early, and with values that are skewed, as
 # test errors are, those seeds lack the rare large values: with five, kou2023 has its boundary too low by 5 % of the band.
@@ -107,7 +107,7 @@ class Search:
         """
         least, most = (min(max(math.ceil(factor * seeds), LEAST_SEEDS), self.seeds) for factor in GROWTH)
         numbers = np.arange(least, most + 1)
-        shrinks = half_width(1, numbers) / half_width(1, seeds)
+        shrinks = half_width(1, numbers, CONFIDENCE) / half_width(1, seeds, CONFIDENCE)
         narrow = share * shrinks <= self.width
         chosen = narrow.argmax() if narrow.any() else -1
         return int(numbers[chosen]), float(shrinks[chosen])
