@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # PyTorch takes seconds to import, and commands that only pri
     from torch import Tensor
 
 Matrix = tuple[tuple[float, ...], ...]
+MOST_SINGULAR = 1e6  # condition number of a transition matrix
 LOG2 = math.log(2)  # below it the observed class has a probability above 1/2, so it is predicted; with two classes, only then
 
 
@@ -38,6 +39,10 @@ class Loss(Component, ABC):
     def value(self, margins: "Tensor") -> "Tensor":
         """l(z), elementwise."""
 
+    def zero(self, observed: "Tensor") -> "Tensor | float":
+        """The loss at margin 0 of samples with the observed labels [R, n], -1 or +1."""
+        return self.at_zero
+
     def minus_slope(self, margins: "Tensor") -> "Tensor":
         """-l'(z), elementwise: how hard a sample pulls on the network."""
         import torch
@@ -51,8 +56,8 @@ class Loss(Component, ABC):
         """Losses [B] of logits [B, K] for the classes `labels` [B]."""
         raise NotImplementedError(f"{type(self).__name__} is a loss of margins only; for_classes promises of_logits")
 
-    def check(self, classes: int) -> None:
-        """Raise ConfigError if this loss cannot be one of so many classes."""
+    def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
+        """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
@@ -250,11 +255,14 @@ class Correction(Loss):
         array = np.array(self.matrix)
         stochastic = bool((array >= 0).all() and np.allclose(array.sum(1), 1))
         require(stochastic, "matrix", self.matrix, "must have rows of probabilities: not negative, with sum 1")
-        require(np.linalg.cond(array) < 1e6, "matrix", self.matrix, "must have an inverse")
+        require(np.linalg.cond(array) < MOST_SINGULAR, "matrix", self.matrix, "must have an inverse")
 
-    def check(self, classes: int) -> None:
+    def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         rows = classes if self.matrix is None else len(self.matrix)
         require(rows == classes, "matrix", self.matrix, f"must have {classes} rows")
+        known = np.asarray(transition() if self.matrix is None else [self.matrix])
+        inverse = "that of the label noise, has no inverse: the labels say nothing of the classes"
+        require(bool((np.linalg.cond(known) < MOST_SINGULAR).all()), "matrix", self.matrix, inverse)
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         found, known = copy.copy(self), np.asarray(transition() if self.matrix is None else [self.matrix])
@@ -299,6 +307,11 @@ class Forward(Correction):
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         own, other = _entries(self.transition, observed, transposed=True)
         return -(own * margins.sigmoid() + other * (-margins).sigmoid()).log()
+
+    def zero(self, observed: "Tensor") -> "Tensor | float":
+        import torch
+
+        return self.of(torch.zeros_like(observed), observed)
 
     def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         own, other = _entries(self.transition, observed, transposed=True)

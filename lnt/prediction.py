@@ -59,20 +59,26 @@ def report(config: dict[str, Any]) -> str:
     experiment = experiment_from(config)
     run, rates = settings_of(experiment)
     run = run.assign(**dict(zip(COUNTS, expected_counts(experiment.n, *rates), strict=True)))
-    about = "the theory is about data=signal_noise, model.power=1, no bias, plain gd, labels drawn once and strategy=none"
+    about = "the theory is about data=signal_noise, model.power=1, model.activation=relu, model.output=mean, "
+    about += "model.second_layer=fixed, no bias, plain gd to the end, labels drawn once and strategy=none"
     # A loss of one's own is known here, though not from its name in a table.
     require(bool(predictable(run.assign(loss="logistic"))[0]), "settings", "these", about)
     strength, t1, steps = float(kappa(run)[0]), float(unit_of_time(run)[0]), experiment.total_steps()
     tau, load = float(np.mean(rates)), strength * experiment.n / float(run["data.dim"][0])
     found = average_over_counts(cells_of(run), np.array([rates]), steps / t1, margin_loss(experiment), DRAWS)
     x = strength * (1 - 2 * tau)
+    # The borders and the paper's conditions are about the logistic loss.
+    logistic = experiment.choices["loss"] == "logistic"
     phase = "no Stage I" if x < 1 else "a Stage I in which rho leads" if x < 2 else "a Stage I in which gamma leads"
     lines = [
-        f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}: {phase} (borders 1 and 2)",
+        f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}: {phase} (borders 1 and 2)"
+        if logistic
+        else f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}",
         f"T1 = n m / (eta s^2 d) = {t1:.4g} steps; training ends after {steps} steps = {steps / t1:.3g} T1",
-        "conditions of the paper on Stage I:",
     ]
-    lines += [condition(str(name), float(value)) for name, value in stage1_factors(run).iloc[0].items()]
+    if logistic:
+        lines += ["conditions of the paper on Stage I:"]
+        lines += [condition(str(name), float(value)) for name, value in stage1_factors(run).iloc[0].items()]
     lines += [
         f"predicted, mean over {DRAWS} draws of the label counts:",
         f"  half of the mislabelled samples memorised: {memorised(found, t1, tau, steps / t1)}",

@@ -67,6 +67,7 @@ class Component:
     beyond others is declared in class attributes (abilities): an experiment asks for these, never for a class.
     """
 
+    sets: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # fields that, where they are given, fill in others
     option: ClassVar[str]  # the name in conf/ and in result tables; the class name in snake_case unless the class has its own
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -85,6 +86,12 @@ class Component:
 
     def validate(self) -> None:
         """Raise ConfigError for a number out of its bounds."""
+
+    def given(self) -> dict[str, Any]:
+        """The fields without those that others fill in: what builds the same component again, and with other values too."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        filled = {name for key, names in self.sets.items() if values[key] is not None for name in names}
+        return {name: None if name in filled else value for name, value in values.items()}
 
     @classmethod
     def reset_unless_declared(cls, *names: str) -> None:

@@ -153,3 +153,13 @@ def test_a_key_that_another_one_sets_is_no_key_of_its_own():
     assert "data.dim" not in found
     assert "loss.q" not in found
     assert {"data.n_train", "data.dim_over_n", "loss"} <= set(found)
+
+
+def test_settings_of_an_option_that_take_several_values_are_keys():
+    """Two thresholds of a strategy, and none: three cells, not two."""
+    runs = frame(3, strategy=["none", "small_loss", "small_loss"], strategy__step=[NAN, 10.0, 50.0], seed=[1, 1, 1])
+    plans = [
+        plan({}, {"strategy": "none"}),
+        *(plan({}, {"strategy": "small_loss"}, strategy={"step": s}) for s in (10.0, 50.0)),
+    ]
+    assert swept_keys(results(runs, plans=plans)) == ["strategy", "strategy.step"]

@@ -18,6 +18,7 @@ from lnt.options import CONF, read_option
 from lnt.settings import Component, Unless, build_component, class_of, snake_case
 from lnt.training.experiment import Settings
 from lnt.training.optimizers import Optimizer, StochasticGradientDescent
+from lnt.two_layer.data import Mixture
 
 OPTIONS = sorted(file for group in COMPONENTS for file in (CONF / group).glob("*.yaml"))
 FIELD = re.compile(r"^    (\w+): .*?#\s*(.*)$")
@@ -161,3 +162,33 @@ def test_options_are_names_not_paths(tmp_path):
         with pytest.raises(ConfigError, match="is no option of conf/noise"):
             read_option("noise", name)
     assert Path(CONF).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.leak=0.1",), "model.leak=0.1: is that of activation=leaky_relu"),
+        (("model.second_layer_rate=2",), "is for second_layer=trained"),
+        (("model.activation=gelu", "model.power=2"), "model.power=2.0: is that of activation=relu"),
+        (("model.activation=sine",), "model.activation=sine: must be one of relu"),
+        (("data=mixture", "data.n_gamma=500"), "data.n_gamma=500.0: must lie between 0 and n_train"),
+        (("data=mixture", "data.n_gamma=5", "data.noise_std=1"), "data.noise_std=1.0: follows from n_gamma"),
+        (("data=mixture", "optimizer.t1_steps=40"), "give lr"),
+        (("optimizer.until=fitted", "strategy=small_loss"), "strategy=small_loss: is for optimizer.until=end"),
+        (("optimizer.until=fitting",), "must be one of end, fitted"),
+        (("data=digits", "optimizer=gd", "optimizer.until=fitted"), "is for signal-noise data"),
+    ],
+)
+def test_settings_that_do_not_combine_are_refused(experiment, overrides, message):
+    with pytest.raises(ConfigError) as error:
+        experiment(*overrides)
+    assert message in str(error.value)
+
+
+def test_what_follows_from_other_settings_can_be_swept_from_python():
+    data = Mixture(dim_over_n=1, n_gamma=2, n_train=20, n_test=10)
+    results = lnt.simulate(
+        data=data, optimizer=lnt.GradientDescent(lr=0.1, steps=5), over={"data.dim_over_n": [1, 2]}, progress=False
+    )
+    assert results.runs["data.dim"].tolist() == [20, 40]
+    np.testing.assert_allclose(results.runs["data.noise_std"] ** 2 * results.runs["data.dim"], 0.9)

@@ -246,6 +246,8 @@ def test_networks_on_images_train_with_every_loss_of_classes(experiment, option)
         (("loss=backward", "loss.matrix=[[0.5,0.5],[0.5,0.5]]"), "must have an inverse"),
         (("loss=forward", "loss.matrix=[[0.9,0.1]]"), "must be square"),
         (("data=digits", "loss=hinge"), "it has no form for K classes"),
+        (("noise=asymmetric", "noise.rate_positive=0.5", "noise.rate_negative=0.5", "loss=backward"), "has no inverse"),
+        (("data=digits", "data.classes=[1,2,3]", "loss=forward", "loss.matrix=[[0.8,0.2],[0,1]]"), "must have 3 rows"),
     ],
 )
 def test_losses_that_make_no_sense_are_refused(experiment, overrides, message):
@@ -258,5 +260,11 @@ def test_the_matrix_of_a_correction_is_that_of_the_noise_unless_it_is_given(expe
     np.testing.assert_allclose(known, [[[0.6, 0.4], [0.1, 0.9]]])
     given = experiment("noise=asymmetric", "loss=forward", "loss.matrix=[[0.8,0.2],[0,1]]").bound_loss().transition
     np.testing.assert_allclose(given, [[[0.8, 0.2], [0, 1]]])
-    with pytest.raises(ConfigError, match="must have 3 rows"):
-        experiment("data=digits", "data.classes=[1,2,3]", "loss=forward", "loss.matrix=[[0.8,0.2],[0,1]]").bound_loss()
+
+
+def test_a_corrected_loss_is_small_where_a_sample_is_predicted_as_labelled(experiment):
+    """Its loss at margin 0 depends on the label, where the classes have different rates."""
+    one = experiment(*SMALL, "noise=asymmetric", "noise.rate_positive=0.05", "noise.rate_negative=0.6", "loss=forward")
+    curves = train(one)
+    small = METRICS.index("selection_recall"), METRICS.index("clean_accuracy")
+    np.testing.assert_allclose(curves.values[1:, small[0]], curves.values[1:, small[1]])

@@ -90,13 +90,20 @@ def swept_keys(results: RunTables) -> list[str]:
     columns, values = config_columns(results.runs), planned_values(results.plans)
     planned = [key for key, points in values.items() if len(points) > 1 and key not in SEEDS and key in columns]
     found = list(dict.fromkeys([*planned, *swept(results.runs)]))
-    axes = [key for key in found if key in planned or key in COMPONENTS]
-    return [key for key in found if not (_is_set_by_others(key, values, found) and follows(results.runs, key, axes))]
+    return [key for key in found if not (_may_be_set(key, values, found) and _is_set(results.runs, key, planned))]
 
 
-def _is_set_by_others(key: str, planned: Mapping[str, list[Any]], found: list[str]) -> bool:
-    """Whether a key may be set by others: it is null in all plans, or belongs to an option of a group whose option varies."""
-    return planned.get(key) == [None] or (key not in COMPONENTS and key.split(".")[0] in found and None in planned.get(key, []))
+def _may_be_set(key: str, planned: Mapping[str, list[Any]], found: list[str]) -> bool:
+    """Whether others may set a key: the plans give it one value at most, but for null where it belongs to other options."""
+    given = [value for value in planned.get(key, []) if value is not None]
+    own_option = key not in COMPONENTS and key.split(".")[0] in found
+    return key in planned and (not given or (len(given) == 1 and own_option and None in planned[key]))
+
+
+def _is_set(runs: pd.DataFrame, key: str, planned: list[str]) -> bool:
+    """Whether the key has one value wherever the other planned keys and the options have."""
+    others = [other for other in dict.fromkeys([*planned, *(group for group in COMPONENTS if group in runs)]) if other != key]
+    return follows(runs, key, others)
 
 
 def follows(runs: pd.DataFrame, key: str, keys: list[str]) -> bool:

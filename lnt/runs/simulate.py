@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import fields
 from typing import Any, NamedTuple
 
 from lnt.column_names import COMPONENTS
@@ -80,10 +79,7 @@ def configuration(components: Mapping[str, Given], settings: Mapping[str, Any], 
     kind = str(getattr(data, "kind", None))  # of a class that is no data, experiment_from says what is wrong
     defaults = {**DEFAULTS, **BY_KIND.get(kind, BY_KIND["vectors"])}
     found = {group: data if group == "data" else _component(group, components.get(group), defaults) for group in COMPONENTS}
-    nested = {
-        group: {"_target_": type(part), **{field.name: getattr(part, field.name) for field in fields(part)}}
-        for group, part in found.items()
-    }
+    nested = {group: {"_target_": type(part), **part.given()} for group, part in found.items()}
     unknown = set(seeds) - set(STREAMS)
     require(not unknown, "seeds", sorted(unknown), f"unknown streams; known are {', '.join(STREAMS)}")
     own = {stream: seeds.get(stream) for stream in STREAMS}

@@ -22,7 +22,7 @@ from lnt.theory.laws import (
 )
 
 PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
-USUAL = {"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed"}
+USUAL = {"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed", "optimizer.until": "end"}
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
 
@@ -72,7 +72,9 @@ def plain_descent(runs: pd.DataFrame) -> pd.Series:
 
 
 def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether sigma is a power of relu, and the second layer j/m and fixed. Runs of earlier versions do not say: they are."""
+    """Whether sigma is a power of relu, the second layer j/m and fixed, and no run ends early. Runs of earlier versions, which
+    do not say, are such.
+    """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():
         if key in runs:

@@ -29,7 +29,7 @@ class Snapshot:
     weights: Tensor  # [R, n] of the samples in the loss in force
     predicted: Tensor  # [R, n]
     test_predicted: Tensor  # [R, N]
-    loss_at_zero: float  # of a sample on the decision boundary, log 2 for the logistic loss
+    loss_at_zero: float | Tensor  # or [R, n]: of a sample on the decision boundary, log 2 for the logistic loss
     coefficients: Coefficients | None = None
     changed: Tensor | None = None  # [R] share of the predictions made while training that differ in the last two epochs
     parameters: Mapping[str, Tensor] | None = None  # of the networks, [R, ..] each; a view, where networks are worth keeping

@@ -182,7 +182,7 @@ class Experiment(ABC):
         with keys_under("noise"):
             self.noise.check(self.classes())
         with keys_under("loss"):
-            self.loss.check(self.classes().count)
+            self.loss.check(self.classes().count, lambda: self.noise.mean_transition(self.representatives()))
         known = self.prior_knowledge()
         with keys_under("strategy"):
             self.strategy.check(self.total_steps(), len(self.recorded_steps()), known)

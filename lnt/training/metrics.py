@@ -28,7 +28,7 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
     clean = snapshot.observed == problem.labels
     fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
     wrong = snapshot.test_predicted != problem.test_labels
-    # Below the loss at margin 0: with two classes exactly the samples that are predicted as labelled.
+    # Below the loss at margin 0: two classes and a loss that falls everywhere, those that are predicted as labelled.
     small, kept = snapshot.losses < snapshot.loss_at_zero, snapshot.weights > 0
     values = {
         "train_loss": snapshot.losses.mean(1),

@@ -93,7 +93,7 @@ class AutogradEngine:
             self.optimizer.zero_grad()
             labels = observed[None, seen]
             margins = labels * self.network(self.samples[seen])[None]
-            self._open &= not self._numbers.until_fitted or bool((margins <= 0).any())
+            self._open &= not self._numbers.until_fitted or not bool((margins > 0).all())
             if not self._open:
                 self.step += 1
                 continue
@@ -123,7 +123,7 @@ class AutogradEngine:
             weights=self.weights.clone(),
             predicted=outputs.sign(),
             test_predicted=self._test_outputs().sign(),
-            loss_at_zero=self.loss.at_zero,
+            loss_at_zero=self.loss.zero(observed),
             losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(),
         )

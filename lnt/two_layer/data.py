@@ -10,6 +10,7 @@ d dimensions are used up, no pivot is left and the rows are plain explicit Gauss
 # Mixture's dim and noise_std may be null when they are given, never in use: `validate` fills them in.
 # mypy: disable-error-code="assignment"
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -157,6 +158,7 @@ class Mixture(SignalNoise):
     noise_std: PerRunFloat | None = unless("n_gamma", value=1.0)  # s
 
     one_patch = True
+    sets: ClassVar[Mapping[str, tuple[str, ...]]] = {"dim_over_n": ("dim",), "n_gamma": ("signal_norm", "noise_std")}
 
     def validate(self) -> None:
         if self.dim_over_n is not None:

@@ -13,6 +13,8 @@ from lnt.training.experiment import Model
 from lnt.two_layer.activations import NAMES, Activation
 from lnt.two_layer.data import adapted_rows
 
+LEAK = 0.01  # the default of PyTorch
+
 
 def second_layer(filters: int, like: Tensor, output: str = "mean") -> Tensor:
     """The weight of each of P filters, [P]: j/m, or j for output=sum; the first m have j = +1, the others j = -1."""
@@ -36,7 +38,7 @@ class TwoLayerCNN(Model):
     power: float = 1  # q >= 1 in sigma(z) = max(0, z)^q
     bias: bool = False  # one trainable bias per filter
     activation: str = "relu"  # sigma: relu (to the power q) | leaky_relu | gelu | softplus | tanh | linear | quadratic (z^2)
-    leak: float = 0.01  # slope of leaky_relu below 0
+    leak: float = LEAK  # slope of leaky_relu below 0
     output: str = "mean"  # mean | sum over the m filters of a sign
     second_layer: str = "fixed"  # fixed | trained
     second_layer_rate: float = 1.0  # step size of a trained second layer, as a multiple of the filters'
@@ -53,6 +55,11 @@ class TwoLayerCNN(Model):
         for key, known in (("activation", NAMES), ("output", ("mean", "sum")), ("second_layer", ("fixed", "trained"))):
             require(getattr(self, key) in known, key, getattr(self, key), f"must be one of {', '.join(known)}")
         require(self.power == 1 or self.activation == "relu", "power", self.power, "is that of activation=relu")
+        leaky, trained = self.activation == "leaky_relu", self.second_layer == "trained"
+        require(leaky or self.leak == LEAK, "leak", self.leak, "is that of activation=leaky_relu")
+        require(
+            trained or self.second_layer_rate == 1, "second_layer_rate", self.second_layer_rate, "is for second_layer=trained"
+        )
         require(-1 <= self.leak <= 1, "leak", self.leak, "must lie in [-1, 1]")
         require(self.second_layer_rate > 0, "second_layer_rate", self.second_layer_rate, "must be positive")
 

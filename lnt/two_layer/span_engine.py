@@ -231,7 +231,7 @@ class SpanEngine:
         outputs = self._outputs(activations, index)
         margins = observed * outputs
         if self._open is not None:
-            self._open &= (margins <= 0).any(1)
+            self._open &= ~(margins > 0).all(1)  # NaN is not fitted
             rate = rate * self._open[:, None]
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
         by_patch = push = self.loss.pull(margins, observed) * observed * rate
@@ -346,7 +346,7 @@ class SpanEngine:
             weights=self.weights.clone(),
             predicted=outputs.sign(),
             test_predicted=self._test_outputs(filters, activations).sign_(),
-            loss_at_zero=self.loss.at_zero,
+            loss_at_zero=self.loss.zero(observed),
             losses_used=self.loss.of(used * outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )

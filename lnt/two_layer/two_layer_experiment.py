@@ -13,6 +13,7 @@ from lnt.hardware import free_bytes, threads, workers_for
 from lnt.noise.observed_labels import Classes, Samples
 from lnt.theory.laws import stage1_scale
 from lnt.training.experiment import PEER_SEED_STEP, Experiment, recorded_steps
+from lnt.training.strategies import NoStrategy
 from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import SignalNoise
@@ -40,6 +41,9 @@ class TwoLayerExperiment(Experiment):
         require(self.settings.precision != "bf16", "precision", "bf16", "is for images; use float32 or float64")
         unknown = "Stage I has a predicted length for samples of two patches only; give lr"
         require(not (self.data.one_patch and self.optimizer.lr is None), "optimizer.t1_steps", self.optimizer.t1_steps, unknown)
+        plain = isinstance(self.strategy, NoStrategy)
+        chosen = self.choices["strategy"]
+        require(plain or not self.optimizer.until_fitted, "strategy", chosen, "is for optimizer.until=end; use none")
         settings, in_span = self.settings, self.optimizer.stays_in_span
         if settings.engine == "span" and not in_span:
             steps = f"{type(self.optimizer).__name__}'s steps leave the span of the data"
@@ -182,8 +186,10 @@ class TwoLayerExperiment(Experiment):
         """Bytes of one run: those that every step touches, and all of them, with the test set and the memory to draw it."""
         (rows, filters, width), size = self._sizes(), self.empty_tensor().element_size()
         by_gram = self.settings.engine == "span" and not self.on_vectors().all()
-        state = size * (8 * filters * rows + (rows * rows if by_gram else rows * width))
-        vectors = (rows + 2 * filters) * width + self.data.n_test * (width + 4)
+        # Smooth activations, and all but the kernel, allocate what they compute.
+        state = size * ((8 if self.model.sigma.is_plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
+        # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
+        vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + self.data.n_test * (width + 4)
         state, vectors = state * self.strategy.networks, vectors * self.strategy.networks
         # numpy draws in float64; draws of several runs are stacked, which copies them.
         return state, self.recorded_bytes() + state + (size + (8 if self.runs == 1 else 16)) * vectors
