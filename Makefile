@@ -18,9 +18,11 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# Of the slow ones those that CI runs: the notebook, the minimal example, and directories that are damaged or made to do harm.
+# Of the slow ones those that CI runs: the notebook, the minimal example, directories that are damaged or made to do harm, and what
+# trains or is killed for long.
+IN_CI := notebook two_stages hostile_results checksums kills owner stopping image_runs boundary span data
 test-examples: $(READY)
-	$(BIN)/python -m pytest -n auto -m slow tests/test_notebook.py tests/test_two_stages.py tests/test_hostile_results.py tests/test_checksums.py tests/test_kills.py tests/test_owner.py
+	$(BIN)/python -m pytest -n auto -m slow $(IN_CI:%=tests/test_%.py)
 
 # Ten thousand random command lines: see tests/fuzz/.
 fuzz: $(READY)

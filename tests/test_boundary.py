@@ -239,6 +239,7 @@ def test_the_order_of_points_and_axes_changes_nothing(call):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_jobs_side_by_side_train_the_same(call):
     call(*WIDE)
     call(*WIDE, "hydra/launcher=local_pool", "hydra.sweeper.runs_per_job=400", directory="pool")

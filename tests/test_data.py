@@ -58,7 +58,7 @@ def test_volumes_have_the_law_of_explicit_vectors(dim):
         assert stats.ks_2samp(*volumes).pvalue > ALARM
 
 
-@pytest.mark.parametrize("data", ["signal_noise", "xor", "mixture", "xor_mixture"])
+@pytest.mark.parametrize("data", ["signal_noise", "xor", "mixture", pytest.param("xor_mixture", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("orthogonal", ["true", "false"])
 @pytest.mark.parametrize("dim", [6, 14, 200])
 def test_training_has_the_same_law_reduced_and_explicit(experiment, dim, orthogonal, data):

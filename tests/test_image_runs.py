@@ -87,6 +87,7 @@ def test_alone_in_a_sweep_and_resumed_a_run_is_the_same_bit_for_bit(call, tmp_pa
     assert_identical("sweep", "alone")
 
 
+@pytest.mark.slow
 def test_killed_with_signal_9_and_started_again_a_run_ends_the_same(tmp_path, call):
     """The real command, killed as soon as it has written a checkpoint, several times."""
     long = [*DIGITS[:-2], "optimizer.epochs=80", "optimizer.momentum=0.9", "checkpoint_seconds=0.01"]
@@ -140,6 +141,7 @@ def test_every_data_set_trains_from_files_in_its_format(call, tmp_path, monkeypa
     assert run["data"] == data
 
 
+@pytest.mark.slow
 def test_vgg11_learns_a_set_in_the_format_of_cifar10(call, tmp_path, monkeypatch):
     write_cifar(tmp_path / "files", 10, monkeypatch, per_class=12)
     vgg = ("data=cifar10", f"data.root={tmp_path}/files", "model=vgg11", "noise.rate=0.2")

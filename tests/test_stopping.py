@@ -97,7 +97,7 @@ def test_states_are_found_whatever_would_fit_now(experiment, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "number", "group"),
-    [(IMAGES, signal.SIGTERM, False), (SPAN, signal.SIGUSR2, True)],
+    [pytest.param(IMAGES, signal.SIGTERM, False, marks=pytest.mark.slow), (SPAN, signal.SIGUSR2, True)],
     ids=["images, TERM", "span, USR2 to all processes"],
 )
 def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, call, settings, number, group):
@@ -117,6 +117,7 @@ def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, call
     assert not (tmp_path / "sweep" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_single_run_that_is_asked_to_end_goes_on(tmp_path, call):
     command = [*TRAIN, *DIGITS, "optimizer.epochs=200", "hydra.run.dir=run"]
     status, said = stopped(command, tmp_path, signal.SIGTERM, group=False)
