@@ -128,7 +128,7 @@ def test_both_forms_have_the_same_coefficients(experiment, setting):
     assert_close(on_vectors.span, by_gram.span, 1e-9)
 
 
-@pytest.mark.parametrize("form", [(), ON_VECTORS], ids=["by Gram matrix", "on vectors"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("batch", [(), ("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=50")])
 @pytest.mark.parametrize("setting", ["plain", "q = 2", "bias, momentum and weight decay"])
 def test_span_equals_autograd_where_samples_have_weight_0(experiment, setting, batch, form):

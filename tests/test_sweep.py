@@ -90,6 +90,7 @@ AXES = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(sorted(AXES)), st.integers(1, 3), st.data())
 def test_any_packing_equals_each_run_alone(composed, order, count, data):

@@ -220,6 +220,7 @@ def test_another_sweep_than_the_old_one_is_still_refused(call):
         call("-m", *SWEEP, "model.width=3", *AXES, "hydra.sweep.dir=sweep")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_broken_off_goes_on(call, tmp_path):
     call(*RUN, *ITS_REST, "hydra.run.dir=run")
     assert "1 runs go on from step" in Path("run/train.log").read_text()
