@@ -267,7 +267,9 @@ class SpanEngine:
             initial = initial.gather(2, seen.patches[:, None].expand(-1, initial.shape[1], -1))
         # Without weight decay a stays 1, and the product would cost a pass over memory for nothing.
         initial = initial * self.decay[:, None, None] if self._has_decay else initial
-        return torch.baddbmm(initial, self.span, seen.rows.mT, out=out)
+        # All of G is its own transpose, and a product with it as it lies is faster.
+        columns = seen.rows if seen.patches is None else seen.rows.mT
+        return torch.baddbmm(initial, self.span, columns, out=out)
 
     def _pre_activations(self) -> Tensor:
         """H plus biases [R, P, K]; overwritten by the next call."""
