@@ -58,9 +58,9 @@ environment = {
 }
 text = f"""# Benchmarks
 
-`make bench`, {environment["date"]}, commit {environment["commit"]}, {environment["processor"]}, {torch.get_num_threads()}
-threads, torch {torch.__version__}; the rest of the machine and versions is in environment.json. Ratios are measured in one run
-on a shared machine, medians of five.
+`make bench`, {environment["date"]}, commit {environment["commit"]}.
+{environment["processor"]}, {torch.get_num_threads()} threads, torch {torch.__version__}; the rest is in environment.json.
+Ratios are measured in one run on a shared machine, medians of five.
 
 {engine.report()}
 {competitors.report()}

@@ -55,7 +55,7 @@ METRICS = (
     "clean_accuracy",  # share of correctly labelled samples predicted as labelled
     "noisy_accuracy",  # share of mislabelled samples predicted as (wrongly) labelled
     "test_error",  # share of test samples predicted wrong against true labels
-    "test_error_observed",  # the same against labels drawn with the training noise
+    "test_error_observed",  # the same against labels with the training noise: the mean over it, or on images one draw
     "signal_coef",  # max over filters of gamma
     "signal_coef_mean",
     "signal_coef_min",

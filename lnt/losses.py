@@ -305,8 +305,7 @@ class Forward(Correction):
     matrix: Matrix | None = None  # T, rows are true classes; null = that of the label noise
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        own, other = _entries(self.transition, observed, transposed=True)
-        return -(own * margins.sigmoid() + other * (-margins).sigmoid()).log()
+        return -self._parts(margins, observed)[0]
 
     def zero(self, observed: "Tensor") -> "Tensor | float":
         import torch
@@ -314,16 +313,25 @@ class Forward(Correction):
         return self.of(torch.zeros_like(observed), observed)
 
     def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        log_chance, own, other = self._parts(margins, observed)
+        return (own - log_chance).exp() * (-margins).sigmoid() - (other - log_chance).exp() * margins.sigmoid()
+
+    def _parts(self, margins: "Tensor", observed: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """The logarithms of sum_c T[c, y~] p_c and of its two terms: in logarithms nothing underflows at large -z."""
+        import torch
+        from torch.nn.functional import logsigmoid
+
         own, other = _entries(self.transition, observed, transposed=True)
-        right, wrong = margins.sigmoid(), (-margins).sigmoid()
-        return (own - other) * right * wrong / (own * right + other * wrong)
+        right, wrong = own.log() + logsigmoid(margins), other.log() + logsigmoid(-margins)
+        return torch.logaddexp(right, wrong), right, wrong
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         import torch
 
-        matrix = torch.as_tensor(self.transition).to(logits)
-        chances = logits.softmax(1).unflatten(0, (len(matrix), -1)) @ matrix
-        return -chances.flatten(0, 1).gather(1, labels[:, None])[:, 0].log()
+        log_matrix = torch.as_tensor(self.transition).to(logits).log()
+        log_chances = logits.log_softmax(1).unflatten(0, (len(log_matrix), -1))  # [R, B, K]
+        log_observed = (log_chances[..., None] + log_matrix[:, None]).logsumexp(2)
+        return -log_observed.flatten(0, 1).gather(1, labels[:, None])[:, 0]
 
 
 @dataclass(frozen=True)

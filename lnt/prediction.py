@@ -70,10 +70,9 @@ def report(config: dict[str, Any]) -> str:
     # The borders and the paper's conditions are about the logistic loss.
     logistic = experiment.choices["loss"] == "logistic"
     phase = "no Stage I" if x < 1 else "a Stage I in which rho leads" if x < 2 else "a Stage I in which gamma leads"
+    place = f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}"
     lines = [
-        f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}: {phase} (borders 1 and 2)"
-        if logistic
-        else f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}",
+        f"{place}: {phase} (borders 1 and 2)" if logistic else place,
         f"T1 = n m / (eta s^2 d) = {t1:.4g} steps; training ends after {steps} steps = {steps / t1:.3g} T1",
     ]
     if logistic:

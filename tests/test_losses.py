@@ -268,3 +268,13 @@ def test_a_corrected_loss_is_small_where_a_sample_is_predicted_as_labelled(exper
     curves = train(one)
     small = METRICS.index("selection_recall"), METRICS.index("clean_accuracy")
     np.testing.assert_allclose(curves.values[1:, small[0]], curves.values[1:, small[1]])
+
+
+def test_the_forward_correction_without_noise_is_the_cross_entropy_however_wrong_the_network_is():
+    """In float32, where sigmoid(-200) is 0."""
+    forward = Forward().bound(lambda: np.eye(2)[None])
+    margins, observed = torch.tensor([[-200.0, -3.0, 0.0, 200.0]]), torch.ones(1, 4)
+    torch.testing.assert_close(forward.of(margins, observed), Logistic().value(margins))
+    torch.testing.assert_close(forward.pull(margins, observed), Logistic().minus_slope(margins))
+    logits = torch.stack([margins[0], torch.zeros(4)], 1)
+    torch.testing.assert_close(forward.of_logits(logits, torch.zeros(4, dtype=torch.long)), Logistic().value(margins[0]))

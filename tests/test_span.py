@@ -9,8 +9,8 @@ from lnt.column_names import METRICS
 from lnt.training.experiment import recorded_steps
 from lnt.training.loop import train
 from lnt.training.run_id import run_ids
+from lnt.two_layer.batched_matrices import gram
 from lnt.two_layer.data import adapted_rows
-from lnt.two_layer.span_engine import gram
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")

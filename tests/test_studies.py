@@ -35,6 +35,23 @@ def test_kou2023_agrees_with_the_published_cells(composed):
     assert abs(difference.mean()) <= 0.02
 
 
+@pytest.mark.slow
+def test_karhadkar2024_agrees_with_the_published_cells(composed):
+    """The ten cells of n = 50 from the authors' result file, means of five runs each, whose standard errors are about 0.01."""
+    published = pd.read_csv(ROOT / "tests" / "data" / "karhadkar2024_test_error.csv", comment="#")
+    published = published[published["n"] == 50].set_index("d_over_n")["test_error"]
+    axes = [
+        Axis(("data.dim_over_n",), tuple((ratio,) for ratio in published.index)),
+        Axis(("seed",), tuple((s,) for s in range(20))),
+    ]
+    (batch,) = expand(composed("experiment=karhadkar2024", "data.n_train=50"), axes)
+    runs = tables(batch, train(batch), schemas([batch]))[0].to_pandas()
+    assert (runs["noisy_accuracy"].dropna() == 1).all(), "all labels are fitted"
+    difference = runs.groupby("data.dim_over_n")["test_error"].mean() - published
+    assert np.sqrt((difference**2).mean()) <= 0.02
+    assert abs(difference.mean()) <= 0.01
+
+
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
 def test_every_study_trains(composed, study):
     short = "optimizer.epochs=1" if study == "digits_stages" else "optimizer.steps=3"

@@ -59,7 +59,6 @@ class AutogradEngine:
         if bool(runs.all()):
             # A new optimizer: a restarted run must not keep momentum or moments of the filters that it leaves.
             self._begin()
-        self._open = True  # until all labels are fitted, if training ends there
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""

@@ -25,13 +25,16 @@ from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.two_layer import kernels
+from lnt.two_layer.batched_matrices import aligned, gram, only, rows_of
 from lnt.two_layer.coefficients import from_span
 from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.sampled_problem import SampledProblem
 
-ALIGNED = 8  # K is filled up with zero patches to a multiple of this: short ragged rows defeat vector instructions
-LONG = 1000  # patches; rows as long as that need no filling, which copies them
-BLOCK = 1024  # rows of a block of a large Gram matrix
+# Tensors of the engine with an axis of runs in front.
+PER_RUN = (
+    *("step_size", "momentum", "weight_decay", "weights", "patches", "initial", "span", "decay", "bias", "vectors", "gram"),
+    *("second", "_open", "_products", "_scratch"),
+)
 LOGISTIC = Logistic()
 # Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
 TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
@@ -93,8 +96,8 @@ class SpanEngine:
         # Allocated once: every step on all samples writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._all = Seen(self.patches if self.gram is None else self.gram, problem.signal_index)
-        self._has_decay, self._has_momentum = bool(weight_decay.any()), bool(momentum.any())
-        moving = self._has_decay or self._has_momentum
+        self._has_decay = bool(weight_decay.any())
+        moving = self._has_decay or bool(momentum.any())
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
         self._velocities = {name: torch.zeros_like(state) for name, state in self._states().items()} if moving else {}
         small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
@@ -143,10 +146,9 @@ class SpanEngine:
         """An engine of some of the runs, at this step; what it trains are copies."""
         part = copy.copy(self)
         part.problem, part.runs = self.problem.of(runs), len(runs)
-        for name, value in vars(self).items():
-            # Everything with an axis of runs comes first in a tensor of them; the second layer's first weights have none.
-            if isinstance(value, Tensor) and name not in ("_first_weights", "_no_bias"):
-                setattr(part, name, value[runs])
+        for name in PER_RUN:
+            value = getattr(self, name)
+            setattr(part, name, None if value is None else value[runs])
         part._velocities = {name: velocity[runs] for name, velocity in self._velocities.items()}
         part._all = Seen(part.patches if part.gram is None else part.gram, part.problem.signal_index)
         return part
@@ -398,39 +400,3 @@ class SpanEngine:
         return from_span(
             self.problem.on_basis(self.span), square_norms, torch.where(size > 0, mismatch / size, 0), self.problem.axes
         )
-
-
-def aligned(patches: Tensor) -> Tensor:
-    """Patches [R, K, D] and zero patches, which change nothing: no sample reads their outputs, and they push no filter."""
-    count = patches.shape[1]
-    return patches if count > LONG else pad(patches, (0, 0, 0, -count % ALIGNED))
-
-
-def gram(patches: Tensor) -> Tensor:
-    """X X^T [R, K, K] of X [R, K, D]. In reduced coordinates X is nearly triangular: half the blocks of half rows will do."""
-    count = patches.shape[1]
-    if count <= 2 * BLOCK:
-        return patches @ patches.mT
-    product = patches.new_empty(len(patches), count, count)
-    for first in range(0, count, BLOCK):
-        block = slice(first, min(first + BLOCK, count))
-        # The rows of this block end here in all runs, or earlier.
-        width = int((patches[:, block] != 0).flatten(0, 1).any(0).nonzero().max()) + 1
-        product[:, first:, block] = patches[:, first:, :width] @ patches[:, block, :width].mT
-        product[:, block, first:] = product[:, first:, block].mT
-    return product
-
-
-def rows_of(matrices: Tensor, rows: Tensor) -> Tensor:
-    """For each of R matrices [R, K, D] the rows [R, k], as [R, k, D]."""
-    runs, count, width = matrices.shape
-    places = rows + torch.arange(0, runs * count, count, device=rows.device)[:, None]
-    # One selection of whole rows: torch.gather would need an index for each number.
-    return matrices.reshape(-1, width).index_select(0, places.flatten()).view(runs, -1, width)
-
-
-def only(active: Tensor, samples: Tensor) -> Tensor:
-    """Those of the samples [R, B] that are `active` [R, n], and so many others that all runs have the same number of them."""
-    counts = active.gather(1, samples)
-    first = counts.int().argsort(dim=1, descending=True, stable=True)
-    return samples.gather(1, first[:, : max(1, int(counts.sum(1).max()))])
