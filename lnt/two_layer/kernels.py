@@ -40,7 +40,8 @@ def descend_small(
 ) -> None:
     """Take as many steps of plain descent as there are `factors` of the rate, and change span [R, P, K] and bias [R, P].
 
-    initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`.
+    initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`. A bias moves
+    by the sum of its filter's row of C. So b - sum C, which stays as it is, is added to all of H(0), and 1 to all of G.
     """
     runs, filters, patches = span.shape
     n, half, rows = observed.shape[1], filters // 2, -(-filters // ROWS) * ROWS
@@ -51,43 +52,44 @@ def descend_small(
         np.zeros((rows, patches), span.dtype),
         np.zeros((rows, patches), span.dtype),
     )
-    b, share, bias_step = np.zeros(rows, span.dtype), np.zeros(rows, span.dtype), np.zeros(rows, span.dtype)
-    outputs, push = np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
-    pulls = np.zeros(-(-n // LANES) * LANES, span.dtype)  # margins, then how hard each sample pulls
+    share, outputs, push = np.zeros(rows, span.dtype), np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
+    pulls, strength = np.zeros(-(-n // LANES) * LANES, span.dtype), np.zeros(n, span.dtype)
     share[:half], share[half:filters] = one / half, -one / half
-    wide = patches - patches % (WIDE * LANES)
+    depth, wide, g = signals + n, patches - patches % (WIDE * LANES), np.zeros((patches, patches), span.dtype)
     for run in range(runs):
-        g, signal, labels, weight = gram[run], signal_index[run], observed[run], rate[run]
-        h0[:filters], c[:filters] = initial[run], span[run]
+        signal, labels = signal_index[run], observed[run]
+        h0[:filters], c[:filters], strength[:] = initial[run], span[run], labels * rate[run]
+        g[:] = gram[run]
         if bias.size > 0:
-            b[:filters] = bias[run]
+            g += one
+            for p in range(filters):
+                bias[run, p] -= c[p].sum()
+                h0[p] += bias[run, p]
         for factor in factors:
             outputs[:] = zero
             for p in range(0, rows, ROWS):
                 for k in range(0, wide, WIDE * LANES):
-                    _forward_wide(h0, c, g, b, share, products, outputs, p, k)
+                    _forward_wide(h0, c, g, share, products, outputs, depth, p, k)
                 for k in range(wide, patches, LANES):
-                    _forward(h0, c, g, b, share, products, outputs, p, k)
-            push[:] = zero
+                    _forward(h0, c, g, share, products, outputs, depth, p, k)
             for i in range(n):
                 pulls[i] = labels[i] * (outputs[signal[i]] + outputs[signals + i])
             for i in range(0, n, LANES):
                 _logistic(pulls, i)
+            push[:] = zero
             for i in range(n):
-                pushed = labels[i] * weight[i] * factor * pulls[i]
+                pushed = strength[i] * factor * pulls[i]
                 push[signals + i] = pushed
                 push[signal[i]] += pushed
-            bias_step[:] = zero
             for p in range(0, rows, ROWS):
                 for k in range(0, wide, WIDE * LANES):
-                    _backward_wide(products, push, share, c, bias_step, p, k)
+                    _backward_wide(products, push, share, c, p, k)
                 for k in range(wide, patches, LANES):
-                    _backward(products, push, share, c, bias_step, p, k)
-            if bias.size > 0:
-                b += bias_step
+                    _backward(products, push, share, c, p, k)
         span[run] = c[:filters]
         if bias.size > 0:
-            bias[run] = b[:filters]
+            for p in range(filters):
+                bias[run, p] += c[p].sum()
 
 
 @fused

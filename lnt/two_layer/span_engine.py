@@ -169,9 +169,9 @@ class SpanEngine:
         """Take steps of plain descent on small runs, all steps of one run after another."""
         assert self.gram is not None
         factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
-        signal_index, observed = self.problem.signal_index, self.problem.observed.at(self.step)
-        arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias)
-        kernels.descend_small(self.problem.signals, *(array.numpy() for array in (*arrays, signal_index, observed, rate)))
+        seen = self.problem.signal_index, self.problem.observed.at(self.step), rate
+        arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias, *seen)
+        kernels.descend_small(self.problem.signals, *(array.numpy() for array in arrays))
         self.step += steps
 
     def _states(self) -> dict[str, Tensor]:

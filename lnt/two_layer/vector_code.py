@@ -102,18 +102,6 @@ class Code:
         """A constant in all lanes."""
         return ir.Constant(self.vector, [number] * LANES)
 
-    def add_sum(self, value: ir.Value, array: str, index: ir.Value) -> None:
-        """Add the sum of the lanes to a number of an array."""
-        builder, width = self.builder, LANES
-        while width > 1:
-            width //= 2
-            lanes = ir.VectorType(ir.IntType(32), width)
-            low, high = (ir.Constant(lanes, list(range(start, start + width))) for start in (0, width))
-            value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
-        pointer = builder.gep(self.data[array], [index])
-        total = builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-        builder.store(builder.fadd(builder.load(pointer), total), pointer)
-
     def _pointer(self, array: str, index: ir.Value) -> ir.Value:
         return self.builder.bitcast(self.builder.gep(self.data[array], [index]), self.vector.as_pointer())
 
@@ -123,22 +111,22 @@ def forward(vectors: int) -> Callable[..., None]:
 
     @intrinsic
     def tile(
-        _: Any, initial: Any, span: Any, gram: Any, bias: Any, share: Any, products: Any, outputs: Any, p: Any, k: Any
+        _: Any, initial: Any, span: Any, gram: Any, share: Any, products: Any, outputs: Any, depth: Any, p: Any, k: Any
     ) -> Any:
-        """products = initial + span @ gram + bias, and outputs += share relu(products), for filters p.. and patches k.. .
+        """products = initial + span @ gram, and outputs += share relu(products), for filters p.. and patches k.. .
 
-        initial, span, products are [P, K], gram is [K, K], bias and share [P], outputs [K].
+        initial, span, products are [P, K], gram is [K, K], share [P], outputs [K]. The first `depth` patches are no padding.
         """
 
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-            names = ("initial", "span", "gram", "bias", "share", "products", "outputs")
-            write, p, k = Code(context, builder, signature, values, names), *values[-2:]
+            names = ("initial", "span", "gram", "share", "products", "outputs")
+            write, (depth, p, k) = Code(context, builder, signature, values, names), values[-3:]
             width = write.length("outputs")
             corner = [
                 [write.plus(write.place(write.plus(p, r), width, k), LANES * v) for v in range(vectors)] for r in range(ROWS)
             ]
             sums = [[cgutils.alloca_once_value(builder, write.load("initial", index)) for index in row] for row in corner]
-            with cgutils.for_range(builder, width, intp=INT) as loop:
+            with cgutils.for_range(builder, depth, intp=INT) as loop:
                 rows = [write.load("gram", write.plus(write.place(loop.index, width, k), LANES * v)) for v in range(vectors)]
                 for r in range(ROWS):
                     factor = write.number("span", write.place(write.plus(p, r), width, loop.index))
@@ -147,13 +135,13 @@ def forward(vectors: int) -> Callable[..., None]:
             for v in range(vectors):
                 output = write.load("outputs", write.plus(k, LANES * v))
                 for r in range(ROWS):
-                    product = builder.fadd(builder.load(sums[r][v]), write.number("bias", write.plus(p, r)))
+                    product = builder.load(sums[r][v])
                     write.store(product, "products", corner[r][v])
                     output = write.multiply_add(write.number("share", write.plus(p, r)), write.relu(product), output)
                 write.store(output, "outputs", write.plus(k, LANES * v))
             return context.get_dummy_value()
 
-        return types.void(initial, span, gram, bias, share, products, outputs, p, k), code
+        return types.void(initial, span, gram, share, products, outputs, depth, p, k), code
 
     return tile
 
@@ -162,29 +150,27 @@ def backward(vectors: int) -> Callable[..., None]:
     """A function that moves a tile of ROWS filters and LANES `vectors` patches."""
 
     @intrinsic
-    def tile(_: Any, products: Any, push: Any, share: Any, span: Any, bias_step: Any, p: Any, k: Any) -> Any:
-        """span += share push where products > 0, and bias_step += its sum over patches, for filters p.. and patches k.. .
+    def tile(_: Any, products: Any, push: Any, share: Any, span: Any, p: Any, k: Any) -> Any:
+        """span += share push where products > 0, for filters p.. and patches k.. .
 
-        products and span are [P, K], push is [K], share and bias_step are [P].
+        products and span are [P, K], push is [K], share is [P].
         """
 
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-            names = ("products", "push", "share", "span", "bias_step")
+            names = ("products", "push", "share", "span")
             write, p, k = Code(context, builder, signature, values, names), *values[-2:]
             width = write.length("push")
             pushes = [write.load("push", write.plus(k, LANES * v)) for v in range(vectors)]
             for r in range(ROWS):
                 row = write.plus(p, r)
-                total, share = write.zero, write.number("share", row)
+                share = write.number("share", row)
                 for v, pushed in enumerate(pushes):
                     index = write.plus(write.place(row, width, k), LANES * v)
                     step = write.where(">", write.load("products", index), builder.fmul(share, pushed), write.zero)
                     write.store(builder.fadd(write.load("span", index), step), "span", index)
-                    total = builder.fadd(total, step)
-                write.add_sum(total, "bias_step", row)
             return context.get_dummy_value()
 
-        return types.void(products, push, share, span, bias_step, p, k), code
+        return types.void(products, push, share, span, p, k), code
 
     return tile
 
