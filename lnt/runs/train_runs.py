@@ -171,7 +171,7 @@ def device_name(batches: Sequence[Experiment]) -> str:
 
 
 class SavedResults:
-    """Collects tables, and saves them when the time since the last save exceeds SHARE_AT_RISK of the time so far."""
+    """Collects tables, and saves them when the time since the last save exceeds what may be at risk."""
 
     def __init__(self, directory: RunDirectory, total: int) -> None:
         self.directory, self.total = directory, total
@@ -185,7 +185,7 @@ class SavedResults:
         """Take in the tables of some runs."""
         self.waiting += done
         now = time.monotonic()
-        # A growing interval: a long job writes few parts, a short one is saved each second.
+        # A growing interval: a long job writes few parts, a short one is saved every few seconds.
         if now - self.flushed > max(SECONDS_AT_RISK, SHARE_AT_RISK * (now - self.start)):
             try:
                 self.flush()
