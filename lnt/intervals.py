@@ -5,7 +5,6 @@ that cannot be judged from a handful of values: an interval from two or three se
 """
 
 import numpy as np
-from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 5
@@ -14,7 +13,10 @@ TOO_FEW = f"no intervals: fewer than {FEWEST_SEEDS} seeds"
 
 def student_quantile(probability: float, freedom: object) -> np.ndarray:
     """The quantile of Student's t distribution with so many degrees of freedom; NaN where these are NaN."""
-    # Not scipy.stats, which gives the same numbers and takes as long to import as all else of an analysis.
+    # Not scipy.stats, which gives the same numbers and takes as long to import as all else of an analysis. Here, since
+    # training imports this file for a constant.
+    from scipy.special import stdtrit
+
     # Once for each number: most cells of a table have the same.
     numbers = np.asarray(freedom, float)
     different, place = np.unique(numbers, return_inverse=True)

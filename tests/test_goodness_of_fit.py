@@ -28,11 +28,11 @@ def fits_of(runs, law=BENIGN_LAW):
 
 
 def explained(combination, value, place):
-    return Ordering(combination, place).explained(value)
+    return Ordering(combination, place).explained(np.asarray(value)[None])[0]
 
 
 def falling(c, v, at):
-    return _falling(*np.unique(c, return_inverse=True), v, at)
+    return _falling(*np.unique(c, return_inverse=True), v[None], at)[0]
 
 
 def test_a_true_law_explains_all_and_its_rivals_less():

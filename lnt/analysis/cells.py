@@ -21,7 +21,8 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
     """The cells that sweep plans name: a row for each combination of `keys`, with the number of runs `planned` in it."""
     rows: Counter[tuple] = Counter()
     for group, refine in ((group, plan.get("refine")) for plan in plans for group in plan["groups"]):
-        fixed = dict(flatten(group["config"])) | group["config"]["choices"]
+        given = dict(flatten(group["config"])) | group["config"]["choices"]
+        fixed = {key: given.get(key) for key in keys}
         if refine:
             rows.update(_asked_cells(refine, group["axes"], fixed, keys))
             continue

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 FORMATS = ("pdf", "png", "svg")  # of figures
 # Tables of a font that say how to set text. A PDF needs none, since its text is set, and reading them takes longer than to
 # draw the figure. There is no public way to leave them out; where this one fails, PDFs are larger and as good.
-getattr(subset.Options, "_drop_tables_default", []).extend(("GDEF", "GPOS", "GSUB"))
+getattr(subset.Options, "_drop_tables_default", []).extend(("GDEF", "GPOS", "GSUB", "MATH"))
 # Okabe & Ito's colour-blind-safe palette
 SIGNAL, CLEAN, NOISY, PLAIN = "#0072B2", "#009E73", "#D55E00", "#444444"
 STYLE: Any = {  # matplotlib types rc keys as one long Literal

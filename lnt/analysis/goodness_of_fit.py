@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from lnt.analysis.phase_diagram import Grid, grid
+from lnt.analysis.phase_diagram import Grid
 from lnt.intervals import jackknife_interval
 from lnt.level_set import seed_mean
 from lnt.theory.laws import MARGIN, Law
@@ -29,9 +29,9 @@ class Ordering:
         self.points, self.index = np.unique(np.round(self.c, 9), return_inverse=True)
         self.column = np.unique(place[self.use], return_inverse=True)[1]
 
-    def explained(self, value: np.ndarray) -> float:
-        """The share of the variance of cell means [C] that a falling function of the combination alone predicts in held-out
-        cells.
+    def explained(self, values: np.ndarray) -> np.ndarray:
+        """The share of the variance of cell means [sets, C] that a falling function of the combination alone predicts in
+        held-out cells, [sets].
 
         1 - sum (v - f(c))^2 / sum (v - mean v)^2, with f the best non-increasing function of the other cells (isotonic
         regression, linear in log(c) between them; nothing to tune). Whole columns of the diagram are held out, those that
@@ -39,25 +39,45 @@ class Ordering:
         collapse; pure noise gives about 0 or less. NaN with fewer than FEWEST_CELLS cells, two columns, or where nothing
         varies.
         """
-        there = np.isfinite(value[self.use])
-        v, c, index = value[self.use][there], self.c[there], self.index[there]
+        rows, found = values[:, self.use], np.full(len(values), np.nan)
+        there = np.isfinite(rows)
+        # Sets in which the same cells are empty share their order.
+        for mask in {row.tobytes(): row for row in there}.values():
+            alike = (there == mask).all(1)
+            found[alike] = self._explained(rows[alike][:, mask], mask)
+        return found
+
+    def _explained(self, rows: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """`explained` for sets of values [sets, cells] of the cells that are `there`."""
         columns, column = np.unique(self.column[there], return_inverse=True)
-        if len(v) < FEWEST_CELLS or len(columns) < 2 or np.ptp(v) == 0:
-            return np.nan
+        if rows.shape[1] < FEWEST_CELLS or len(columns) < 2:
+            return np.full(len(rows), np.nan)
+        c, index, predicted = self.c[there], self.index[there], np.empty(rows.shape)
         # Neighbouring columns lie in different folds, so that the others surround those that are held out.
-        fold, predicted = column % FOLDS, np.empty(len(v))
+        fold = column % FOLDS
         for held in range(min(FOLDS, len(columns))):
             out = fold == held
-            predicted[out] = _falling(self.points, index[~out], v[~out], c[out])
-        return float(1 - np.sum((v - predicted) ** 2) / np.sum((v - v.mean()) ** 2))
+            predicted[:, out] = _falling(self.points, index[~out], rows[:, ~out], c[out])
+        left, total = np.sum((rows - predicted) ** 2, 1), np.sum((rows - rows.mean(1, keepdims=True)) ** 2, 1)
+        return 1 - np.divide(left, total, out=np.full(len(rows), np.nan), where=np.ptp(rows, axis=1) > 0)
 
 
-def _falling(points: np.ndarray, index: np.ndarray, v: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The non-increasing function of points[index] that is closest to v in least squares, at other points."""
+def _falling(points: np.ndarray, index: np.ndarray, rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The non-increasing functions of points[index] that are closest to each of the rows [sets, cells] in least squares, at
+    other points, [sets, others].
+    """
     counts = np.bincount(index, minlength=len(points))
     there = counts > 0
-    means = np.bincount(index, v, len(points))[there] / counts[there]
-    return np.interp(at, points[there], isotonic_regression(means, weights=counts[there], increasing=False).x)
+    counts, number = counts[there], (np.cumsum(there) - 1)[index]
+    # Where the others lie among the points: 2.5 is halfway from the third to the fourth.
+    place = np.interp(at, points[there], np.arange(len(counts)))
+    below, above = np.floor(place).astype(int), np.ceil(place).astype(int)
+    found = np.empty((len(rows), len(at)))
+    for i, row in enumerate(rows):
+        means = np.bincount(number, row) / counts
+        fitted = isotonic_regression(means, weights=counts, increasing=False).x
+        found[i] = fitted[below] + (place - below) * (fitted[above] - fitted[below])
+    return found
 
 
 def changed(law: Law, key: str, by: float) -> Law:
@@ -95,16 +115,18 @@ def compared(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], law: Law) ->
     above 0.
     """
     laws = [law, *rivals(law, keys)]
-    axes, place = (data.x, data.y), np.broadcast_to(data.x, data.mean.shape).ravel()
-    orders = [Ordering(grid(runs.assign(c=one.of(runs)), *keys, "c", axes).mean.ravel(), place) for one in laws]
-
-    def all_fits(values: np.ndarray) -> np.ndarray:
-        mean = np.where(orders[0].use, seed_mean(values).ravel(), np.nan)
-        return np.array([order.explained(mean) for order in orders])
+    x, y = (runs[key].astype(float) for key in keys)
+    of_runs = pd.DataFrame({number: one.of(runs) for number, one in enumerate(laws)}, runs.index)
+    of_cells = of_runs.groupby([y, x]).mean().reindex(pd.MultiIndex.from_product((data.y, data.x)))
+    place = np.broadcast_to(data.x, data.mean.shape).ravel()
+    orders = [Ordering(of_cells[number].to_numpy(), place) for number in of_cells]
 
     seeds = np.arange(data.values.shape[2])
-    fits = all_fits(data.values)
-    left_out = np.array([all_fits(data.values[:, :, seeds != seed]) for seed in seeds])
+    means = np.stack([data.mean, *(seed_mean(data.values[:, :, seeds != seed]) for seed in seeds)]).reshape(-1, data.mean.size)
+    # All combinations are judged by the same cells, those that the law is about.
+    means[:, ~orders[0].use] = np.nan
+    scores = np.stack([order.explained(means) for order in orders], 1)
+    fits, left_out = scores[0], scores[1:]
     low, high = jackknife_interval(fits[0] - fits, left_out[:, :1] - left_out)
     own = [{key: one.exponents_of(keys).get(key, 0.0) for key in keys} for one in laws]
     rows = [
@@ -119,11 +141,10 @@ def shuffled(order: Ordering, value: np.ndarray) -> float:
     """The R^2 of `Ordering.explained` that 95 % of PERMUTATIONS random assignments of the values to cells stay below."""
     use = order.use & np.isfinite(value)
     # A fixed seed: the same results give the same number each time.
-    rng, mixed, found = np.random.default_rng(0), np.full(len(value), np.nan), []
-    for _ in range(PERMUTATIONS):
-        mixed[use] = rng.permutation(value[use])
-        found.append(order.explained(mixed))
-    return float(np.quantile(found, 0.95))
+    rng, mixed = np.random.default_rng(0), np.full((PERMUTATIONS, len(value)), np.nan)
+    for row in mixed:
+        row[use] = rng.permutation(value[use])
+    return float(np.quantile(order.explained(mixed), 0.95))
 
 
 def fits_table(fits: Sequence[Fit]) -> pd.DataFrame:

@@ -67,7 +67,8 @@ class Report:
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
         # Arrow writes CSV many times faster than pandas, and a table may have a million rows.
         arrow = pa.Table.from_pandas(table, preserve_index=False)
-        write_atomically(self.folder / f"{name}.parquet", lambda file: pq.write_table(arrow, file))
+        # Most numbers differ: to look for equal ones takes half of the time, and saves a twentieth of the size.
+        write_atomically(self.folder / f"{name}.parquet", lambda file: pq.write_table(arrow, file, use_dictionary=False))
         write_atomically(
             self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file, pa.csv.WriteOptions(batch_size=ROWS))
         )
