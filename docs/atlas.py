@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lnt.intervals import jackknife_interval
+from lnt.intervals import jackknife_interval, mean_interval
 
 PUBLISHED = Path(__file__).parents[1] / "tests" / "data"
 HEAD = """# Atlas of published experiments
@@ -107,6 +107,89 @@ def kou2023_pseudolabels(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_interval(values: pd.Series) -> str:
+    """The mean over seeds and its 95 % interval."""
+    low, high = mean_interval(values.to_numpy())
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def frei2022(results: Path) -> str:
+    """The exponent a of n_gamma ~ (d / n)^a along an error of 0.1, and how even the law's variable is along that line."""
+    runs = runs_of(results, "frei2022")
+    errors = runs.set_index(["data.dim_over_n", "seed", "data.n_gamma"])["test_error"].unstack()  # [(d / n, seed), n_gamma]
+    ratios, seeds = (errors.index.unique(level).to_numpy() for level in ("data.dim_over_n", "seed"))
+
+    def crossings(chosen: np.ndarray) -> np.ndarray:
+        means = errors[errors.index.isin(chosen, level="seed")].groupby(level="data.dim_over_n").mean()
+        # Errors fall with n_gamma; np.interp wants rising ones.
+        return np.array([np.interp(0.1, row[::-1], np.log(errors.columns.to_numpy(float))[::-1]) for row in means.to_numpy()])
+
+    def slope(chosen: np.ndarray) -> float:
+        return float(np.polyfit(np.log(ratios), crossings(chosen), 1)[0])
+
+    low, high = jackknife_interval(slope(seeds), [slope(np.setdiff1d(seeds, [seed])) for seed in seeds])
+    strength = np.exp(crossings(seeds))
+    g, kappa = strength / 100, strength / (1 - strength / 100)
+    bare = strength**2 * ratios / (1 - g) ** 2
+    law = bare / (1 + 0.64 * kappa)
+    return (
+        f"Along an error of 0.1 n_gamma falls as (d / n)^a with a = {slope(seeds):.3f} [{low:.3f}, {high:.3f}]; the exponent "
+        f"of the theorem makes it -1/2. That exponent, n |mu|^4 / (s^4 d), runs from {bare.min():.2f} to {bare.max():.2f} "
+        f"along the line, and divided by 1 + kappa (1 - 2 tau)^2, the term for finite n SNR^2 of [theory.md](theory.md), from "
+        f"{law.min():.2f} to {law.max():.2f}. At n_gamma = 2 strong signals keep some wrong labels from being fitted in 10 000 "
+        "steps.\n"
+    )
+
+
+def liu2020_linear(results: Path) -> str:
+    """By noise rate: how many mislabelled samples are predicted right at best, how many are memorised at the end, the error."""
+    runs, curves = (
+        runs_of(results, "liu2020_linear"),
+        pd.concat(pd.read_parquet(path) for path in sorted((results / "liu2020_linear").rglob("curves.parquet"))),
+    )
+    lowest = curves.groupby("run_id")["noisy_accuracy"].min()
+    runs["early"] = 1 - runs["run_id"].map(lowest)
+    lines = [
+        "| noise rate | mislabelled predicted right, at best | memorised at the end | lowest test error | final test error |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for rate, cell in runs.groupby("noise.rate"):
+        names = ("early", "noisy_accuracy", "best_test_error_fresh", "test_error")
+        lines.append(f"| {rate} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def xu2024_grokking(results: Path) -> str:
+    """By norm of the signal: training accuracy on observed labels and test error after one step, and at the end."""
+    runs = runs_of(results, "xu2024_grokking")
+    curves = pd.concat(pd.read_parquet(path) for path in sorted((results / "xu2024_grokking").rglob("curves.parquet")))
+    first = curves[curves["step"] == 1].set_index("run_id")
+    fitted = first["clean_accuracy"] * (1 - first["realised_noise_rate"])
+    fitted += first["noisy_accuracy"] * first["realised_noise_rate"]
+    runs["fitted"], runs["guessing"] = runs["run_id"].map(fitted), runs["run_id"].map(first["test_error"])
+    lines = [
+        "| signal norm | labels fitted after 1 step | test error after 1 step | test error after 300 | memorised after 300 |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for norm, cell in runs.groupby("data.signal_norm"):
+        names = ("fitted", "guessing", "test_error", "noisy_accuracy")
+        lines.append(f"| {norm:g} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def leak_rate(results: Path) -> str:
+    """The lowest test errors of ReLU, a leak of 0.1 and a linear network, by noise rate."""
+    runs = runs_of(results, "leak_rate")
+    leaks = (0.0, 0.1, 0.5, 1.0)
+    names = [*(f"leak {leak}" for leak in leaks), "leak 1 less leak 0, on the same seeds"]
+    lines = ["| noise rate | " + " | ".join(names) + " |", "| --- |" + " --- |" * len(names)]
+    for rate in (0.2, 0.3, 0.35, 0.4):
+        cells = [runs[np.isclose(runs["noise.rate"], rate) & np.isclose(runs["model.leak"], leak)] for leak in leaks]
+        errors = [cell.set_index("seed")["best_test_error_fresh"] for cell in cells]
+        lines.append(f"| {rate} | " + " | ".join(map(with_interval, [*errors, errors[-1] - errors[0]])) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def page(results: Path) -> str:
     """The whole page."""
     rows = [
@@ -163,5 +246,46 @@ With 2 or 3 filters of a sign a few seeds end at an error of about 1/4: those in
 side of the signal, so that one class is never learnt (checked for all ten seeds at SNR 0.06).
 
 ![test error by width and SNR](huang2025_width_phase_test_error.png)
+
+## Benign overfitting of leaky networks
+
+`experiment=frei2022` (Frei, Chatterji, Bartlett, COLT 2022, Theorem 3.1; grid ours): a leaky network on a mixture of two
+Gaussians, trained until it fits all labels, a tenth of them wrong. The theorem bounds its test error by
+2 exp(-n |mu|^4 / (C s^4 d)).
+
+"""
+        + frei2022(results)
+        + """
+![test error by d / n and signal](frei2022_phase_test_error.png)
+
+## Early learning of a linear classifier
+
+`experiment=liu2020_linear` (Liu et al., NeurIPS 2020, Theorem 1; n = 200, p = 180 and a noise of 0.1 are ours). The theorem:
+before some step the classifier predicts the true class of nearly all mislabelled samples; in the limit it memorises all.
+
+"""
+        + liu2020_linear(results)
+        + """
+![accuracies, losses and test error by step](liu2020_linear_stages.png)
+
+## Grokking on XOR clusters
+
+`experiment=xu2024_grokking` (Xu et al., ICLR 2024; n = 200, d = 40 000 are ours). The theorem: after one step all labels are
+fitted, a tenth of them wrong, and fresh samples are guessed; later all labels are still fitted, and the test error is small.
+
+"""
+        + xu2024_grokking(results)
+        + """
+![accuracies and test error by step](xu2024_grokking_stages.png)
+
+## The slope of leaky ReLU
+
+`experiment=leak_rate` (ours): the test error that optimal early stopping reaches at n SNR^2 = 1, chosen on other test samples
+than those that judge it, by the slope of leaky ReLU (0 is ReLU, 1 a linear network).
+
+"""
+        + leak_rate(results)
+        + """
+![lowest test error by leak and noise rate](leak_rate_phase_best_test_error_fresh.png)
 """
     )

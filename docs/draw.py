@@ -29,6 +29,10 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "robust_losses": ([], ["theory"]),
     "kou2023_pseudolabels": ([], ["error_by_data.noise_std"]),
     "huang2025_width": (["x=model.width", "y=data.snr"], ["phase_test_error"]),
+    "frei2022": (["x=data.dim_over_n", "y=data.n_gamma", "level=0.1"], ["phase_test_error"]),
+    "liu2020_linear": ([], ["stages"]),
+    "xu2024_grokking": ([], ["stages"]),
+    "leak_rate": (["value=best_test_error_fresh", "level=0.1"], ["phase_best_test_error_fresh"]),
 }
 
 
