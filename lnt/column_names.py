@@ -16,6 +16,8 @@ NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", 
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
+ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "balanced": False}
+ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar10"): {"verify": True},
     ("data", "cifar100"): {"verify": True},
@@ -26,6 +28,10 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"milestones": None},
     ("optimizer", "adam"): {"milestones": None},
     ("optimizer", "gd"): {"until": "end"},
+    ("data", "signal_noise"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "xor_mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("model", "two_layer_cnn"): {
         "activation": "relu",
         "leak": 0.01,
@@ -55,6 +61,7 @@ METRICS = (
     "clean_accuracy",  # share of correctly labelled samples predicted as labelled
     "noisy_accuracy",  # share of mislabelled samples predicted as (wrongly) labelled
     "test_error",  # share of test samples predicted wrong against true labels
+    "test_error_rare",  # the same among the test samples that show the rarest feature
     "test_error_observed",  # the same against labels with the training noise: the mean over it, or on images one draw
     "signal_coef",  # max over filters of gamma
     "signal_coef_mean",
@@ -75,7 +82,7 @@ METRICS = (
     "stopping_criterion",  # what early stopping looks at
 )
 
-ADDED_METRICS = ("train_loss_used",)  # they came later: checkpoints of earlier versions lack them
+ADDED_METRICS = ("train_loss_used", "test_error_rare")  # they came later: checkpoints of earlier versions lack them
 
 OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "status": "str",

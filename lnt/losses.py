@@ -56,6 +56,15 @@ class Loss(Component, ABC):
         """Losses [B] of logits [B, K] for the classes `labels` [B]."""
         raise NotImplementedError(f"{type(self).__name__} is a loss of margins only; for_classes promises of_logits")
 
+    def pull_of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        """Minus the gradient of each loss by its logits, [B, K]."""
+        import torch
+
+        with torch.enable_grad():
+            z = logits.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.of_logits(z, labels).sum(), z)
+        return -gradient
+
     def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
 

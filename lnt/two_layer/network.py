@@ -16,10 +16,15 @@ from lnt.two_layer.data import adapted_rows
 LEAK = 0.01  # the default of PyTorch
 
 
-def second_layer(filters: int, like: Tensor, output: str = "mean") -> Tensor:
-    """The weight of each of P filters, [P]: j/m, or j for output=sum; the first m have j = +1, the others j = -1."""
-    m = filters // 2
+def second_layer(filters: int, like: Tensor, output: str = "mean", outputs: int = 1) -> Tensor:
+    """The weight of each of P filters, [P]: j/m, or j for output=sum; the first m have j = +1, the others j = -1.
+
+    With K `outputs` it is 1/m, or 1, in that of its class: the first m have class 0, the next m class 1, and so on.
+    """
+    m = filters // max(2, outputs)
     share = 1 / m if output == "mean" else 1
+    if outputs > 1:
+        return like.new_full((filters,), share)
     return torch.cat([like.new_full((m,), share), like.new_full((m,), -share)])
 
 
@@ -29,6 +34,7 @@ class TwoLayerCNN(Model):
 
     w(0) ~ N(0, s0^2 I_d) with s0 = init_std, or init_norm / sqrt(d), which makes |w(0)| about init_norm: exactly one. With
     `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0. The second layer j/m (or j, output=sum) is fixed, or trained too.
+    On data of K classes there are m filters and an output f_k for each class k, in place of the two signs.
     Source: Kou et al. 2023; Han et al. 2025.
     """
 
@@ -73,27 +79,30 @@ class TwoLayerCNN(Model):
             return np.asarray(self.init_std, float)
         return np.asarray(self.init_norm, float) / np.sqrt(dim)
 
-    def sample_filters(self, seed: int, dim: int, taken: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
+    def sample_filters(
+        self, seed: int, dim: int, taken: int, width: int, reduced: bool, classes: int = 2
+    ) -> tuple[np.ndarray, np.ndarray]:
         """w(0) / s0 [P, width] and b(0) / s0 [P]: in the coordinates adapted to `taken` data vectors, or explicitly."""
         # dim is in the key, since in reduced coordinates the law of the filters depends on it.
-        rng = generator("init", seed, dim)
+        rng, count = generator("init", seed, dim), classes * self.width
         # Drawn first, and also without biases: model.bias then does not change the filters.
-        bias = rng.standard_normal(2 * self.width)
+        bias = rng.standard_normal(count)
         if reduced:
-            return adapted_rows(rng, dim, taken, 2 * self.width, width), bias
-        return rng.standard_normal((2 * self.width, width)), bias
+            return adapted_rows(rng, dim, taken, count, width), bias
+        return rng.standard_normal((count, width)), bias
 
 
 class TwoLayerNet(nn.Module):
-    """The same network as a plain PyTorch module over explicit patches; output [batch]."""
+    """The same network as a plain PyTorch module over explicit patches; output [batch], or [batch, K] with K `outputs`."""
 
-    def __init__(self, filters: Tensor, bias: Tensor | None, model: TwoLayerCNN) -> None:
+    def __init__(self, filters: Tensor, bias: Tensor | None, model: TwoLayerCNN, outputs: int = 1) -> None:
         super().__init__()
+        self.outputs = outputs
         self.filters = nn.Parameter(filters.clone())  # [P, D]
         self.bias = None if bias is None else nn.Parameter(bias.clone())  # [P]
         self.sigma = model.sigma
         self.second_layer: Tensor
-        weights = second_layer(len(filters), filters, model.output)
+        weights = second_layer(len(filters), filters, model.output, outputs)
         if model.second_layer == "trained":
             self.second_layer = nn.Parameter(weights)
         else:
@@ -101,7 +110,10 @@ class TwoLayerNet(nn.Module):
             self.register_buffer("second_layer", weights)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """f(x) [batch] for patches [batch, 2, D]."""
+        """f(x) [batch] or [batch, K] for patches [batch, 2, D], or any other number of patches."""
         z = nn.functional.linear(patches, self.filters, self.bias)
-        # [batch, 2, P]: both patches pass through the same filters, and their activations add up.
-        return self.sigma.value(z).sum(1) @ self.second_layer
+        # [batch, 2, P]: all patches pass through the same filters, and their activations add up.
+        activations = self.sigma.value(z).sum(1)
+        if self.outputs == 1:
+            return activations @ self.second_layer
+        return (activations * self.second_layer).unflatten(1, (self.outputs, -1)).sum(2)
