@@ -72,6 +72,10 @@ class Loss(Component, ABC):
         """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
         return self
 
+    def of_runs(self, runs: np.ndarray) -> "Loss":
+        """The loss of some of the runs of such an experiment."""
+        return self
+
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         """Losses [R, n] of margins [R, n] of samples with the observed labels [R, n], -1 or +1."""
         return self.value(margins)
@@ -274,9 +278,15 @@ class Correction(Loss):
         require(bool((np.linalg.cond(known) < MOST_SINGULAR).all()), "matrix", self.matrix, inverse)
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
-        found, known = copy.copy(self), np.asarray(transition() if self.matrix is None else [self.matrix])
+        return self._with(np.asarray(transition() if self.matrix is None else [self.matrix]))
+
+    def of_runs(self, runs: np.ndarray) -> "Loss":
+        return self if len(self.transition) == 1 else self._with(self.transition[runs])
+
+    def _with(self, transition: np.ndarray) -> "Loss":
+        found = copy.copy(self)
         # The field stays what was asked for; this is no setting.
-        object.__setattr__(found, "_transition", known)
+        object.__setattr__(found, "_transition", transition)
         return found
 
     @property

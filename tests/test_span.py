@@ -244,7 +244,13 @@ def unlike(experiment, *overrides):
     )
 
 
-@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias", "resampled labels", "exact flips", "orthogonal noise"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("plain", "q = 2", "bias", "resampled labels", "exact flips", "orthogonal noise"),
+        *("three noise patches", "classes, pairs, forward, until fitted"),
+    ],
+)
 def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
     batch = unlike(experiment, *SETTINGS[setting])
     together = train(batch)
@@ -252,6 +258,29 @@ def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
         alone = train(batch.take(np.array([run])))
         assert_close(together.values[..., run], alone.values[..., 0], 1e-9)
     assert batch.run_ids() == [batch.take(np.array([run])).run_ids()[0] for run in range(batch.runs)]
+
+
+@pytest.mark.parametrize("data", ["signal_noise", "xor", "mixture"])
+def test_runs_with_other_shares_and_noise_of_classes_equal_each_alone(experiment, data):
+    shares, ratios = np.array([0.5, 0.2, 0.5, 0.8]), np.array([1, 1, 0.5, 2])
+    numbers = {"data__positive_share": shares, "data__noise_ratio": ratios, "noise__rate": np.array([0.1, 0, 0.3, 0.3])}
+    settings = ("precision=float64", "optimizer.steps=60", "data.n_test=600")
+    batch = experiment(*SMALL, f"data={data}", *settings, runs=4, **numbers)
+    together = train(batch)
+    for run in range(batch.runs):
+        assert_close(together.values[..., run], train(batch.take(np.array([run]))).values[..., 0], 1e-9)
+    labels = (batch.sample().test_labels > 0).double().mean(1)
+    np.testing.assert_allclose(labels, shares, atol=0.07)  # 3.4 standard deviations
+
+
+def test_runs_that_end_apart_keep_their_own_loss(experiment):
+    """A forward correction knows the rate of each run, also once some runs have ended."""
+    settings = ("data.n_train=20", "data.dim=400", "data.n_test=20", "loss=forward", "optimizer.until=fitted", "optimizer.lr=1")
+    batch = experiment(*settings, "precision=float64", runs=3, seed=np.arange(3), noise__rate=np.array([0.05, 0.1, 0.3]))
+    values = train(batch).values
+    assert len({int((values[:, METRICS.index("train_loss"), run] == values[-1, 0, run]).argmax()) for run in range(3)}) > 1
+    for run in range(3):
+        assert_close(values[..., run], train(batch.take(np.array([run]))).values[..., 0], 1e-9)
 
 
 def test_chunks_do_not_change_results(experiment, monkeypatch):

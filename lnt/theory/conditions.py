@@ -24,8 +24,14 @@ from lnt.theory.laws import (
 WITHOUT_T1 = ("mixture", "xor_mixture", "signal_noise_classes")  # one patch, or K classes: Stage I has no predicted scale
 PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
 USUAL = {
-    **{"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed", "optimizer.until": "end"},
-    **{"data.noise_patches": 1, "data.balanced": False, "data.positive_share": 0.5, "data.noise_ratio": 1},
+    "model.activation": "relu",
+    "model.output": "mean",
+    "model.second_layer": "fixed",
+    "optimizer.until": "end",
+    "data.noise_patches": 1,
+    "data.balanced": False,
+    "data.positive_share": 0.5,
+    "data.noise_ratio": 1,
 }
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
@@ -87,7 +93,10 @@ def usual_network(runs: pd.DataFrame) -> pd.Series:
 
 
 def predicted_t1(runs: pd.DataFrame) -> pd.Series:
-    """The predicted scale of Stage I in steps, of each run; NaN where theory has none. L noise patches make it L times shorter."""
+    """The predicted scale of Stage I of each run, in steps; NaN where theory has none. L noise patches make it L times shorter.
+
+    Each patch adds its own rho to the margin of its sample, so margins grow L times as fast. Derived here.
+    """
     columns = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
     if not set(columns) <= set(runs):
         return pd.Series(np.nan, runs.index)

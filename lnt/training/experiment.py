@@ -270,7 +270,7 @@ class Experiment(ABC):
         return PriorKnowledge(self.predicted_t1(), 1 - self.flip_rate(), seeds, self.steps_per_epoch(), self.loss.at_zero)
 
     def flip_rate(self) -> np.ndarray:
-        """P(observed != true) of the label noise, [R]: the rate that it has on average, not the one realised in a run's labels."""
+        """P(observed != true) of the label noise, [R]: the rate on average, not the one realised in a run's own labels."""
         return self.per_run(self.noise.flip_rate(self.representatives()))
 
     def bound_loss(self) -> Loss:

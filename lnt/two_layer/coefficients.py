@@ -3,7 +3,9 @@
     w_{j,r}(t) = a(t) w_{j,r}(0) + j gamma_{j,r} mu / |mu|^2 + sum_i rho_{j,r,i} xi_i / |xi_i|^2
 
 a(t) is 1 without weight decay. With several noise patches there is a rho for each; with K classes filters have a class k in
-place of a sign j, and their signal is mu_k. Source: Kou et al. 2023, Definition 5.1; Han et al. 2025, signal-noise decomposition.
+place of a sign j, and their signal is mu_k.
+
+Source: Kou et al. 2023, Definition 5.1; Han et al. 2025, signal-noise decomposition.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """Signal-noise data: every sample is a signal patch y*mu and a noise patch xi ~ N(0, s^2 I_d), or several of these.
 
-Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions (V + L n + P with V signal
-directions and L noise patches). In an orthonormal basis adapted to them in that order (mu, the xi, the w) Gaussian vectors' coordinates are
-independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot chi with as many degrees of
-freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact for every d >= 1: once
-d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
+Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions (D = V + L n + P with V
+signal directions and L noise patches of a sample). In an orthonormal basis adapted to them in that order (mu, the xi, the w)
+Gaussian vectors' coordinates are independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot
+chi with as many degrees of freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact
+for every d >= 1: once d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
 """
 
 # Mixture's dim and noise_std may be null when they are given, never in use: `validate` fills them in.

@@ -113,8 +113,8 @@ class SampledProblem:
     def test_error_observed(self, predicted: Tensor) -> Tensor | None:
         """P(observed != predicted) on the test samples, [R]: the mean over the noise of their labels, which is not drawn.
 
-        With one output and the flip rates p+ and p- of the two classes it is 1 - mean(|f| + (1 - p+ - p-) f y - (p+ - p-) f) / 2, where f is
-        the prediction, -1, 0 or +1; 0 is never right.
+        With one output, and flip rates p+ and p- of both classes, it is 1 - mean(|f| + (1 - p+ - p-) f y - (p+ - p-) f) / 2,
+        where f is the prediction, -1, 0 or +1; 0 is never right.
         """
         if self.test_transition is None:
             return None
@@ -129,8 +129,8 @@ class SampledProblem:
     def test_filters(self, filters: Tensor) -> Tensor:
         """Filters [R, P, D] such that their products with test_patches are <w, xi> for fresh noise patches xi.
 
-        The scale s goes to the filter, and so does the projection; `test_scale` is left to be done. Coordinates beyond d need no
-        cut: filters are 0 there.
+        The scale s goes to the filter, and so does the projection, but not `test_scale`. Coordinates beyond d need no cut:
+        filters are 0 there.
         """
         # The small filters [R, P, D] are scaled instead of the patches [U, N, D]: runs of different s share these.
         filters = filters * self.noise_std[:, None, None]

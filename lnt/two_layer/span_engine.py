@@ -1,8 +1,8 @@
 """The exact reduction: gradient descent in the span of the data, whatever the dimension d is.
 
-Let X be the K = S + L n distinct patches of the training set: +mu, -mu (S = 2), xi_1, .., xi_n (L = 1). Every gradient lies in the
-span of its rows, so W(t) = a(t) W(0) + C(t) X. A step needs the pre-activations H = W X^T of the samples it sees, and moves C
-in their columns. There are two forms of it, exact both:
+Let X be the K = S + L n distinct patches of the training set: +mu, -mu (S = 2), xi_1, .., xi_n (L = 1). Every gradient lies
+in the span of its rows, so W(t) = a(t) W(0) + C(t) X. A step needs the pre-activations H = W X^T of the samples it sees, and
+moves C in their columns. There are two forms of it, exact both:
 
 - by Gram matrix: H = a H(0) + C G with G = X X^T, in P K multiply-adds for each patch seen;
 - on vectors: H = W X^T and W <- W + D X for a step D of C, in 2 P d multiply-adds for each patch seen. Fewer if 2 d < K.
@@ -150,6 +150,7 @@ class SpanEngine:
         """An engine of some of the runs, at this step; what it trains are copies."""
         part = copy.copy(self)
         part.problem, part.runs = self.problem.of(runs), len(runs)
+        part.readout = outputs_of(self.readout.loss.of_runs(runs.cpu().numpy()), self.problem.softmax)
         for name in PER_RUN:
             value = getattr(self, name)
             setattr(part, name, None if value is None else value[runs])

@@ -95,7 +95,7 @@ class TwoLayerExperiment(Experiment):
         return self.per_run(alike if len(alike) > 1 else alike[0]) & (not self.data.one_patch and not self.data.softmax)
 
     def _stage1_scale(self, step_size: object) -> np.ndarray:
-        """T1 of a step size, and the step size of a T1, [R]: each of L noise patches adds its part to the margin of a sample."""
+        """T1 of a step size, and the step size of a T1, [R], as in lnt/theory/conditions.py."""
         data = self.data
         return self.per_run(stage1_scale(self.n, self.model.width, step_size, data.noise_std, data.dim)) / data.noise_patches
 
