@@ -27,6 +27,7 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "phase_kappa_rate": ([], ["phases", "theory"]),
     "karhadkar2024": (["x=data.n_train", "y=data.dim_over_n"], ["phase_test_error"]),
     "robust_losses": ([], ["theory"]),
+    "pair_noise": (["value=test_error"], ["phase_test_error"]),
     "kou2023_pseudolabels": ([], ["error_by_data.noise_std"]),
     "huang2025_width": (["x=model.width", "y=data.snr"], ["phase_test_error"]),
 }
