@@ -33,6 +33,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor_mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("model", "two_layer_cnn"): {
+        "init_law": "normal",
         "activation": "relu",
         "leak": 0.01,
         "output": "mean",

@@ -182,6 +182,18 @@ def test_noise_patches_are_independent_and_as_large_as_their_class_says(experime
         assert stats.kstest(other, "norm").pvalue > 1e-4
 
 
+def test_uniform_initial_weights_are_those_of_pytorch(experiment):
+    """At init_norm = 1 / sqrt(3): weights and biases of torch.nn.Linear; without rotational symmetry, so at full dimension."""
+    batch = experiment(
+        "model.init_law=uniform", "model.init_norm=0.57735026919", "model.bias=true", "data.dim=30", "model.width=400"
+    )
+    assert batch.settings.engine == "autograd"
+    problem, linear = batch.sample(), torch.nn.Linear(30, 800)
+    for ours, theirs in ((problem.filters[0], linear.weight), (problem.bias[0], linear.bias)):
+        assert stats.ks_2samp(ours.flatten().numpy(), theirs.detach().flatten().numpy()).pvalue > 1e-4
+        assert ours.abs().max() == pytest.approx(1 / np.sqrt(30), rel=0.01)
+
+
 def test_more_noise_patches_shorten_stage_1_as_predicted(experiment):
     """T1 / L: a quarter of the steps with four patches, at one step size. Without a signal, so that there is nothing else."""
     steps = []
@@ -216,6 +228,7 @@ def test_more_noise_patches_shorten_stage_1_as_predicted(experiment):
         ("data.noise_patches=0", "data.noise_patches=0: must be at least 1"),
         ("data.positive_share=1", "data.positive_share=1.0: must lie between 0 and 1"),
         ("data.noise_ratio=0", "data.noise_ratio=0.0: must be positive"),
+        ("model.init_law=uniform engine=span", "model.init_law=uniform: needs vectors of length d"),
         ("data=features data.strengths=[1]", "data.strengths=.*: must be 2 numbers, as frequencies are"),
         ("data=features data.frequencies=[0.5,0.6]", "data.frequencies=.*: sum to 1.1, must sum to 1"),
         ("data=features data.strengths=[1,0]", "data.strengths=.*: must be positive"),

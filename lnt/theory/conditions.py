@@ -24,6 +24,7 @@ from lnt.theory.laws import (
 WITHOUT_T1 = ("mixture", "xor_mixture", "signal_noise_classes")  # one patch, or K classes: Stage I has no predicted scale
 PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
 USUAL = {
+    "model.init_law": "normal",
     "model.activation": "relu",
     "model.output": "mean",
     "model.second_layer": "fixed",
@@ -82,8 +83,9 @@ def plain_descent(runs: pd.DataFrame) -> pd.Series:
 
 
 def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether sigma is a power of relu, the second layer j/m and fixed, no run ends early, and samples have one noise patch of
-    one size and classes that are drawn equally often. Runs of earlier versions, which do not say, are such.
+    """Whether initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, no run ends early, and
+    samples have one noise patch of one size and classes that are drawn equally often. Runs of earlier versions, which do not
+    say, are such.
     """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():

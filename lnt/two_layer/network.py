@@ -33,7 +33,9 @@ class TwoLayerCNN(Model):
     """f(x) = sum_j (j/m) sum_r [sigma(<w_{j,r}, y mu> + b_{j,r}) + sigma(<w_{j,r}, xi> + b_{j,r})], j = +1 and -1, r = 1 .. m.
 
     w(0) ~ N(0, s0^2 I_d) with s0 = init_std, or init_norm / sqrt(d), which makes |w(0)| about init_norm: exactly one. With
-    `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0. The second layer j/m (or j, output=sum) is fixed, or trained too.
+    `bias`, trainable b(0) ~ N(0, s0^2), otherwise b = 0. init_law=uniform: entries from U(-sqrt(3) s0, sqrt(3) s0), which
+    have no rotational symmetry and so need vectors of length d; s0 = 1 / sqrt(3 d) is the default of torch.nn.Linear. The
+    second layer j/m (or j, output=sum) is fixed, or trained too.
     On data of K classes there are m filters and an output f_k for each class k, in place of the two signs.
     Source: Kou et al. 2023; Han et al. 2025.
     """
@@ -41,6 +43,7 @@ class TwoLayerCNN(Model):
     width: int = 20  # m filters per output sign
     init_std: PerRunFloat | None = unless("init_norm", value=0.001)  # s0; give this or init_norm
     init_norm: PerRunFloat | None = None  # s0 sqrt(dim), about |w(0)|
+    init_law: str = "normal"  # of an entry of w(0) and b(0): normal | uniform (PyTorch's default at init_norm=0.57735)
     power: float = 1  # q >= 1 in sigma(z) = max(0, z)^q
     bias: bool = False  # one trainable bias per filter
     activation: str = "relu"  # sigma: relu (to the power q) | leaky_relu | gelu | softplus | tanh | linear | quadratic (z^2)
@@ -58,7 +61,12 @@ class TwoLayerCNN(Model):
             if (value := getattr(self, key)) is not None:
                 require(np.asarray(value) >= 0, key, value, "must be at least 0")
         require(self.power >= 1, "power", self.power, "must be at least 1")
-        for key, known in (("activation", NAMES), ("output", ("mean", "sum")), ("second_layer", ("fixed", "trained"))):
+        for key, known in (
+            ("init_law", ("normal", "uniform")),
+            ("activation", NAMES),
+            ("output", ("mean", "sum")),
+            ("second_layer", ("fixed", "trained")),
+        ):
             require(getattr(self, key) in known, key, getattr(self, key), f"must be one of {', '.join(known)}")
         require(self.power == 1 or self.activation == "relu", "power", self.power, "is that of activation=relu")
         leaky, trained = self.activation == "leaky_relu", self.second_layer == "trained"
@@ -86,10 +94,14 @@ class TwoLayerCNN(Model):
         # dim is in the key, since in reduced coordinates the law of the filters depends on it.
         rng, count = generator("init", seed, dim), classes * self.width
         # Drawn first, and also without biases: model.bias then does not change the filters.
-        bias = rng.standard_normal(count)
+        bias = self._entries(rng, (count,))
         if reduced:
             return adapted_rows(rng, dim, taken, count, width), bias
-        return rng.standard_normal((count, width)), bias
+        return self._entries(rng, (count, width)), bias
+
+    def _entries(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Independent numbers of mean 0 and variance 1."""
+        return rng.standard_normal(shape) if self.init_law == "normal" else rng.uniform(-np.sqrt(3), np.sqrt(3), shape)
 
 
 class TwoLayerNet(nn.Module):

@@ -53,7 +53,10 @@ class TwoLayerExperiment(Experiment):
         if settings.engine == "span" and not in_span:
             steps = f"{type(self.optimizer).__name__}'s steps leave the span of the data"
             raise ConfigError("engine", "span", f"{steps}; use engine=autograd or optimizer=gd")
-        engine = settings.engine if settings.engine != "auto" else "span" if in_span else "autograd"
+        rotated = self.model.init_law == "normal"
+        whole = "needs vectors of length d, as its law changes under rotations; use engine=autograd"
+        require(rotated or settings.engine != "span", "model.init_law", self.model.init_law, whole)
+        engine = settings.engine if settings.engine != "auto" else "span" if in_span and rotated else "autograd"
         recordings = RECORDINGS if settings.recordings is None else settings.recordings
         complete = replace(self, settings=replace(settings, engine=engine, recordings=recordings))
         for_images = self.noise.needs_images or self.noise.needs_positions
