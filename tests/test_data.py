@@ -64,7 +64,7 @@ def slowly(data):
 
 
 MODELS = ["signal_noise", "xor", "mixture", slowly("xor_mixture"), slowly("features")]
-MODELS += ["signal_noise_classes data.classes=3", "signal_noise data.noise_patches=2 data.noise_ratio=2"]
+MODELS += ["signal_noise_classes data.class_count=3", "signal_noise data.noise_patches=2 data.noise_ratio=2"]
 MODELS += [slowly("mixture data.positive_share=0.7 data.balanced=true")]
 
 
@@ -152,7 +152,7 @@ def test_shares_of_classes(experiment):
 
 
 def test_classes_have_orthogonal_signals_of_one_norm(experiment):
-    settings = ("data=signal_noise_classes", "data.classes=4", "data.signal_norm=3", "data.n_train=4000", "data.dim=50")
+    settings = ("data=signal_noise_classes", "data.class_count=4", "data.signal_norm=3", "data.n_train=4000", "data.dim=50")
     problem = experiment(*settings).sample()
     np.testing.assert_allclose(problem.patches[0, :4] @ problem.patches[0, :4].T, 9 * np.eye(4))
     assert torch.equal(problem.labels, problem.signal_index)
@@ -217,7 +217,7 @@ def test_more_noise_patches_shorten_stage_1_as_predicted(experiment):
             "optimizer.t1_steps=40.0: Stage I has a predicted length for two classes",
         ),
         ("data.noise_ratio=2 optimizer.t1_steps=40", "optimizer.t1_steps=40.0: Stage I has a predicted length for two classes"),
-        ("data=signal_noise_classes data.classes=1", "data.classes=1: must be at least 2"),
+        ("data=signal_noise_classes data.class_count=1", "data.class_count=1: must be at least 2"),
         ("data=signal_noise_classes data.dim=9", "data.dim=9: must be at least 10"),
         (
             "data=signal_noise_classes noise=asymmetric",

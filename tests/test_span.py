@@ -14,7 +14,7 @@ from lnt.two_layer.data import adapted_rows
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
-CLASSES = ("data=signal_noise_classes", "data.classes=4", "data.snr=0.5", "optimizer.lr=1")
+CLASSES = ("data=signal_noise_classes", "data.class_count=4", "data.snr=0.5", "optimizer.lr=1")
 SETTINGS = {
     "plain": (),
     "three filters, and patches that fill no tile": ("model.width=3", "data.n_train=19", "data.dim=81"),
@@ -65,10 +65,16 @@ SETTINGS = {
     "mixture of unequal classes and noise": ("data=mixture", "data.positive_share=0.3", "data.noise_ratio=2"),
     "xor of unequal classes": ("data=xor", "data.positive_share=0.8", "data.snr=0.5", "data.noise_patches=2"),
     "classes": (*CLASSES, "data.balanced=true"),
-    "two classes, sum, gce": (*CLASSES, "data.classes=2", "model.output=sum", "loss=gce", "optimizer.lr=0.1"),
+    "two classes, sum, gce": (*CLASSES, "data.class_count=2", "model.output=sum", "loss=gce", "optimizer.lr=0.1"),
     "classes, noise patches, trained second layer, memory": (
         *(*CLASSES, "data.noise_patches=2", "model.second_layer=trained", "model.bias=true", "data.orthogonal_noise=true"),
-        *("optimizer.momentum=0.7", "optimizer.weight_decay=0.01", "model.power=2", "optimizer.lr=0.05", "loss=label_smoothing"),
+        *(
+            "optimizer.momentum=0.7",
+            "optimizer.weight_decay=0.01",
+            "model.power=2",
+            "optimizer.lr=0.05",
+            "loss=label_smoothing",
+        ),
     ),
     "classes, pairs, forward, until fitted": (
         *(*CLASSES, "noise=pair", "noise.rate=0.25", "loss=forward", "optimizer.until=fitted", "optimizer.lr=3"),

@@ -331,7 +331,7 @@ class SignalNoiseClasses(VectorData):
     Source: Allen-Zhu, Li, ICLR 2023, with one feature for each class.
     """
 
-    classes: int = 10  # K
+    class_count: int = 10  # K
 
     softmax = True
 
@@ -341,14 +341,14 @@ class SignalNoiseClasses(VectorData):
 
     @property
     def axes(self) -> int:
-        return self.classes
+        return self.class_count
 
     def task(self) -> Classes:
-        return Classes(tuple(range(self.classes)))
+        return Classes(tuple(range(self.class_count)))
 
     def validate(self) -> None:
-        require(self.classes >= 2, "classes", self.classes, "must be at least 2")
+        require(self.class_count >= 2, "class_count", self.class_count, "must be at least 2")
         super().validate()
 
     def signals(self) -> np.ndarray:
-        return np.eye(self.classes)
+        return np.eye(self.class_count)

@@ -216,7 +216,7 @@ class TwoLayerExperiment(Experiment):
         # Smooth activations, and all but the kernel, allocate what they compute.
         state = size * ((8 if self.model.sigma.is_plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
         # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
-        tested = self.data.n_test * (self.data.noise_patches * width + 4 + (filters if self.data.softmax else 0))
+        tested = self.data.n_test * (self.data.noise_patches * width + 4 + (self.classes().count if self.data.softmax else 0))
         vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + tested
         state, vectors = state * self.strategy.networks, vectors * self.strategy.networks
         # numpy draws in float64; draws of several runs are stacked, which copies them.
