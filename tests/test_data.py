@@ -174,12 +174,21 @@ def test_noise_patches_are_independent_and_as_large_as_their_class_says(experime
     """|xi|^2 / s^2 ~ chi2(d) of each patch, with s twice as large in class -1; no two are correlated."""
     settings = ("data.n_train=600", "data.dim=40", "data.noise_patches=3", "data.noise_ratio=2", "data.noise_std=0.5")
     problem = experiment(*settings, "engine=autograd", "precision=float64").sample()
+    assert torch.equal(problem.test_scale, torch.where(problem.test_labels > 0, 1, 2).double())
     size = torch.where(problem.labels[0] > 0, 0.5, 1.0)
     noise = problem.samples(0)[:, 1:] / size[:, None, None]
     for patch in range(3):
         assert stats.kstest((noise[:, patch] ** 2).sum(1), stats.chi2(40).cdf).pvalue > 1e-4
         other = (noise[:, patch] * noise[:, (patch + 1) % 3]).sum(1) / noise[:, patch].norm(dim=1)
         assert stats.kstest(other, "norm").pvalue > 1e-4
+
+
+def test_errors_against_observed_classes_by_hand(experiment):
+    """Pair noise of 0.25: 0.25 for the true class, 0.75 for the next one, 1 for the one after that."""
+    settings = ("data=signal_noise_classes", "data.class_count=4", "noise=pair", "noise.rate=0.25", "precision=float64")
+    problem = experiment(*settings, "data.dim=50", runs=2, seed=np.arange(2)).sample()
+    errors = [problem.test_error_observed((problem.test_labels + shift) % 4).tolist() for shift in range(3)]
+    np.testing.assert_allclose(errors, [[0.25] * 2, [0.75] * 2, [1] * 2], rtol=1e-12)
 
 
 def test_uniform_initial_weights_are_those_of_pytorch(experiment):
