@@ -7,8 +7,9 @@ Letters for tensor dimensions, used in every shape comment of the package:
 
     R  runs trained side by side      n  training samples       N  test samples
     m  filters per output sign        P  filters, P = 2m        d  data dimension (patch length)
-    D  coordinates that are stored    S  signal patches         K  distinct training patches, K = S + n
+    D  coordinates that are stored    S  signal patches         K  distinct training patches, K = S + L n; or classes
     U  distinct random draws among R  T  recorded steps         M  metrics
+    L  noise patches of a sample      V  signal directions      C  classes, beside patches
 """
 
 from importlib import import_module
@@ -19,7 +20,7 @@ __version__ = "0.1.0"
 # Where each name of the public interface lives. It is imported when it is asked for: `python -m lnt.status` needs no PyTorch.
 PUBLIC = {
     **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
-    **dict.fromkeys(("SignalNoise", "Xor"), "lnt.two_layer.data"),
+    **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor"), "lnt.two_layer.data"),
     **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100"), "lnt.images.datasets"),
     **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix"), "lnt.noise.by_class"),
     **dict.fromkeys(("Instance", "Human"), "lnt.noise.by_sample"),

@@ -16,6 +16,8 @@ NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", 
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
+ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "balanced": False}
+ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar10"): {"verify": True},
     ("data", "cifar100"): {"verify": True},
@@ -26,7 +28,12 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"milestones": None},
     ("optimizer", "adam"): {"milestones": None},
     ("optimizer", "gd"): {"until": "end"},
+    ("data", "signal_noise"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "xor_mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("model", "two_layer_cnn"): {
+        "init_law": "normal",
         "activation": "relu",
         "leak": 0.01,
         "output": "mean",
@@ -55,6 +62,7 @@ METRICS = (
     "clean_accuracy",  # share of correctly labelled samples predicted as labelled
     "noisy_accuracy",  # share of mislabelled samples predicted as (wrongly) labelled
     "test_error",  # share of test samples predicted wrong against true labels
+    "test_error_rare",  # the same among the test samples that show the rarest feature
     "test_error_observed",  # the same against labels with the training noise: the mean over it, or on images one draw
     "signal_coef",  # max over filters of gamma
     "signal_coef_mean",
@@ -75,7 +83,7 @@ METRICS = (
     "stopping_criterion",  # what early stopping looks at
 )
 
-ADDED_METRICS = ("train_loss_used",)  # they came later: checkpoints of earlier versions lack them
+ADDED_METRICS = ("train_loss_used", "test_error_rare")  # they came later: checkpoints of earlier versions lack them
 
 OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "status": "str",
@@ -103,7 +111,7 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
 
 STATES = ("best", "last")  # networks on images that are kept: at the lowest test error, at the end
 KINDS = ("mislabelled", "clean")  # of samples
-ERRORS = ("test_error", "test_error_observed", "best_test_error", "best_test_error_fresh")  # from 0 to 1
+ERRORS = ("test_error", "test_error_rare", "test_error_observed", "best_test_error", "best_test_error_fresh")  # from 0 to 1
 # Names that a user's own metric cannot have.
 TAKEN = {"run_id", "step", "price_of_memorising", *COMPONENTS, *SEEDS, *OUTCOME_TYPES}
 TAKEN |= {"engine", "device", "precision", "recordings"}  # the top-level settings

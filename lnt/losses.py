@@ -56,11 +56,24 @@ class Loss(Component, ABC):
         """Losses [B] of logits [B, K] for the classes `labels` [B]."""
         raise NotImplementedError(f"{type(self).__name__} is a loss of margins only; for_classes promises of_logits")
 
+    def pull_of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
+        """Minus the gradient of each loss by its logits, [B, K]."""
+        import torch
+
+        with torch.enable_grad():
+            z = logits.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.of_logits(z, labels).sum(), z)
+        return -gradient
+
     def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
+        return self
+
+    def of_runs(self, runs: np.ndarray) -> "Loss":
+        """The loss of some of the runs of such an experiment."""
         return self
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
@@ -265,9 +278,15 @@ class Correction(Loss):
         require(bool((np.linalg.cond(known) < MOST_SINGULAR).all()), "matrix", self.matrix, inverse)
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
-        found, known = copy.copy(self), np.asarray(transition() if self.matrix is None else [self.matrix])
+        return self._with(np.asarray(transition() if self.matrix is None else [self.matrix]))
+
+    def of_runs(self, runs: np.ndarray) -> "Loss":
+        return self if len(self.transition) == 1 else self._with(self.transition[runs])
+
+    def _with(self, transition: np.ndarray) -> "Loss":
+        found = copy.copy(self)
         # The field stays what was asked for; this is no setting.
-        object.__setattr__(found, "_transition", known)
+        object.__setattr__(found, "_transition", transition)
         return found
 
     @property

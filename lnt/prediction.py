@@ -60,7 +60,8 @@ def report(config: dict[str, Any]) -> str:
     run, rates = settings_of(experiment)
     run = run.assign(**dict(zip(COUNTS, expected_counts(experiment.n, *rates), strict=True)))
     about = "the theory is about data=signal_noise, model.power=1, model.activation=relu, model.output=mean, "
-    about += "model.second_layer=fixed, no bias, plain gd to the end, labels drawn once and strategy=none"
+    about += "model.second_layer=fixed, no bias, plain gd to the end, labels drawn once and strategy=none, "
+    about += "and the defaults of data.noise_patches, data.balanced, data.positive_share, data.noise_ratio and model.init_law"
     # A loss of one's own is known here, though not from its name in a table.
     require(bool(predictable(run.assign(loss="logistic"))[0]), "settings", "these", about)
     strength, t1, steps = float(kappa(run)[0]), float(unit_of_time(run)[0]), experiment.total_steps()

@@ -29,13 +29,13 @@ def test_filters_outside_the_span_are_refused():
     rng = torch.Generator().manual_seed(0)
     rows, initial = (torch.randn(1, k, 50, generator=rng, dtype=torch.float64) for k in (5, 4))
     inside = initial + torch.randn(1, 4, 5, generator=rng, dtype=torch.float64) @ rows
-    assert decompose(inside, initial, torch.ones(1), rows, 1).residual < 1e-12
-    assert decompose(inside + torch.randn(inside.shape, generator=rng), initial, torch.ones(1), rows, 1) is None
+    assert decompose(inside, initial, torch.ones(1), rows, 1, (0, 1)).residual < 1e-12
+    assert decompose(inside + torch.randn(inside.shape, generator=rng), initial, torch.ones(1), rows, 1, (0, 1)) is None
 
 
 def test_dependent_rows_are_refused():
     rows, initial = torch.randn(1, 6, 5, dtype=torch.float64), torch.randn(1, 4, 5, dtype=torch.float64)
-    assert decompose(initial, initial, torch.ones(1), rows, 1) is None, "more vectors than dimensions"
+    assert decompose(initial, initial, torch.ones(1), rows, 1, (0, 1)) is None, "more vectors than dimensions"
 
 
 def test_adam_has_no_coefficients_but_everything_else(experiment):
@@ -43,7 +43,9 @@ def test_adam_has_no_coefficients_but_everything_else(experiment):
     values = train(experiment(*settings)).values
     names = [name for name, column in zip(METRICS, values.swapaxes(0, 1), strict=True) if np.isnan(column).all()]
     assert names == [
-        m for m in METRICS if "coef" in m or m in ("overtaken_share", "decomposition_residual", "stopping_criterion")
+        m
+        for m in METRICS
+        if "coef" in m or m in ("overtaken_share", "decomposition_residual", "stopping_criterion", "test_error_rare")
     ]
 
 
@@ -70,7 +72,7 @@ def test_coefficients_of_a_span_by_hand():
         ]
     )
     residual = double([0.5, 0.25])
-    found = from_span(span, double([[4, 9, 2], [1, 1, 10]]), residual, 1)
+    found = from_span(span, double([[4, 9, 2], [1, 1, 10]]), residual, 1, (0, 1))
     # Filters 0 and 1 have j = +1, filters 2 and 3 have j = -1.
     assert found.gamma.tolist() == [[2, -1, -3, 4], [1, 2, -3, -4]]
     wanted = [[[9, 0], [0, 6], [18, -2], [0, 1]], [[0.1, 2], [0.3, 4], [0.5, 6], [0.7, 8]]]
@@ -81,9 +83,16 @@ def test_coefficients_of_a_span_by_hand():
 def test_coefficients_on_two_signal_directions_by_hand():
     """gamma is |coefficient of u| for j = +1, |coefficient of v| for j = -1; |u|^2 = 4, |v|^2 = 16, |xi|^2 = 3."""
     span = double([[[0.5, 9, 1], [-0.25, 9, 2], [9, 0.5, -1], [9, -1, 0.5]]])
-    found = from_span(span, double([[4, 16, 3]]), double([0]), 2)
+    found = from_span(span, double([[4, 16, 3]]), double([0]), 2, (0, 0, 1, 1))
     assert found.gamma.tolist() == [[2, 1, 8, 16]]
     assert found.rho.tolist() == [[[3], [6], [-3], [1.5]]]
+
+
+def test_coefficients_of_classes_and_of_features_by_hand():
+    """|mu_1|^2 = 4, |mu_2|^2 = 16, |xi|^2 = 3. Of classes each has its own signal; of features the largest of both counts."""
+    span, norms = double([[[0.5, 9, 1], [-0.25, 9, 2], [9, 0.5, -1], [9, -1, 0.5]]]), double([[4, 16, 3]])
+    assert from_span(span, norms, double([0]), 2, (0, 1)).gamma.tolist() == [[2, -1, 8, -16]]
+    assert from_span(span, norms, double([0]), 2, (0, 1, 0, 1)).gamma.tolist() == [[144, 144, -8, 16]]
 
 
 # mu and xi are not orthogonal: <mu, xi> = 2, |mu|^2 = 4, |xi|^2 = 10.
@@ -96,14 +105,14 @@ FILTERS = [[3.75, 1, 1], [0.5, -2.5, -2]]
 
 
 def test_filters_are_decomposed_by_hand():
-    found = decompose(*map(double, ([FILTERS], [INITIAL], [0.5], [ROWS])), 1)
+    found = decompose(*map(double, ([FILTERS], [INITIAL], [0.5], [ROWS])), 1, (0, 1))
     np.testing.assert_allclose(found.gamma, [[6, -2]], rtol=1e-14)
     np.testing.assert_allclose(found.rho, [[[5], [-10]]], rtol=1e-14)
     assert found.residual.tolist() == pytest.approx([0], abs=1e-15)
 
 
 def test_before_the_first_step_nothing_has_moved():
-    found = decompose(*map(double, ([INITIAL], [INITIAL], [1], [ROWS])), 1)
+    found = decompose(*map(double, ([INITIAL], [INITIAL], [1], [ROWS])), 1, (0, 1))
     assert found.gamma.tolist() == [[0, 0]]
     assert found.rho.tolist() == [[[0], [0]]]
     assert found.residual.tolist() == [0]
@@ -113,7 +122,7 @@ def test_before_the_first_step_nothing_has_moved():
 def test_the_residual_is_the_share_outside_the_span_and_may_be_as_large_as_rounding(outside, allowed):
     """sqrt of the spacing of doubles at 1 is 1.49e-8. Run 0 has moved by (0.3, 0, 0) and (0, 0, 0.3 outside)."""
     filters = double([[[0.3, 0, 0], [0, 0, 0.3 * outside]], [[1, 0, 0], [1, 0, 0]]])
-    found = decompose(filters, 0 * filters, torch.ones(2, dtype=torch.float64), double([ROWS, ROWS]), 1)
+    found = decompose(filters, 0 * filters, torch.ones(2, dtype=torch.float64), double([ROWS, ROWS]), 1, (0, 1))
     assert (found is not None) == allowed, "one run is enough to refuse"
     if allowed:
         np.testing.assert_allclose(found.residual, [outside, 0], rtol=1e-7)
@@ -124,6 +133,6 @@ def test_what_is_parallel_is_refused_and_what_is_only_short_is_not():
     short = [[1e-9, 1e-9], [1e6, -1e6]]
     one = torch.ones(2, dtype=torch.float64)
     nothing = torch.zeros(2, 2, 2, dtype=torch.float64)
-    assert decompose(nothing, nothing, one, double([short, short]), 1) is not None
+    assert decompose(nothing, nothing, one, double([short, short]), 1, (0, 1)) is not None
     for parallel in ([[1, 2], [2, 4]], [[0, 0], [1, 2]]):
-        assert decompose(nothing, nothing, one, double([short, parallel]), 1) is None
+        assert decompose(nothing, nothing, one, double([short, parallel]), 1, (0, 1)) is None

@@ -7,6 +7,7 @@ from conftest import measured
 from scipy import stats
 
 from lnt.column_names import METRICS
+from lnt.errors import ConfigError
 from lnt.training.loop import train
 from lnt.two_layer.data import adapted_rows
 from lnt.two_layer.sampled_problem import sample_problem
@@ -58,13 +59,29 @@ def test_volumes_have_the_law_of_explicit_vectors(dim):
         assert stats.ks_2samp(*volumes).pvalue > ALARM
 
 
-@pytest.mark.parametrize("data", ["signal_noise", "xor", "mixture", pytest.param("xor_mixture", marks=pytest.mark.slow)])
+def slowly(data):
+    return pytest.param(data, marks=pytest.mark.slow)
+
+
+MODELS = ["signal_noise", "xor", "mixture", slowly("xor_mixture"), slowly("features")]
+MODELS += ["signal_noise_classes data.class_count=3", "signal_noise data.noise_patches=2 data.noise_ratio=2"]
+MODELS += [slowly("mixture data.positive_share=0.7 data.balanced=true")]
+
+
+@pytest.mark.parametrize("data", MODELS)
 @pytest.mark.parametrize("orthogonal", ["true", "false"])
 @pytest.mark.parametrize("dim", [6, 14, 200])
 def test_training_has_the_same_law_reduced_and_explicit(experiment, dim, orthogonal, data):
     """Initial pre-activations, trained loss, gamma and test error of 400 runs each; D = 13, so d lies on both sides."""
     settings = ("data.n_train=8", "data.n_test=100", "model.width=2", "model.init_std=0.1", "optimizer.lr=0.2")
-    settings += (f"data={data}", f"data.dim={dim}", f"data.orthogonal_noise={orthogonal}", "data.snr=0.5", "optimizer.steps=60")
+    settings += (
+        f"data={data.split()[0]}",
+        *data.split()[1:],
+        f"data.dim={dim}",
+        f"data.orthogonal_noise={orthogonal}",
+        "data.snr=0.5",
+        "optimizer.steps=60",
+    )
     found = {}
     for kind, first_seed in (("reduced", 0), ("explicit", 10**6)):
         batch = experiment(*settings, runs=400, seed=first_seed + np.arange(400))
@@ -115,3 +132,117 @@ def test_xor_is_learnt_by_the_network(experiment):
     values = train(experiment(*settings, "optimizer.steps=300", "model.init_std=0.01")).values
     assert values[-1, METRICS.index("test_error")] == 0
     assert values[-1, METRICS.index("signal_coef_mean")] > 10 * values[-1, METRICS.index("noise_coef_clean_mean")]
+
+
+def test_shares_of_classes(experiment):
+    """As asked, exactly so if balanced (n share rounded); noise patches stay, and so does the sign in front of u and v."""
+    plain, skewed, exact = (
+        experiment("data=xor", "data.n_train=101", "data.dim=300", *more).sample()
+        for more in ((), ("data.positive_share=0.3",), ("data.positive_share=0.3", "data.balanced=true"))
+    )
+    assert (exact.labels > 0).sum() == 30
+    assert 15 < (skewed.labels > 0).sum() < 45
+    for problem in (skewed, exact):
+        assert torch.equal(problem.patches, plain.patches)
+        assert torch.equal(problem.signal_index % 2, plain.signal_index % 2)
+        np.testing.assert_array_equal(problem.labels[0], np.array([1, 1, -1, -1])[problem.signal_index[0]])
+    orders = [experiment("data.balanced=true", f"seed={seed}").sample().labels[0] for seed in (0, 1)]
+    assert [int(labels.sum()) for labels in orders] == [0, 0]
+    assert not torch.equal(*orders), "shuffled"
+
+
+def test_classes_have_orthogonal_signals_of_one_norm(experiment):
+    settings = ("data=signal_noise_classes", "data.class_count=4", "data.signal_norm=3", "data.n_train=4000", "data.dim=50")
+    problem = experiment(*settings).sample()
+    np.testing.assert_allclose(problem.patches[0, :4] @ problem.patches[0, :4].T, 9 * np.eye(4))
+    assert torch.equal(problem.labels, problem.signal_index)
+    assert stats.chisquare(np.bincount(problem.labels[0])).pvalue > 1e-4
+    balanced = experiment(*settings, "data.n_train=42", "data.balanced=true").sample()
+    assert sorted(np.bincount(balanced.labels[0])) == [10, 10, 11, 11]
+
+
+def test_features_have_their_strengths_and_frequencies(experiment):
+    settings = ("data=features", "data.strengths=[1,0.5]", "data.frequencies=[0.8,0.2]", "data.signal_norm=2", "data.dim=50")
+    problem = experiment(*settings, "data.n_train=4000").sample()
+    np.testing.assert_allclose(problem.patches[0, :4, :2], [[2, 0], [-2, 0], [0, 1], [0, -1]])
+    np.testing.assert_array_equal(problem.labels[0], np.array([1, -1, 1, -1])[problem.signal_index[0]])
+    assert stats.chisquare(np.bincount(problem.signal_index[0]), [1600, 1600, 400, 400]).pvalue > 1e-4
+    assert torch.equal(problem.test_rare, problem.test_signal_index >= 2)
+
+
+def test_noise_patches_are_independent_and_as_large_as_their_class_says(experiment):
+    """|xi|^2 / s^2 ~ chi2(d) of each patch, with s twice as large in class -1; no two are correlated."""
+    settings = ("data.n_train=600", "data.dim=40", "data.noise_patches=3", "data.noise_ratio=2", "data.noise_std=0.5")
+    problem = experiment(*settings, "engine=autograd", "precision=float64").sample()
+    assert torch.equal(problem.test_scale, torch.where(problem.test_labels > 0, 1, 2).double())
+    size = torch.where(problem.labels[0] > 0, 0.5, 1.0)
+    noise = problem.samples(0)[:, 1:] / size[:, None, None]
+    for patch in range(3):
+        assert stats.kstest((noise[:, patch] ** 2).sum(1), stats.chi2(40).cdf).pvalue > 1e-4
+        other = (noise[:, patch] * noise[:, (patch + 1) % 3]).sum(1) / noise[:, patch].norm(dim=1)
+        assert stats.kstest(other, "norm").pvalue > 1e-4
+
+
+def test_errors_against_observed_classes_by_hand(experiment):
+    """Pair noise of 0.25: 0.25 for the true class, 0.75 for the next one, 1 for the one after that."""
+    settings = ("data=signal_noise_classes", "data.class_count=4", "noise=pair", "noise.rate=0.25", "precision=float64")
+    problem = experiment(*settings, "data.dim=50", runs=2, seed=np.arange(2)).sample()
+    errors = [problem.test_error_observed((problem.test_labels + shift) % 4).tolist() for shift in range(3)]
+    np.testing.assert_allclose(errors, [[0.25] * 2, [0.75] * 2, [1] * 2], rtol=1e-12)
+
+
+def test_uniform_initial_weights_are_those_of_pytorch(experiment):
+    """At init_norm = 1 / sqrt(3): weights and biases of torch.nn.Linear; without rotational symmetry, so at full dimension."""
+    batch = experiment(
+        "model.init_law=uniform", "model.init_norm=0.57735026919", "model.bias=true", "data.dim=30", "model.width=400"
+    )
+    assert batch.settings.engine == "autograd"
+    problem, linear = batch.sample(), torch.nn.Linear(30, 800)
+    for ours, theirs in ((problem.filters[0], linear.weight), (problem.bias[0], linear.bias)):
+        assert stats.ks_2samp(ours.flatten().numpy(), theirs.detach().flatten().numpy()).pvalue > 1e-4
+        assert ours.abs().max() == pytest.approx(1 / np.sqrt(30), rel=0.01)
+
+
+def test_more_noise_patches_shorten_stage_1_as_predicted(experiment):
+    """T1 / L: a quarter of the steps with four patches, at one step size. Without a signal, so that there is nothing else."""
+    steps = []
+    for count in (1, 4):
+        settings = ("data.n_train=50", "data.dim=5000", "data.snr=0", "model.init_norm=0.001", f"data.noise_patches={count}")
+        settings += ("optimizer.t1_steps=100", "optimizer.steps=300", "data.n_test=10", "recordings=300")
+        batch = experiment(*settings, runs=4, seed=np.arange(4))
+        low = train(batch).values[:, METRICS.index("train_loss")] < 0.5
+        steps.append(np.argmax(low, 0).mean())
+        assert batch.step_size()[0] == pytest.approx(50 * 20 / (100 * 5000 * count))
+    assert steps[0] > 50
+    assert steps[1] / steps[0] == pytest.approx(1, rel=0.1), "in units of T1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ("data=signal_noise_classes loss=hinge", "loss=hinge: is for two classes: it has no form for K classes"),
+        (
+            "data=signal_noise_classes optimizer.t1_steps=40",
+            "optimizer.t1_steps=40.0: Stage I has a predicted length for two classes",
+        ),
+        ("data.noise_ratio=2 optimizer.t1_steps=40", "optimizer.t1_steps=40.0: Stage I has a predicted length for two classes"),
+        ("data=signal_noise_classes data.class_count=1", "data.class_count=1: must be at least 2"),
+        ("data=signal_noise_classes data.dim=9", "data.dim=9: must be at least 10"),
+        (
+            "data=signal_noise_classes noise=asymmetric",
+            "noise.rate_positive, noise.rate_negative=0.4, 0.1: are for two classes, of 10",
+        ),
+        ("data=signal_noise_classes strategy=small_loss", "strategy.t1=0.2: Stage I has a predicted length"),
+        ("data=mixture data.noise_patches=2", "data.noise_patches=2: must be 1: these samples are one patch"),
+        ("data.noise_patches=0", "data.noise_patches=0: must be at least 1"),
+        ("data.positive_share=1", "data.positive_share=1.0: must lie between 0 and 1"),
+        ("data.noise_ratio=0", "data.noise_ratio=0.0: must be positive"),
+        ("model.init_law=uniform engine=span", "model.init_law=uniform: needs vectors of length d"),
+        ("data=features data.strengths=[1]", "data.strengths=.*: must be 2 numbers, as frequencies are"),
+        ("data=features data.frequencies=[0.5,0.6]", "data.frequencies=.*: sum to 1.1, must sum to 1"),
+        ("data=features data.strengths=[1,0]", "data.strengths=.*: must be positive"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(experiment, overrides, said):
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        experiment(*overrides.split())

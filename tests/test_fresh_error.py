@@ -79,7 +79,10 @@ def test_it_is_unbiased_and_the_lowest_error_is_not():
     labels = rng.choice([-1.0, 1.0], (runs, count))
     x = torch.as_tensor(labels + rng.standard_normal((runs, count)))
     problem = SimpleNamespace(
-        labels=torch.ones(runs, 3), test_labels=torch.as_tensor(labels), test_error_observed=lambda predicted: None
+        test_rare=None,
+        labels=torch.ones(runs, 3),
+        test_labels=torch.as_tensor(labels),
+        test_error_observed=lambda predicted: None,
     )
     problem.as_classes = torch.ones_like
     known = PriorKnowledge(*[np.full(runs, np.nan)] * 3)

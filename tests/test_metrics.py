@@ -86,7 +86,7 @@ def test_own_entries_are_never_negative_and_gamma_grows(experiment):
 
 def test_what_does_not_exist_is_nan():
     coefficients = Coefficients(torch.ones(1, 2), torch.ones(1, 2, 3), torch.zeros(1))
-    values = measure_coefficients(coefficients, torch.ones(1, 3), torch.ones(1, 3, dtype=torch.bool))
+    values = measure_coefficients(coefficients, torch.ones(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.bool))
     assert math.isnan(values["noise_coef_noisy"])
     assert math.isnan(values["noise_coef_noisy_mean"])
     assert values["noise_coef_clean"] == 1

@@ -15,7 +15,7 @@ from lnt.column_names import METRICS
 from lnt.progress import StepCount
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.loop import Training
-from lnt.training.metrics import mean_over, measure, own_metrics, separation
+from lnt.training.metrics import mean_over, measure, measure_coefficients, own_metrics, separation
 from lnt.training.strategies import EarlyStopping, NoStrategy, PriorKnowledge
 
 NAN = math.nan
@@ -31,6 +31,7 @@ LOSS_AT_ZERO = 1.0  # a loss of exactly this is not small
 WEIGHTS = [[0.5, 3.0, 0.0, 2.5, 0.0, 0.0], [1.0] * 6, [6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
 TEST_TRUE = [[1, 1, -1, -1]] * 3
 TEST_OBSERVED = [[1, -1, -1, 1], [-1, 1, 1, 1], [-1, -1, 1, -1]]
+TEST_RARE = [[False, True, False, True], [False, False, False, True], [False] * 4]
 TEST_PREDICTED = [[1, -1, -1, 0], [1, 1, -1, 1], [-1, -1, 1, 1]]
 
 # Two filters of either sign. 9 stands where a filter's sign is not the observed label, which no metric may look at.
@@ -53,6 +54,8 @@ EXPECTED = {
     "noisy_accuracy": (1 / 2, NAN, 1 / 6),
     # TEST_PREDICTED is wrong at 1 and 3; at 3; everywhere. Against TEST_OBSERVED: at 3; at 0 and 2; at 3.
     "test_error": (2 / 4, 1 / 4, 4 / 4),
+    # Samples 1 and 3 of run 0; 3 of run 1; none of run 2 show the rare feature.
+    "test_error_rare": (1.0, 1.0, NAN),
     "test_error_observed": (1 / 4, 2 / 4, 1 / 4),
     "signal_coef": (2.0, 1.0, -1.0),
     "signal_coef_mean": (0.75, 1.0, -2.5),
@@ -98,6 +101,8 @@ def truth(**changes):
     labels = {
         "labels": tensor(TRUE),
         "test_labels": tensor(TEST_TRUE),
+        "as_classes": lambda found: (found < 0).long(),
+        "test_rare": torch.tensor(TEST_RARE),
         "test_error_observed": lambda predicted: (predicted != tensor(TEST_OBSERVED)).double().mean(1),
     }
     return SimpleNamespace(**(labels | changes))
@@ -112,12 +117,29 @@ def test_every_metric_has_the_value_worked_out_by_hand():
 
 
 def test_without_test_labels_or_coefficients_only_these_metrics_are_missing():
-    """Human labels have no observed test labels; images and Adam have no decomposition."""
-    values = measure(snapshot(coefficients=None), truth(test_error_observed=lambda predicted: None))
-    lost = {"test_error_observed", "overtaken_share", "decomposition_residual"} | {n for n in METRICS if "coef" in n}
-    assert len(lost) == 10
+    """Human labels have no observed test labels; images and Adam have no decomposition; most data have no rare feature."""
+    values = measure(snapshot(coefficients=None), truth(test_error_observed=lambda predicted: None, test_rare=None))
+    lost = {"test_error_observed", "test_error_rare", "overtaken_share", "decomposition_residual"} | {
+        n for n in METRICS if "coef" in n
+    }
+    assert len(lost) == 11
     for name, row in zip(METRICS, values, strict=True):
         np.testing.assert_allclose(row, (NAN, NAN, NAN) if name in lost else EXPECTED[name], rtol=1e-15, err_msg=name)
+
+
+def test_noise_coefficients_of_classes_and_of_several_noise_patches():
+    """Three classes with a filter each, two samples with two noise patches: xi_11, xi_21, xi_12, xi_22.
+
+    Sample 0 has class 2 and is clean: 3 and 5. Sample 1 has class 0 and is mislabelled: 2 and -4.
+    """
+    rho = tensor([[[9, 2, 9, -4], [9, 9, 9, 9], [3, 9, 5, 9]]])
+    found = measure_coefficients(
+        Coefficients(tensor([[1.0, 2.0, 4.5]]), rho, tensor([0]), classes=3),
+        torch.tensor([[2, 0]]),
+        torch.tensor([[True, False]]),
+    )
+    names = ("noise_coef_clean", "noise_coef_clean_mean", "noise_coef_noisy", "noise_coef_noisy_mean", "overtaken_share")
+    assert [found[name].item() for name in names] == [5, 4, 2, -1, 0]
 
 
 def test_metrics_have_the_precision_of_the_losses():
@@ -180,7 +202,7 @@ class Shown:
 
 def trained(shown, strategy, steps, labels, test_labels):
     """A training in which the prepared snapshots are recorded."""
-    none = {"test_error_observed": lambda predicted: None, "as_classes": lambda found: found < 0}
+    none = {"test_error_observed": lambda predicted: None, "as_classes": lambda found: found < 0, "test_rare": None}
     problem = SimpleNamespace(labels=labels, test_labels=test_labels, **none)
     known = PriorKnowledge(*[np.zeros(len(labels))] * 3)
     training = Training([Shown(shown)], problem, np.array(steps), strategy, known)

@@ -14,6 +14,7 @@ from lnt.two_layer.data import adapted_rows
 
 SMALL = ("data.n_train=24", "data.n_test=200", "data.dim=80", "data.snr=0.3", "model.width=4", "model.init_std=0.1")
 DEEP = (*SMALL, "precision=float64", "optimizer.lr=0.3", "optimizer.steps=500", "noise.rate=0.25")
+CLASSES = ("data=signal_noise_classes", "data.class_count=4", "data.snr=0.5", "optimizer.lr=1")
 SETTINGS = {
     "plain": (),
     "three filters, and patches that fill no tile": ("model.width=3", "data.n_train=19", "data.dim=81"),
@@ -54,9 +55,39 @@ SETTINGS = {
     "xor, q = 2, bias, momentum": ("data=xor", "data.angle=90", "model.power=2", "model.bias=true", "optimizer.momentum=0.5"),
     "xor, orthogonal": ("data=xor", "data.orthogonal_noise=true"),
     "orthogonal noise, q = 2, bias": ("data.orthogonal_noise=true", "model.power=2", "model.bias=true"),
+    "three noise patches": ("data.noise_patches=3", "data.dim=200"),
+    "two noise patches, trained second layer, memory": (
+        *("data.noise_patches=2", "data.noise_ratio=2", "model.second_layer=trained", "model.bias=true", "model.power=2"),
+        *("optimizer.momentum=0.7", "optimizer.weight_decay=0.01", "data.orthogonal_noise=true", "optimizer.lr=0.1"),
+    ),
+    "features": ("data=features", "data.strengths=[1,2,0.5]", "data.frequencies=[0.6,0.1,0.3]", "data.noise_patches=2"),
+    "unequal classes and noise": ("data.positive_share=0.7", "data.noise_ratio=0.5", "data.balanced=true"),
+    "mixture of unequal classes and noise": ("data=mixture", "data.positive_share=0.3", "data.noise_ratio=2"),
+    "xor of unequal classes": ("data=xor", "data.positive_share=0.8", "data.snr=0.5", "data.noise_patches=2"),
+    "classes": (*CLASSES, "data.balanced=true"),
+    "two classes, sum, gce": (*CLASSES, "data.class_count=2", "model.output=sum", "loss=gce", "optimizer.lr=0.1"),
+    "classes, noise patches, trained second layer, memory": (
+        *(*CLASSES, "data.noise_patches=2", "model.second_layer=trained", "model.bias=true", "data.orthogonal_noise=true"),
+        *(
+            "optimizer.momentum=0.7",
+            "optimizer.weight_decay=0.01",
+            "model.power=2",
+            "optimizer.lr=0.05",
+            "loss=label_smoothing",
+        ),
+    ),
+    "classes, pairs, forward, until fitted": (
+        *(*CLASSES, "noise=pair", "noise.rate=0.25", "loss=forward", "optimizer.until=fitted", "optimizer.lr=3"),
+    ),
+    "classes, backward, leaky": (*CLASSES, "loss=backward", "model.activation=leaky_relu", "noise.rate=0.1", "model.bias=true"),
+    "classes, sce, resampled": (*CLASSES, "loss=sce", "noise.resample=true"),
+    "classes, mae": (*CLASSES, "loss=mae"),
 }
 
 
+# These add no path of the code to the others, only other values.
+SLOW = {"xor of unequal classes", "classes, mae", "two classes, sum, gce", "classes, backward, leaky", "features"}
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SETTINGS]
 ON_VECTORS = ("data.dim=8",)
 # That both forms train alike is tested below for every setting, and faster.
 FORMS = [pytest.param((), id="by Gram matrix"), pytest.param(ON_VECTORS, id="on vectors", marks=pytest.mark.slow)]
@@ -94,7 +125,7 @@ def assert_engines_agree(span, autograd, tolerance=1e-9):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", NAMES)
 def test_span_equals_autograd(experiment, setting, form):
     overrides = (*DEEP, *SETTINGS[setting], *form)
     ours = experiment(*overrides)
@@ -108,7 +139,13 @@ def test_span_equals_autograd_with_asymmetric_noise(experiment):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("setting", ["plain", "leaky", "trained second layer with memory", "xor, q = 2, bias, momentum"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("plain", "leaky", "trained second layer with memory", "xor, q = 2, bias, momentum"),
+        "classes, noise patches, trained second layer, memory",
+    ],
+)
 @pytest.mark.parametrize("batch_size", [5, 8, 24])
 def test_span_equals_autograd_on_mini_batches(experiment, batch_size, setting, form):
     overrides = [*(key for key in DEEP if "optimizer" not in key), "optimizer=sgd", f"optimizer.batch_size={batch_size}"]
@@ -116,7 +153,7 @@ def test_span_equals_autograd_on_mini_batches(experiment, batch_size, setting, f
     assert_engines_agree(experiment(*overrides), experiment(*overrides, "engine=autograd"))
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", NAMES)
 def test_both_forms_have_the_same_coefficients(experiment, setting):
     """The ones of the vectors are dependent here, so no decomposition afterwards would find them."""
     one = experiment(*DEEP, *SETTINGS[setting], *ON_VECTORS)
@@ -130,7 +167,7 @@ def test_both_forms_have_the_same_coefficients(experiment, setting):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("batch", [(), ("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=50")])
-@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias, momentum and weight decay"])
+@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias, momentum and weight decay", "three noise patches", "classes"])
 def test_span_equals_autograd_where_samples_have_weight_0(experiment, setting, batch, form):
     """They are left out of the products."""
     overrides = [*(key for key in DEEP if "optimizer" not in key), *SETTINGS[setting], *batch, *form, "optimizer.lr=0.3"]
@@ -222,7 +259,13 @@ def unlike(experiment, *overrides):
     )
 
 
-@pytest.mark.parametrize("setting", ["plain", "q = 2", "bias", "resampled labels", "exact flips", "orthogonal noise"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("plain", "q = 2", "bias", "resampled labels", "exact flips", "orthogonal noise"),
+        "classes, pairs, forward, until fitted",
+    ],
+)
 def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
     batch = unlike(experiment, *SETTINGS[setting])
     together = train(batch)
@@ -230,6 +273,29 @@ def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
         alone = train(batch.take(np.array([run])))
         assert_close(together.values[..., run], alone.values[..., 0], 1e-9)
     assert batch.run_ids() == [batch.take(np.array([run])).run_ids()[0] for run in range(batch.runs)]
+
+
+@pytest.mark.parametrize("data", ["signal_noise", "xor", "mixture"])
+def test_runs_with_other_shares_and_noise_of_classes_equal_each_alone(experiment, data):
+    shares, ratios = np.array([0.5, 0.2, 0.5, 0.8]), np.array([1, 1, 0.5, 2])
+    numbers = {"data__positive_share": shares, "data__noise_ratio": ratios, "noise__rate": np.array([0.1, 0, 0.3, 0.3])}
+    settings = ("precision=float64", "optimizer.steps=60", "data.n_test=600")
+    batch = experiment(*SMALL, f"data={data}", *settings, runs=4, **numbers)
+    together = train(batch)
+    for run in range(batch.runs):
+        assert_close(together.values[..., run], train(batch.take(np.array([run]))).values[..., 0], 1e-9)
+    labels = (batch.sample().test_labels > 0).double().mean(1)
+    np.testing.assert_allclose(labels, shares, atol=0.07)  # 3.4 standard deviations
+
+
+def test_runs_that_end_apart_keep_their_own_loss(experiment):
+    """A forward correction knows the rate of each run, also once some runs have ended."""
+    settings = ("data.n_train=20", "data.dim=400", "data.n_test=20", "loss=forward", "optimizer.until=fitted", "optimizer.lr=1")
+    batch = experiment(*settings, "precision=float64", runs=3, seed=np.arange(3), noise__rate=np.array([0.05, 0.1, 0.3]))
+    values = train(batch).values
+    assert len({int((values[:, METRICS.index("train_loss"), run] == values[-1, 0, run]).argmax()) for run in range(3)}) > 1
+    for run in range(3):
+        assert_close(values[..., run], train(batch.take(np.array([run]))).values[..., 0], 1e-9)
 
 
 def test_chunks_do_not_change_results(experiment, monkeypatch):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from lnt.theory.conditions import final_error_floor, law_of, plain_network, stage1_conditions, stage1_factors
+from lnt.theory.conditions import final_error_floor, law_of, plain_network, predicted_t1, stage1_conditions, stage1_factors
 from lnt.theory.laws import (
     BENIGN_LAW,
     EARLY_LAW,
@@ -119,6 +119,21 @@ def test_formulas():
     assert law_of("test_error", runs).formula == r"n|\mu|^4/(s^4 d)\,/\,(1+n\mathrm{SNR}^2(1-2\tau)^2)"
 
 
+OTHER_SAMPLES = ({"noise_patches": 2}, {"balanced": True}, {"positive_share": 0.3}, {"noise_ratio": 2.0})
+
+
+def test_the_predicted_scale_of_stage_1():
+    """n m / (eta s^2 d L) = 100 * 10 / (0.1 * 4 * 50 * L) = 50 / L, whatever the shares of the classes are."""
+    columns = {"data.n_train": 100, "model.width": 10, "step_size": 0.1, "data.noise_std": 2.0, "data.dim": 50}
+    runs = pd.DataFrame(
+        [columns | {"data": "signal_noise"} | {f"data.{key}": v for key, v in more.items()} for more in OTHER_SAMPLES]
+    )
+    np.testing.assert_allclose(predicted_t1(runs), [25, 50, 50, np.nan])
+    for data in ("mixture", "xor_mixture", "signal_noise_classes"):
+        assert predicted_t1(pd.DataFrame([columns | {"data": data}])).isna().all()
+    assert predicted_t1(pd.DataFrame({"data": ["digits"]})).isna().all()
+
+
 def test_laws_are_claimed_only_where_they_were_proved():
     def runs(power, **more):
         columns = {"data": "signal_noise", "data.dim": 100, "data.angle": 90.0, "data.orthogonal_noise": False}
@@ -145,6 +160,10 @@ def test_laws_are_claimed_only_where_they_were_proved():
     for optimizer in ("adam", "adamw", "my_own"):
         assert law_of("test_error", runs([1.0], optimizer=optimizer)) is None, optimizer
     assert law_of("test_error", runs([1.0], loss="hinge")) is None
+    for change in OTHER_SAMPLES:
+        assert law_of("test_error", runs([1.0], **{f"data__{key}": value for key, value in change.items()})) is None, change
+    for data in ("features", "signal_noise_classes"):
+        assert law_of("test_error", runs([1.0], data=data)) is None, data
     assert law_of("test_error", runs([1.0], noise__rate=0.4, flip_rate=0.2)) is None, "an axis noise.rate would be misread"
     assert law_of("test_error", runs([1.0], noise__rate=0.2, flip_rate=0.2)) is not None
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
-from lnt.theory.laws import stage1_scale
+from lnt.theory.conditions import predicted_t1
 from lnt.theory.run_cells import predictable, predicted_curves
 
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
@@ -106,9 +106,8 @@ def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:
         ("clean\nfitted", runs["stage1_step"].astype(float), CLEAN, "-"),
         ("mislabelled\nfitted", runs["stage2_step"].astype(float), NOISY, "-"),
     ]
-    scale = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
-    if set(scale) <= set(runs):
-        marks.append(("$nm/\\eta s^2d$\n(predicted)", pd.Series(stage1_scale(*(runs[key] for key in scale))), PLAIN, "--"))
+    if (scale := predicted_t1(runs)).notna().all():
+        marks.append(("$nm/\\eta s^2d$\n(predicted)", scale, PLAIN, "--"))
     # A run that never reaches the end of a stage counts as infinitely late: the median is finite if most reach it.
     found = [(steps.fillna(np.inf).median(), name, colour, style) for name, steps, colour, style in marks]
     shown = sorted(mark for mark in found if mark[0] < ax.get_xlim()[1])

@@ -37,6 +37,11 @@ class ImageProblem:
     seeds: np.ndarray  # [R] of the stream order
     augment: str
 
+    @property
+    def test_rare(self) -> Tensor | None:
+        """Nobody says which features images show."""
+        return None
+
     def as_classes(self, labels: Tensor) -> Tensor:
         """Labels of images are the numbers of their classes."""
         return labels

@@ -122,7 +122,7 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
     """
     noise, samples = experiment.noise, experiment.representatives()
     # Rounded, so that a rate of 0.3 is 0.3 however its probabilities were added up.
-    columns = {"flip_rate": experiment.per_run(noise.flip_rate(samples).round(12))}
+    columns = {"flip_rate": experiment.flip_rate().round(12)}
     if len(counts) > 2:
         return columns
     for label, name in enumerate(("positive", "negative")):

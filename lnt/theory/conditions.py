@@ -21,8 +21,19 @@ from lnt.theory.laws import (
     stage1_scale,
 )
 
+WITHOUT_T1 = ("mixture", "xor_mixture", "signal_noise_classes")  # one patch, or K classes: Stage I has no predicted scale
 PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
-USUAL = {"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed", "optimizer.until": "end"}
+USUAL = {
+    "model.init_law": "normal",
+    "model.activation": "relu",
+    "model.output": "mean",
+    "model.second_layer": "fixed",
+    "optimizer.until": "end",
+    "data.noise_patches": 1,
+    "data.balanced": False,
+    "data.positive_share": 0.5,
+    "data.noise_ratio": 1,
+}
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
 
@@ -72,14 +83,28 @@ def plain_descent(runs: pd.DataFrame) -> pd.Series:
 
 
 def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether sigma is a power of relu, the second layer j/m and fixed, and no run ends early. Runs of earlier versions, which
-    do not say, are such.
+    """Whether initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, no run ends early, and
+    samples have one noise patch of one size and classes that are drawn equally often. Runs of earlier versions, which do not
+    say, are such.
     """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():
         if key in runs:
             usual &= runs[key].isna() | (runs[key] == value)
     return usual
+
+
+def predicted_t1(runs: pd.DataFrame) -> pd.Series:
+    """The predicted scale of Stage I of each run, in steps; NaN where theory has none. L noise patches make it L times shorter.
+
+    Each patch adds its own rho to the margin of its sample, so margins grow L times as fast. Derived here.
+    """
+    columns = ("data.n_train", "model.width", "step_size", "data.noise_std", "data.dim")
+    if not set(columns) <= set(runs):
+        return pd.Series(np.nan, runs.index)
+    others = runs.reindex(columns=["data.noise_patches", "data.noise_ratio"]).astype(float).fillna(1)
+    scale = pd.Series(stage1_scale(*(runs[key].astype(float) for key in columns)), runs.index) / others["data.noise_patches"]
+    return scale.where((others["data.noise_ratio"] == 1) & ~runs["data"].isin(WITHOUT_T1))
 
 
 def stage1_factors(runs: pd.DataFrame) -> pd.DataFrame:

@@ -12,16 +12,17 @@ class Coefficients:
     """gamma and rho of R runs, and how far the decomposition is from the filters it describes."""
 
     gamma: Tensor  # [R, P]: signal learning
-    rho: Tensor  # [R, P, n]: noise memorisation
+    rho: Tensor  # [R, P, L n]: noise memorisation, of the first noise patches of all samples, then of the second ones
     residual: Tensor  # [R]: relative
+    classes: int = 2  # filters lie class by class, P / classes of each; of two, the first half has j = +1
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The state of R runs at one step, seen through their predictions; metrics are computed from nothing else.
 
-    Labels are -1 and +1, and a prediction is the sign of f (0 at f = 0, which is never right); for images labels are classes,
-    and a prediction is the class with the largest output.
+    Labels are -1 and +1, and a prediction is the sign of f (0 at f = 0, which is never right); of images and where the network
+    has an output for each class labels are classes, and a prediction is the class with the largest output.
     """
 
     losses: Tensor  # [R, n] against observed labels; the logistic loss is log(1 + exp(-observed f)) with one output f
@@ -47,6 +48,11 @@ class Truth(Protocol):
     @property
     def test_labels(self) -> Tensor:
         """True test labels, [R, N]."""
+        ...
+
+    @property
+    def test_rare(self) -> Tensor | None:
+        """Which test samples show the rarest feature, [R, N] (bool); None where there are no features to tell apart."""
         ...
 
     def test_error_observed(self, predicted: Tensor) -> Tensor | None:

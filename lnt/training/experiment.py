@@ -269,10 +269,13 @@ class Experiment(ABC):
 
     def prior_knowledge(self) -> PriorKnowledge:
         """The knowledge that strategies may use."""
-        # The rate that the noise has on average, not the one realised in a run's own labels, which nobody knows in practice.
-        flipped = np.broadcast_to(self.noise.flip_rate(self.representatives()), (self.runs,))
+        # Nobody knows the rate that is realised in a run's own labels in practice.
         seeds = self.per_run(self.seeds.order)
-        return PriorKnowledge(self.predicted_t1(), 1 - flipped, seeds, self.steps_per_epoch(), self.loss.at_zero)
+        return PriorKnowledge(self.predicted_t1(), 1 - self.flip_rate(), seeds, self.steps_per_epoch(), self.loss.at_zero)
+
+    def flip_rate(self) -> np.ndarray:
+        """P(observed != true) of the label noise, [R]: the rate on average, not the one realised in a run's own labels."""
+        return self.per_run(self.noise.flip_rate(self.representatives()))
 
     def bound_loss(self) -> Loss:
         """The loss, which may need to know what the label noise does."""

@@ -50,7 +50,9 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
     if (on_observed := problem.test_error_observed(snapshot.test_predicted)) is not None:
         values["test_error_observed"] = on_observed.to(fitted.dtype)
     if snapshot.coefficients is not None:
-        values |= measure_coefficients(snapshot.coefficients, snapshot.observed, clean)
+        values |= measure_coefficients(snapshot.coefficients, problem.as_classes(snapshot.observed), clean)
+    if (rare := problem.test_rare) is not None:
+        values["test_error_rare"] = mean_over(wrong.to(fitted.dtype), rare)
     missing = torch.full_like(values["train_loss"], torch.nan)
     measured = [values.get(name, missing) for name in METRICS]
     # A user's metric may return another dtype or device, which torch.stack would refuse.
@@ -106,10 +108,13 @@ def own_metrics(names: Sequence[str]) -> dict[str, OwnMetric]:
 
 
 def measure_coefficients(coefficients: Coefficients, observed: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    """Maxima and means of gamma, and of rho over the entries whose filter sign j is the observed label (rho-bar), [R] each."""
-    m = coefficients.gamma.shape[1] // 2
-    # The first m filters have j = +1, the others j = -1.
-    own = torch.where(observed[:, None] > 0, coefficients.rho[:, :m], coefficients.rho[:, m:])  # [R, m, n]
+    """Maxima and means of gamma, and of rho over the entries whose filter has the observed class (rho-bar), [R] each.
+
+    Of several noise patches of a sample the largest counts in maxima, and their mean in means.
+    """
+    # [R, C, m L, n]: the noise patches of a sample lie beside the filters, as both are searched for the largest.
+    by_class = coefficients.rho.unflatten(1, (coefficients.classes, -1)).unflatten(3, (-1, observed.shape[1])).flatten(2, 3)
+    own = by_class.gather(1, observed[:, None, None].expand(-1, 1, by_class.shape[2], -1))[:, 0]  # [R, m L, n]
     highest, mean = own.amax(1), own.mean(1)
     values = {
         "signal_coef": coefficients.gamma.amax(1),

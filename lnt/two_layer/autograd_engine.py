@@ -13,6 +13,7 @@ from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
 from lnt.two_layer.network import TwoLayerCNN, TwoLayerNet
+from lnt.two_layer.outputs import outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
 
 LOGISTIC = Logistic()
@@ -30,21 +31,23 @@ class AutogradEngine:
         batches: MiniBatches | None = None,
         loss: Loss = LOGISTIC,
     ) -> None:
-        self.loss = loss
+        self.readout = outputs_of(loss, problem.softmax)
         self.problem, self.batches, self.step = problem, batches, 0
         self._model = model
         self._numbers, self._step_size = optimizer, step_size
         self._total = optimizer.total_steps(problem.labels.shape[1])
-        self.weights = torch.ones_like(problem.labels)  # [1, n] of the samples in the loss; their mean is 1
+        self.weights = problem.patches.new_ones(problem.labels.shape)  # [1, n] of the samples in the loss; their mean is 1
         self._begin()
         self._open = True  # until all labels are fitted, if training ends there
         # Explicit copies of the shared signal patches: autograd sees plain samples.
-        self.samples = problem.samples(0)  # [n, 2, D], or [n, 1, D]
+        self.samples = problem.samples(0)  # [n, 1 + L, D], or [n, 1, D]
 
     def _begin(self) -> None:
         """Initial filters, an optimizer without memory."""
         problem = self.problem
-        self.network = TwoLayerNet(problem.filters[0], None if problem.bias is None else problem.bias[0], self._model)
+        outputs = len(set(problem.signal_classes)) if problem.softmax else 1
+        bias = None if problem.bias is None else problem.bias[0]
+        self.network = TwoLayerNet(problem.filters[0], bias, self._model, outputs)
         second = self.network.second_layer
         groups: Any = self.network.parameters()
         if self._model.second_layer == "trained":
@@ -78,8 +81,11 @@ class AutogradEngine:
     @torch.no_grad()
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [1, n]."""
-        observed = self.problem.observed.at(self.step)
-        return self.loss.of(observed * self.network(self.samples)[None], observed)
+        return self.readout.losses(self._outputs(self.samples), self.problem.observed.at(self.step))
+
+    def _outputs(self, samples: Tensor) -> Tensor:
+        """f [1, B] or [1, K, B] of samples [B, .., D]."""
+        return self.network(samples).movedim(0, -1)[None]
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
@@ -91,12 +97,12 @@ class AutogradEngine:
                 group["lr"] = rate * share
             self.optimizer.zero_grad()
             labels = observed[None, seen]
-            margins = labels * self.network(self.samples[seen])[None]
-            self._open &= not self._numbers.until_fitted or not bool((margins > 0).all())
+            outputs = self._outputs(self.samples[seen])
+            self._open &= not self._numbers.until_fitted or not bool(self.readout.fitted(outputs, labels).all())
             if not self._open:
                 self.step += 1
                 continue
-            (losses,) = self.loss.of(margins, labels)
+            (losses,) = self.readout.losses(outputs, labels)
             # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
             (self.weights[0, seen] * losses).mean().backward()
             self.optimizer.step()
@@ -114,37 +120,41 @@ class AutogradEngine:
     def snapshot(self) -> Snapshot:
         """Losses, predictions and coefficients at this step."""
         problem = self.problem
-        outputs, observed = self.network(self.samples)[None], problem.observed.at(self.step)
+        outputs, observed = self._outputs(self.samples), problem.observed.at(self.step)
         used = problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
-            losses=self.loss.of(observed * outputs, observed),
+            losses=self.readout.losses(outputs, observed),
             observed=observed,
             weights=self.weights.clone(),
-            predicted=outputs.sign(),
-            test_predicted=self._test_outputs().sign(),
-            loss_at_zero=self.loss.zero(observed),
-            losses_used=self.loss.of(used * outputs, used) if self.step else None,
+            predicted=self.readout.predicted(outputs),
+            test_predicted=self.readout.predicted(self._test_outputs()),
+            loss_at_zero=self.readout.loss_at_zero(observed),
+            losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(),
         )
 
     def _test_outputs(self) -> Tensor:
-        """f [1, N], with the noise patches of the test set scaled (and projected) as the training ones."""
+        """f [1, N] or [1, K, N], with the noise patches of the test set scaled (and projected) as the training ones."""
         problem = self.problem
         noise_patches = problem.test_patches[problem.test_index[0]] * problem.noise_std[0]
         if problem.orthogonal_noise:
             along = torch.zeros_like(noise_patches[:, : problem.axes])
             noise_patches = torch.cat([along, noise_patches[:, problem.axes :]], 1)
+        noise = noise_patches.unflatten(0, (problem.noise_patches, -1))  # [L, N, D]
+        if problem.test_scale is not None:
+            noise = noise * problem.test_scale[0][:, None]
         signals = problem.patches[0, : problem.signals] if problem.means is None else problem.means[0]
         signal = signals[problem.test_signal_index[problem.test_index[0]]]
         # In blocks, since the test set at full dimension is the largest array there is, and a stack of it is a copy.
-        blocks = zip(signal.split(4096), noise_patches.split(4096), strict=True)
+        blocks = zip(signal.split(4096), noise.split(4096, 1), strict=True)
         if problem.means is not None:
-            return torch.cat([self.network((one + other)[:, None]) for one, other in blocks])[None]
-        return torch.cat([self.network(torch.stack(patches, 1)) for patches in blocks])[None]
+            return torch.cat([self._outputs((one + other[0])[:, None]) for one, other in blocks], -1)
+        return torch.cat([self._outputs(torch.stack([one, *other], 1)) for one, other in blocks], -1)
 
     def _coefficients(self) -> Coefficients | None:
         if not self._numbers.stays_in_span:
             # Steps of Adam, say, leave the span of the data: there are no coefficients.
             return None
         problem, decay = self.problem, self.problem.patches.new_tensor([self._decay])
-        return decompose(self.network.filters[None].detach(), problem.filters, decay, problem.basis, problem.axes)
+        filters, signals = self.network.filters[None].detach(), (problem.axes, problem.signal_classes)
+        return decompose(filters, problem.filters, decay, problem.basis, *signals)

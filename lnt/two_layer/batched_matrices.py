@@ -43,3 +43,13 @@ def only(active: Tensor, samples: Tensor) -> Tensor:
     counts = active.gather(1, samples)
     first = counts.int().argsort(dim=1, descending=True, stable=True)
     return samples.gather(1, first[:, : max(1, int(counts.sum(1).max()))])
+
+
+def index_for(index: Tensor, values: Tensor) -> Tensor:
+    """An index [R, B] into the last axis of values [R, .., k], the same for all that lies between: [R, .., B]."""
+    return index.view(len(index), *[1] * (values.ndim - 2), -1).expand(*values.shape[:-1], -1)
+
+
+def sums_with(values: Tensor, by_patch: Tensor) -> Tensor:
+    """Sums over patches [R, P] of values [R, P, k] times by_patch [R, O, k], of which each serves P / O neighbours."""
+    return (values.unflatten(1, (by_patch.shape[1], -1)) @ by_patch[..., None]).flatten(1)

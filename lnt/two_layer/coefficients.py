@@ -2,35 +2,43 @@
 
     w_{j,r}(t) = a(t) w_{j,r}(0) + j gamma_{j,r} mu / |mu|^2 + sum_i rho_{j,r,i} xi_i / |xi_i|^2
 
-a(t) is 1 without weight decay. Source: Kou et al. 2023, Definition 5.1; Han et al. 2025, signal-noise decomposition.
+a(t) is 1 without weight decay. With several noise patches there is a rho for each; with K classes filters have a class k in
+place of a sign j, and their signal is mu_k.
+
+Source: Kou et al. 2023, Definition 5.1; Han et al. 2025, signal-noise decomposition.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lnt.training.engine import Coefficients
-from lnt.two_layer.network import second_layer
 
 
-def from_span(span: Tensor, square_norms: Tensor, residual: Tensor, axes: int) -> Coefficients:
+def from_span(span: Tensor, square_norms: Tensor, residual: Tensor, axes: int, signal_classes: Sequence[int]) -> Coefficients:
     """Coefficients from C [R, P, V + n] in W = a W(0) + C [mu; xi], given |mu|^2, |xi_i|^2 as [R, V + n].
 
-    With V = 2 directions u, v (XOR) either sign of its own direction serves a filter: gamma is |coefficient of u| for j = +1,
-    |coefficient of v| for j = -1.
+    `signal_classes` [S] are the classes of the signal patches, which are the V directions u, or u and -u in turn. gamma of a
+    filter is the largest coefficient of a signal patch of its class: j times that of mu; with several directions of a class
+    the largest of theirs (XOR: |coefficient of u| for j = +1, |coefficient of v| for j = -1).
     """
-    scaled, filters = span * square_norms[:, None], span.shape[1]
-    if axes == 1:
-        # The sign j of the filter: by definition the coefficient of mu is j gamma.
-        gamma = scaled[..., 0] * second_layer(filters, span).sign()
-    else:
-        gamma = torch.cat([scaled[:, : filters // 2, 0], scaled[:, filters // 2 :, 1]], 1).abs()
-    return Coefficients(gamma, scaled[..., axes:], residual)
+    scaled, patches = span * square_norms[:, None], len(signal_classes)
+    signs = scaled.new_tensor([1, -1] if patches > axes else [1])
+    of_patches = (scaled[..., :axes, None] * signs).flatten(2)  # [R, P, S]
+    classes = torch.tensor(signal_classes, device=span.device)
+    count = int(classes.max()) + 1
+    own = [of_class[..., classes == c].amax(2) for c, of_class in enumerate(of_patches.chunk(count, 1))]
+    return Coefficients(torch.cat(own, 1), scaled[..., axes:], residual, count)
 
 
-def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor, axes: int) -> Coefficients | None:
+def decompose(
+    filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor, axes: int, signal_classes: Sequence[int]
+) -> Coefficients | None:
     """Coefficients of given filters [R, P, D] by least squares; None where the decomposition does not hold.
 
-    initial [R, P, D] is w(0), decay [R] is a(t), rows [R, V + n, D] are mu (or u, v), xi_1 .. xi_n. The residual is the share
+    initial [R, P, D] is w(0), decay [R] is a(t), rows [R, V + n, D] are mu (or u, v), xi_1 .. xi_n; `axes` is V, and
+    `signal_classes` those of `from_span`. The residual is the share
     of |W - a W(0)| outside the span of the rows. The decomposition is refused if the rows are dependent (V + n > d, or mu = 0)
     or if the residual is more than rounding can explain.
     """
@@ -47,4 +55,4 @@ def decompose(filters: Tensor, initial: Tensor, decay: Tensor, rows: Tensor, axe
     residual = torch.where(size > 0, outside / size, 0)
     if bool((residual > torch.finfo(rows.dtype).eps ** 0.5).any()):
         return None
-    return from_span(span, gram.diagonal(dim1=1, dim2=2), residual, axes)
+    return from_span(span, gram.diagonal(dim1=1, dim2=2), residual, axes, signal_classes)

@@ -1,10 +1,10 @@
-"""Signal-noise data: every sample is a signal patch y*mu and a noise patch xi ~ N(0, s^2 I_d).
+"""Signal-noise data: every sample is a signal patch y*mu and a noise patch xi ~ N(0, s^2 I_d), or several of these.
 
-Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions (one more for two
-signal directions). In an orthonormal basis adapted to them in that order (mu, the xi, the w) Gaussian vectors' coordinates are
-independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot chi with as many degrees of
-freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact for every d >= 1: once
-d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
+Reduced coordinates. The 1 + n + P vectors mu, xi_i and w_r(0) span at most D = 1 + n + P dimensions (D = V + L n + P with V
+signal directions and L noise patches of a sample). In an orthonormal basis adapted to them in that order (mu, the xi, the w)
+Gaussian vectors' coordinates are independent with a known law (Bartlett's decomposition): below the pivot N(0, 1), on the pivot
+chi with as many degrees of freedom as dimensions are left, beyond it 0. Nothing of size d is ever drawn, and the law is exact
+for every d >= 1: once d dimensions are used up, no pivot is left and the rows are plain explicit Gaussian vectors of length d.
 """
 
 # Mixture's dim and noise_std may be null when they are given, never in use: `validate` fills them in.
@@ -17,11 +17,13 @@ from typing import ClassVar
 import numpy as np
 
 from lnt.errors import require
+from lnt.noise.observed_labels import Classes, evenly_spread
 from lnt.seeding import generator
 from lnt.settings import PerRunFloat, PerRunInt, require_one_of, unless
 from lnt.training.experiment import Data
 
 ROWS_AT_ONCE = 1024
+CLASSES = (0, 0)  # key of true classes that have shares of their own; no other draw of these streams has one of two numbers
 
 
 def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, width: int) -> np.ndarray:
@@ -44,11 +46,10 @@ def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, wid
 
 
 @dataclass(frozen=True)
-class SignalNoise(Data):
-    """y uniform on {-1, +1}; patches y*mu and xi ~ N(0, s^2 I_d), in either order.
+class VectorData(Data):
+    """Samples of one signal patch out of S and L noise patches xi ~ N(0, s^2 I_d), in any order. Subclasses say which signals.
 
-    snr = |mu| / (s sqrt d) or signal_norm = |mu|: exactly one. orthogonal_noise projects every xi orthogonal to mu.
-    Source: Cao et al. 2022; Kou et al. 2023; Han et al. 2025, Definition of the data model.
+    snr = |mu| / (s sqrt d) or signal_norm = |mu|: exactly one. orthogonal_noise projects every xi orthogonal to the signals.
     """
 
     n_train: int = 200  # n
@@ -58,15 +59,42 @@ class SignalNoise(Data):
     signal_norm: PerRunFloat | None = None  # |mu|
     noise_std: PerRunFloat = 1.0  # s
     orthogonal_noise: bool = False  # project xi orthogonal to the signal
+    noise_patches: int = 1  # L, noise patches of each sample beside its signal patch
+    balanced: bool = False  # exactly the expected number of training samples of each class, rounded; else drawn
 
     kind = "vectors"
-    signal_labels: ClassVar[tuple[int, ...]] = (1, -1)  # the true label that each of the S signal patches stands for: +mu, -mu
-    one_patch: ClassVar[bool] = False  # whether a sample is one patch, signal plus noise, not two
-    axes: ClassVar[int] = 1  # V: the signal patches lie in the first so many coordinates
+    one_patch: ClassVar[bool] = False  # whether a sample is one patch, signal plus noise
+    softmax: ClassVar[bool] = False  # whether the network has an output for each class, not one whose sign is the label
+
+    @property
+    def signal_labels(self) -> tuple[int, ...]:
+        """The true label that each of the S signal patches stands for: +mu, -mu."""
+        return (1, -1)
+
+    @property
+    def axes(self) -> int:
+        """V: the signal patches lie in the first so many coordinates. They are pairs (S = 2 V), u and -u, or not (S = V)."""
+        return 1
+
+    def task(self) -> Classes:
+        """The classes, which are the labels; +1 is class 0, and -1 is class 1."""
+        return Classes()
+
+    @property
+    def signal_classes(self) -> tuple[int, ...]:
+        """The class that each of the S signal patches stands for."""
+        return tuple(self.task().numbers.index(label) for label in self.signal_labels)
+
+    @property
+    def distinct_patches(self) -> int:
+        """K = S + n L."""
+        return len(self.signal_labels) + self.n_train * self.noise_patches
 
     def validate(self) -> None:
-        require(self.n_train >= 1, "n_train", self.n_train, "must be at least 1")
-        require(self.n_test >= 1, "n_test", self.n_test, "must be at least 1")
+        for key in ("n_train", "n_test", "noise_patches"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "must be at least 1")
+        alone = self.one_patch and self.noise_patches != 1
+        require(not alone, "noise_patches", self.noise_patches, "must be 1: these samples are one patch, signal plus noise")
         # Noise orthogonal to the signal needs a dimension of its own.
         least = self.axes + self.orthogonal_noise
         require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
@@ -86,25 +114,60 @@ class SignalNoise(Data):
         """The signal patches as multiples of |mu|: [S, V], or [R, S, V]."""
         return np.array([[1.0], [-1.0]])
 
+    def class_shares(self) -> np.ndarray:
+        """P(true class), [C], or [R, C] where runs differ in it."""
+        count = self.task().count
+        return np.full(count, 1 / count)
+
+    def noise_scales(self) -> np.ndarray:
+        """The standard deviation of the noise in each class as a multiple of s, [C], or [R, C]."""
+        return np.ones(self.task().count)
+
+    def rare(self) -> np.ndarray | None:
+        """Which signal patches show the rarest feature, [S]; None where there is but one."""
+        return None
+
     def sample_signals(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """The signal patch of each of `count` samples, drawn uniformly, [count]."""
         kinds = len(self.signal_labels)
         # Counted down, so that the draw 0 is the last signal patch (label -1). Turned around, every data set would change.
-        return (kinds - 1 - rng.integers(kinds, size=count)).astype(np.int8)
+        return (kinds - 1 - rng.integers(kinds, size=count)).astype(np.int16)
+
+    def with_shares(self, kinds: np.ndarray, shares: np.ndarray, stream: str, seed: int, balanced: bool) -> np.ndarray:
+        """Signal patches [n] of classes that have the shares [C], in place of `kinds` [n], whose classes are uniform.
+
+        A sample keeps its place among the signal patches of its class. `balanced`: round(n share) samples of each class.
+        """
+        if not balanced and (shares == shares[0]).all():
+            return kinds
+        # A stream of its own: at another share the same noise patches are drawn, and few samples change their class.
+        uniforms = generator(stream, seed, *CLASSES).random(len(kinds))[None]
+        if balanced:
+            uniforms = evenly_spread(uniforms, np.zeros(uniforms.shape))
+        drawn = (uniforms[0, :, None] >= shares[:-1].cumsum()).sum(1)
+        classes = np.array(self.signal_classes)
+        # Signal patches in the order of their classes, of which each has as many.
+        ordered = classes.argsort(kind="stable").reshape(len(shares), -1)
+        place = np.empty(len(classes), int)
+        place[ordered] = np.arange(ordered.shape[1])
+        return ordered[drawn, place[kinds]].astype(kinds.dtype)
 
     def sample_training_set(self, seed: int, dim: int, width: int, reduced: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Signal patches [n] and xi / s [n, width], in reduced coordinates or (width = dim) explicitly."""
+        """Signal patches [n] and xi / s [L n, width], in reduced coordinates or (width = dim) explicitly.
+
+        With several noise patches the first one of each sample comes first, then the second ones.
+        """
         # dim is in the key, as the law of the pivots depends on it: runs that share seed and dim share this draw.
         rng = generator("data", seed, dim)
         kinds = self.sample_signals(rng, self.n_train)
-        shape = (self.n_train, width)
+        shape = (self.n_train * self.noise_patches, width)
         patches = adapted_rows(rng, dim, self.axes, *shape) if reduced else rng.standard_normal(shape)
         if self.orthogonal_noise:
             patches[:, : self.axes] = 0
         return kinds, patches
 
     def sample_test_set(self, seed: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Signal patches [N] and N(0, I) patches [N, width].
+        """Signal patches [N] and N(0, I) patches [L N, width].
 
         The scale s, the projection orthogonal to the signal and the cut at d < width act on the filters instead
         (SampledProblem.test_filters), so that all runs with this test seed share one set of patches.
@@ -113,7 +176,34 @@ class SignalNoise(Data):
         rng, count = generator("test", seed), self.n_test
         kinds = self.sample_signals(rng, count)
         rng.random(count, np.float32)  # used by earlier versions; without it every test set would change
-        return kinds, rng.standard_normal((count, width), np.float32)
+        return kinds, rng.standard_normal((count * self.noise_patches, width), np.float32)
+
+
+@dataclass(frozen=True)
+class SignalNoise(VectorData):
+    """y on {-1, +1}; a patch y*mu and L = 1 (or more) patches xi ~ N(0, s^2 I_d), in any order.
+
+    P(y = +1) = positive_share; xi has the standard deviation noise_ratio s in samples of class -1.
+    Source: Cao et al. 2022; Kou et al. 2023; Han et al. 2025, Definition of the data model; several noise patches: Allen-Zhu,
+    Li, "Towards Understanding Ensemble, Knowledge Distillation and Self-Distillation in Deep Learning", ICLR 2023.
+    """
+
+    positive_share: PerRunFloat = 0.5  # P(true label = +1)
+    noise_ratio: PerRunFloat = 1.0  # standard deviation of the noise in class -1, as a multiple of noise_std
+
+    def validate(self) -> None:
+        super().validate()
+        share = np.asarray(self.positive_share)
+        require((share > 0) & (share < 1), "positive_share", self.positive_share, "must lie between 0 and 1")
+        require(np.asarray(self.noise_ratio) > 0, "noise_ratio", self.noise_ratio, "must be positive")
+
+    def class_shares(self) -> np.ndarray:
+        share = np.asarray(self.positive_share, float)
+        return np.stack([share, 1 - share], -1)
+
+    def noise_scales(self) -> np.ndarray:
+        ratio = np.asarray(self.noise_ratio, float)
+        return np.stack([np.ones_like(ratio), ratio], -1)
 
 
 @dataclass(frozen=True)
@@ -189,3 +279,76 @@ class XorMixture(Xor):
     """
 
     one_patch = True
+
+
+@dataclass(frozen=True)
+class Features(SignalNoise):
+    """Features k = 1, 2, .. of different strength and frequency: a sample's signal patch is y mu_k with probability
+    frequencies[k], where |mu_k| = strengths[k] |mu|, and all mu_k are orthogonal.
+
+    Source: Zou et al., "The Benefits of Mixup for Feature Learning", ICML 2023 (a common and a rare feature).
+    """
+
+    strengths: tuple[float, ...] = (1.0, 1.0)  # |mu_k| / |mu| of each feature k
+    frequencies: tuple[float, ...] = (0.9, 0.1)  # P(a sample shows feature k)
+
+    @property
+    def signal_labels(self) -> tuple[int, ...]:
+        return (1, -1) * self.axes
+
+    @property
+    def axes(self) -> int:
+        return len(self.strengths)
+
+    def validate(self) -> None:
+        number = len(self.frequencies)
+        require(number >= 1, "frequencies", self.frequencies, "must name at least one feature")
+        require(len(self.strengths) == number, "strengths", self.strengths, f"must be {number} numbers, as frequencies are")
+        for key in ("strengths", "frequencies"):
+            require(min(getattr(self, key)) > 0, key, getattr(self, key), "must be positive")
+        total = sum(self.frequencies)
+        require(abs(total - 1) < 1e-6, "frequencies", self.frequencies, f"sum to {total:.6g}, must sum to 1")
+        super().validate()
+
+    def signals(self) -> np.ndarray:
+        return np.kron(np.diag(self.strengths), [[1.0], [-1.0]])
+
+    def rare(self) -> np.ndarray:
+        return np.repeat(np.arange(self.axes) == np.argmin(self.frequencies), 2)
+
+    def sample_signals(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """The signal patch of each of `count` samples, [count]: +mu_1, -mu_1, +mu_2, .."""
+        shown = rng.choice(self.axes, count, p=np.array(self.frequencies) / sum(self.frequencies))
+        return 2 * shown + rng.integers(2, size=count)
+
+
+@dataclass(frozen=True)
+class SignalNoiseClasses(VectorData):
+    """K classes with orthogonal signals mu_1, .., mu_K of norm |mu|: a sample of class y is mu_y and L noise patches.
+
+    The network has m filters and an output for each class, f_k = (1/m) sum_r sum_p sigma(<w_{k,r}, x_p>), and softmax. All
+    classes are equally likely. Two classes are not `SignalNoise`, whose signals are +mu and -mu.
+    Source: Allen-Zhu, Li, ICLR 2023, with one feature for each class.
+    """
+
+    class_count: int = 10  # K
+
+    softmax = True
+
+    @property
+    def signal_labels(self) -> tuple[int, ...]:
+        return self.task().numbers
+
+    @property
+    def axes(self) -> int:
+        return self.class_count
+
+    def task(self) -> Classes:
+        return Classes(tuple(range(self.class_count)))
+
+    def validate(self) -> None:
+        require(self.class_count >= 2, "class_count", self.class_count, "must be at least 2")
+        super().validate()
+
+    def signals(self) -> np.ndarray:
+        return np.eye(self.class_count)

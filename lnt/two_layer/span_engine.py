@@ -1,8 +1,8 @@
 """The exact reduction: gradient descent in the span of the data, whatever the dimension d is.
 
-Let X be the K = S + n distinct patches of the training set: +mu, -mu (S = 2), xi_1, .., xi_n. Every gradient lies in the
-span of its rows, so W(t) = a(t) W(0) + C(t) X. A step needs the pre-activations H = W X^T of the samples it sees, and moves C
-in their columns. There are two forms of it, exact both:
+Let X be the K = S + L n distinct patches of the training set: +mu, -mu (S = 2), xi_1, .., xi_n (L = 1). Every gradient lies
+in the span of its rows, so W(t) = a(t) W(0) + C(t) X. A step needs the pre-activations H = W X^T of the samples it sees, and
+moves C in their columns. There are two forms of it, exact both:
 
 - by Gram matrix: H = a H(0) + C G with G = X X^T, in P K multiply-adds for each patch seen;
 - on vectors: H = W X^T and W <- W + D X for a step D of C, in 2 P d multiply-adds for each patch seen. Fewer if 2 d < K.
@@ -25,9 +25,10 @@ from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.two_layer import kernels
-from lnt.two_layer.batched_matrices import aligned, gram, only, rows_of
+from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_of, sums_with
 from lnt.two_layer.coefficients import from_span
 from lnt.two_layer.network import TwoLayerCNN, second_layer
+from lnt.two_layer.outputs import outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
 
 # Tensors of the engine with an axis of runs in front.
@@ -42,7 +43,7 @@ TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
 
 @dataclass(frozen=True)
 class Seen:
-    """The patches that a step computes with: k = S + B of them in mini-batches, or all."""
+    """The patches that a step computes with: k = S + L B of them in mini-batches, or all."""
 
     rows: Tensor  # [R, k, K] of G or [R, k, D] of X
     signal_index: Tensor  # [R, B] the signal patch of each sample
@@ -70,7 +71,7 @@ class SpanEngine:
         on_vectors: bool = False,
         until_fitted: bool = False,
     ) -> None:
-        self.loss, self.on_vectors = loss, on_vectors
+        self.readout, self.on_vectors = outputs_of(loss, problem.softmax), on_vectors
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -82,13 +83,16 @@ class SpanEngine:
         # One of the two: W [R, P, D], or G [R, K, K].
         self.vectors = problem.filters.clone() if on_vectors else None
         self.gram = None if on_vectors else gram(self.patches)
-        self._first_weights = second_layer(self.initial.shape[1], self.initial, model.output)  # [P]
+        classes = len(set(problem.signal_classes))
+        self._outputs_count = classes if problem.softmax else 1
+        self._first_weights = second_layer(self.initial.shape[1], self.initial, model.output, self._outputs_count)  # [P]
         self._second_rate = model.second_layer_rate
         # [R, P] where it is trained; None stands for the first weights.
         self.second = self._first_weights.repeat(self.runs, 1) if model.second_layer == "trained" else None
-        self.weights = torch.ones_like(problem.labels)  # [R, n] of the samples in the loss; their mean is 1
+        self.weights = problem.patches.new_ones(problem.labels.shape)  # [R, n] of the samples in the loss; their mean is 1
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
         usual = usual and problem.means is None and not until_fitted
+        usual = usual and not problem.softmax and problem.noise_patches == 1 and problem.test_scale is None
         self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
@@ -146,6 +150,7 @@ class SpanEngine:
         """An engine of some of the runs, at this step; what it trains are copies."""
         part = copy.copy(self)
         part.problem, part.runs = self.problem.of(runs), len(runs)
+        part.readout = outputs_of(self.readout.loss.of_runs(runs.cpu().numpy()), self.problem.softmax)
         for name in PER_RUN:
             value = getattr(self, name)
             setattr(part, name, None if value is None else value[runs])
@@ -160,7 +165,8 @@ class SpanEngine:
     def _see(self, samples: Tensor) -> Seen:
         """What a step on the samples [R, B] computes with."""
         signals = torch.arange(self.problem.signals, device=samples.device).expand(self.runs, -1)
-        patches = torch.cat([signals, samples + self.problem.signals], 1)
+        firsts = (self.problem.signals + patch * self.n for patch in range(self.problem.noise_patches))
+        patches = torch.cat([signals, *(samples + first for first in firsts)], 1)
         # G is symmetric: its rows are its columns, and lie in one piece.
         rows = rows_of(self.patches if self.gram is None else self.gram, patches)
         return Seen(rows, self.problem.signal_index.gather(1, samples), samples, patches)
@@ -231,30 +237,36 @@ class SpanEngine:
         scratch = self._scratch if z.shape == self._scratch.shape else torch.empty_like(z)
         activations = self.sigma.value(z, out=scratch)
         outputs = self._outputs(activations, index)
-        margins = observed * outputs
         if self._open is not None:
-            self._open &= ~(margins > 0).all(1)  # NaN is not fitted
+            self._open &= ~self.readout.fitted(outputs, observed).all(1)
             rate = rate * self._open[:, None]
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
-        by_patch = push = self.loss.pull(margins, observed) * observed * rate
+        by_patch = push = self.readout.push(outputs, observed, rate)
         if self.problem.signals:
-            by_signal = push.new_zeros(len(push), self.problem.signals).scatter_add_(1, index, push)
+            by_signal = push.new_zeros(*push.shape[:-1], self.problem.signals)
+            by_signal.scatter_add_(-1, index_for(index, push), push)
             # A signal patch is pushed by all the samples that share it, a noise patch by its own sample.
-            by_patch = torch.cat([by_signal, push], 1)
-        by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[1]))[:, None]  # [R, 1, k]
+            by_patch = torch.cat([by_signal, *[push] * self.problem.noise_patches], -1)
+        by_patch = pad(by_patch, (0, z.shape[2] - by_patch.shape[-1]))
+        by_patch = by_patch if by_patch.ndim == 3 else by_patch[:, None]  # [R, 1 or K, k]
+        # The filters of an output share its push: P = outputs x filters of each.
+        of_output = (by_patch.shape[1], -1)
         # Before slopes take the place of activations; added last, since this step takes place at the old weights.
-        pulls = None if self.second is None else (activations @ by_patch.mT)[..., 0]
+        pulls = None if self.second is None else sums_with(activations, by_patch)
         slopes, m = self.sigma.slope(z, out=scratch), z.shape[1] // 2
         if self.second is not None:
             slopes *= self.second[..., None]
-            step.addcmul_(slopes, by_patch)
+            step.unflatten(1, of_output).addcmul_(slopes.unflatten(1, of_output), by_patch[:, :, None])
+        elif self.problem.softmax:
+            share = float(self._first_weights[0])
+            step.unflatten(1, of_output).addcmul_(slopes.unflatten(1, of_output), by_patch[:, :, None], value=share)
         else:
             # In halves, with j/m as a number: a product with the second layer [P] would be another tensor of this size.
             share = float(self._first_weights[0])
             step[:, :m].addcmul_(slopes[:, :m], by_patch, value=share)
             step[:, m:].addcmul_(slopes[:, m:], by_patch, value=-share)
         if bias_step is not None:
-            pushed = (slopes @ by_patch.mT)[..., 0]
+            pushed = sums_with(slopes, by_patch)
             bias_step += pushed if self.second is not None else self._first_weights * pushed
         if pulls is not None:
             moved["second"].add_(pulls, alpha=self._second_rate)
@@ -279,20 +291,27 @@ class SpanEngine:
         return products if self.bias is None else products.add_(self.bias[..., None])
 
     def _outputs(self, activations: Tensor, index: Tensor) -> Tensor:
-        """f [R, B] from activations [R, P, k]: each sample adds up its signal patch `index` [R, B] and its noise patch."""
-        by_patch = self._combined(activations)  # [R, k]
-        signals = self.problem.signals
-        own = by_patch[:, signals : signals + index.shape[1]]
-        return own + by_patch.gather(1, index) if signals else own
+        """f [R, B] or [R, K, B] from activations [R, P, k]: each sample adds up its signal patch `index` [R, B] and its noise
+        patches.
+        """
+        by_patch = self._combined(activations)  # [R, .., k]
+        signals, patches = self.problem.signals, self.problem.noise_patches
+        own = by_patch[..., signals : signals + patches * index.shape[1]]
+        own = own if patches == 1 else own.unflatten(-1, (patches, -1)).sum(-2)
+        return own + by_patch.gather(-1, index_for(index, by_patch)) if signals else own
 
     def _combined(self, activations: Tensor, runs: Tensor | slice = slice(None)) -> Tensor:
-        """The second layer's sum over filters, [r, k], of the activations [r, P, k] of some runs."""
+        """The second layer's sums over filters, [r, k] or [r, K, k], of the activations [r, P, k] of some runs."""
+        if self.problem.softmax:
+            of_output = (self._outputs_count, -1)
+            weights = self._first_weights[None] if self.second is None else self.second[runs]
+            return (weights.unflatten(1, of_output)[:, :, None] @ activations.unflatten(1, of_output))[:, :, 0]
         if self.second is None:
             return self._first_weights @ activations
         return (self.second[runs, None] @ activations)[:, 0]
 
     def _training_outputs(self, activations: Tensor) -> Tensor:
-        """f [R, n] from the activations of all patches [R, P, K]."""
+        """f [R, n] or [R, K, n] from the activations of all patches [R, P, ..]."""
         return self._outputs(activations, self.problem.signal_index)
 
     def restart(self, runs: Tensor) -> None:
@@ -326,8 +345,7 @@ class SpanEngine:
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
         outputs = self._training_outputs(self.sigma.value(self._pre_activations()))
-        observed = self.problem.observed.at(self.step)
-        return self.loss.of(observed * outputs, observed)
+        return self.readout.losses(outputs, self.problem.observed.at(self.step))
 
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
@@ -345,18 +363,18 @@ class SpanEngine:
         outputs = self._training_outputs(activations)
         used = self.problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
-            losses=self.loss.of(observed * outputs, observed),
+            losses=self.readout.losses(outputs, observed),
             observed=observed,
             weights=self.weights.clone(),
-            predicted=outputs.sign(),
-            test_predicted=self._test_outputs(filters, activations).sign_(),
-            loss_at_zero=self.loss.zero(observed),
-            losses_used=self.loss.of(used * outputs, used) if self.step else None,
+            predicted=self.readout.predicted(outputs),
+            test_predicted=self.readout.predicted(self._test_outputs(filters, activations)),
+            loss_at_zero=self.readout.loss_at_zero(observed),
+            losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )
 
     def _test_outputs(self, filters: Tensor, activations: Tensor) -> Tensor:
-        """f [R, N] on the test samples, given the activations [R, P, K] of the training patches.
+        """f [R, N] or [R, K, N] on the test samples, given the activations [R, P, K] of the training patches.
 
         All the runs that share a test set take part in one matrix product.
         """
@@ -365,8 +383,9 @@ class SpanEngine:
         own = activations[..., : problem.signals]
         signal = self._combined(own) if problem.means is None else filters @ problem.means.mT
         filters = problem.test_filters(filters)
-        outputs = torch.empty_like(problem.test_labels)
-        count, width = filters.shape[1], outputs.shape[1]
+        samples, patches_each = problem.test_labels.shape[1], problem.noise_patches
+        outputs = filters.new_empty(len(filters), *([self._outputs_count] if problem.softmax else []), samples)
+        count, width = filters.shape[1], samples * patches_each
         at_once = max(1, TEST_BUFFER_BYTES[outputs.device.type] // (count * width * outputs.element_size()))
         short = self._fused and filters.shape[2] <= kernels.SHORT
         buffer = None if short else outputs.new_empty(min(at_once, len(outputs)), count, width)
@@ -379,19 +398,23 @@ class SpanEngine:
                 kernels.write_short(*(array.numpy() for array in arrays))
                 continue
             for runs in sharing.split(at_once):
-                z = buffer[: len(runs)]  # [runs, P, N]
+                z = buffer[: len(runs)]  # [runs, P, L N]
                 torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
                 if self._fused:
                     given = (z, self._bias_of(runs), signal[runs], index, runs, outputs)
                     kernels.write_outputs(*(array.numpy() for array in given))
                     continue
+                if problem.test_scale is not None:
+                    z.unflatten(2, (patches_each, -1)).mul_(problem.test_scale[runs][:, None, None])
                 if self.bias is not None:
                     z += self.bias[runs, :, None]
                 if one_patch:
                     z += signal[runs][..., index]
                     outputs[runs] = self._combined(self.sigma.value(z, out=z), runs)
-                else:
-                    outputs[runs] = signal[runs][:, index] + self._combined(self.sigma.value(z, out=z), runs)
+                    continue
+                noise = self._combined(self.sigma.value(z, out=z), runs)
+                noise = noise if patches_each == 1 else noise.unflatten(-1, (patches_each, -1)).sum(-2)
+                outputs[runs] = signal[runs][..., index] + noise
         return outputs
 
     def _bias_of(self, runs: Tensor) -> Tensor:
@@ -406,6 +429,6 @@ class SpanEngine:
         mismatch = torch.linalg.matrix_norm(composed @ self.patches.mT - products)
         size = torch.linalg.matrix_norm(products)
         square_norms = self.problem.basis_norms.square()
-        return from_span(
-            self.problem.on_basis(self.span), square_norms, torch.where(size > 0, mismatch / size, 0), self.problem.axes
-        )
+        residual = torch.where(size > 0, mismatch / size, 0)
+        signals = self.problem.axes, self.problem.signal_classes
+        return from_span(self.problem.on_basis(self.span), square_norms, residual, *signals)

@@ -16,7 +16,7 @@ from lnt.training.experiment import PEER_SEED_STEP, Experiment, recorded_steps
 from lnt.training.strategies import NoStrategy
 from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
-from lnt.two_layer.data import SignalNoise
+from lnt.two_layer.data import VectorData
 from lnt.two_layer.network import TwoLayerCNN
 from lnt.two_layer.sampled_problem import SampledProblem, few_dimensions, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
@@ -31,7 +31,7 @@ CACHE_BYTES = 6 * 2**20  # chunks with more state than this fall out of a CPU's 
 class TwoLayerExperiment(Experiment):
     """A two-layer CNN on signal-noise data."""
 
-    data: SignalNoise
+    data: VectorData
     model: TwoLayerCNN
 
     def completed(self) -> "TwoLayerExperiment":
@@ -39,8 +39,13 @@ class TwoLayerExperiment(Experiment):
         given = self.optimizer.lr is not None or self.optimizer.t1_steps is not None
         require(given, "optimizer", self.choices["optimizer"], "has no step size: give it a field lr, or t1_steps")
         require(self.settings.precision != "bf16", "precision", "bf16", "is for images; use float32 or float64")
-        unknown = "Stage I has a predicted length for samples of two patches only; give lr"
-        require(not (self.data.one_patch and self.optimizer.lr is None), "optimizer.t1_steps", self.optimizer.t1_steps, unknown)
+        unknown = (
+            "Stage I has a predicted length for two classes, signal and noise in patches of their own, and noise of one size"
+        )
+        unpredicted = self.optimizer.lr is None and not self._has_t1().all()
+        require(not unpredicted, "optimizer.t1_steps", self.optimizer.t1_steps, f"{unknown} only; give lr")
+        classes_too = "is for two classes: it has no form for K classes (for_classes, of_logits)"
+        require(self.loss.for_classes or not self.data.softmax, "loss", self.choices["loss"], classes_too)
         plain = isinstance(self.strategy, NoStrategy)
         chosen = self.choices["strategy"]
         require(plain or not self.optimizer.until_fitted, "strategy", chosen, "is for optimizer.until=end; use none")
@@ -48,7 +53,10 @@ class TwoLayerExperiment(Experiment):
         if settings.engine == "span" and not in_span:
             steps = f"{type(self.optimizer).__name__}'s steps leave the span of the data"
             raise ConfigError("engine", "span", f"{steps}; use engine=autograd or optimizer=gd")
-        engine = settings.engine if settings.engine != "auto" else "span" if in_span else "autograd"
+        rotated = self.model.init_law == "normal"
+        whole = "needs vectors of length d, as its law changes under rotations; use engine=autograd"
+        require(rotated or settings.engine != "span", "model.init_law", self.model.init_law, whole)
+        engine = settings.engine if settings.engine != "auto" else "span" if in_span and rotated else "autograd"
         recordings = RECORDINGS if settings.recordings is None else settings.recordings
         complete = replace(self, settings=replace(settings, engine=engine, recordings=recordings))
         for_images = self.noise.needs_images or self.noise.needs_positions
@@ -57,23 +65,42 @@ class TwoLayerExperiment(Experiment):
         return complete
 
     def classes(self) -> Classes:
-        return Classes()
+        return self.data.task()
 
     @property
     def n(self) -> int:
         return self.data.n_train
 
     def representatives(self) -> Samples:
-        # One sample of each class: both are equally likely, and the noise here depends on the class alone.
-        return Samples(np.tile([[0, 1]], (self.runs, 1)))
+        # One sample of each class: the noise here depends on the class alone.
+        classes = self.data.task()
+        return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes)
+
+    def flip_rate(self) -> np.ndarray:
+        shares = np.broadcast_to(self.data.class_shares(), (self.runs, self.classes().count))
+        if (shares == shares[:, :1]).all():
+            return super().flip_rate()
+        samples = self.representatives()
+        rates = [self.per_run(self.noise.flip_rate_of(label, samples)) for label in range(shares.shape[1])]
+        return (shares * np.stack(rates, 1)).sum(1)
 
     def positions(self) -> np.ndarray:
         return np.tile(np.arange(self.n), (self.runs, 1))
 
     def predicted_t1(self) -> np.ndarray:
-        if not self.optimizer.stays_in_span or self.data.one_patch:
+        if not self.optimizer.stays_in_span:
             return np.full(self.runs, np.nan)  # the step size of Adam, say, is another quantity
-        return stage1_scale(self.n, self.model.width, self.step_size(), self.data.noise_std, self.data.dim)
+        return np.where(self._has_t1(), self._stage1_scale(self.step_size()), np.nan)
+
+    def _has_t1(self) -> np.ndarray:
+        """Whether Stage I has a predicted scale, [R]."""
+        alike = (np.atleast_2d(self.data.noise_scales()) == 1).all(1)
+        return self.per_run(alike if len(alike) > 1 else alike[0]) & (not self.data.one_patch and not self.data.softmax)
+
+    def _stage1_scale(self, step_size: object) -> np.ndarray:
+        """T1 of a step size, and the step size of a T1, [R], as in lnt/theory/conditions.py."""
+        data = self.data
+        return self.per_run(stage1_scale(self.n, self.model.width, step_size, data.noise_std, data.dim)) / data.noise_patches
 
     def warnings(self) -> list[str]:
         """A step so large that Stage I is over before it can be seen, where several steps are recorded at all."""
@@ -86,11 +113,10 @@ class TwoLayerExperiment(Experiment):
         return [f"Stage I is predicted to last {step} in {runs}, too few to see it: optimizer.t1_steps=40 gives it 40"]
 
     def step_size(self) -> np.ndarray:
-        optimizer, data = self.optimizer, self.data
+        optimizer = self.optimizer
         if optimizer.t1_steps is None:
             return self.per_run(optimizer.lr).astype(float)
-        # stage1_scale is its own inverse in the step size.
-        return self.per_run(stage1_scale(data.n_train, self.model.width, optimizer.t1_steps, data.noise_std, data.dim))
+        return self._stage1_scale(optimizer.t1_steps)
 
     def recorded_steps(self) -> np.ndarray:
         assert self.settings.recordings is not None
@@ -154,12 +180,12 @@ class TwoLayerExperiment(Experiment):
 
     def _form(self) -> str:
         """The engine; of the span engine also its form, and why: each costs so many multiply-adds a filter and patch seen."""
-        short, patches = self.on_vectors(), len(self.data.signal_labels) + self.n
+        short, patches = self.on_vectors(), self.data.distinct_patches
         if self.settings.engine != "span":
             return self.settings.engine
         if short.all():
-            return f"span on vectors (2 d < S + n = {patches})"
-        return "span by Gram matrix" + (f", on vectors where 2 d < S + n = {patches}" if short.any() else "")
+            return f"span on vectors (2 d < K = {patches})"
+        return "span by Gram matrix" + (f", on vectors where 2 d < K = {patches}" if short.any() else "")
 
     def bytes_at_once(self) -> int:
         return min(self.runs, self.workers() * self.runs_at_once(self.workers())) * self.bytes_per_run()[1]
@@ -178,9 +204,10 @@ class TwoLayerExperiment(Experiment):
 
     def _sizes(self) -> tuple[int, int, int]:
         """Patches K, filters P, and the length D of vectors, the largest of these runs."""
-        rows, filters, short = len(self.data.signal_labels) + self.n, 2 * self.model.width, self.on_vectors()
+        rows, filters, short = self.data.distinct_patches, self.classes().count * self.model.width, self.on_vectors()
         explicit = self.settings.engine == "autograd" or bool(short.all())
-        return rows, filters, int(np.max(self.data.dim)) if explicit else self.data.axes + self.n + filters
+        reduced = self.data.axes + self.data.noise_patches * self.n + filters
+        return rows, filters, int(np.max(self.data.dim)) if explicit else reduced
 
     def bytes_per_run(self) -> tuple[int, int]:
         """Bytes of one run: those that every step touches, and all of them, with the test set and the memory to draw it."""
@@ -189,7 +216,8 @@ class TwoLayerExperiment(Experiment):
         # Smooth activations, and all but the kernel, allocate what they compute.
         state = size * ((8 if self.model.sigma.is_plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
         # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
-        vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + self.data.n_test * (width + 4)
+        tested = self.data.n_test * (self.data.noise_patches * width + 4 + (self.classes().count if self.data.softmax else 0))
+        vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + tested
         state, vectors = state * self.strategy.networks, vectors * self.strategy.networks
         # numpy draws in float64; draws of several runs are stacked, which copies them.
         return state, self.recorded_bytes() + state + (size + (8 if self.runs == 1 else 16)) * vectors
