@@ -1,6 +1,7 @@
 """The plain PyTorch loop over a real module at full dimension: the oracle of the exact reduction, and any other optimizer."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,19 +90,28 @@ class AutogradEngine:
             rate = self._step_size * self._numbers.factor(self.step, self._total)
             for group, share in zip(self.optimizer.param_groups, (1, self._model.second_layer_rate), strict=False):
                 group["lr"] = rate * share
-            self.optimizer.zero_grad()
-            labels = observed[None, seen]
-            margins = labels * self.network(self.samples[seen])[None]
-            self._open &= not self._numbers.until_fitted or not bool((margins > 0).all())
-            if not self._open:
+            if self._ended(observed[seen], seen):
                 self.step += 1
                 continue
-            (losses,) = self.loss.of(margins, labels)
-            # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
-            (self.weights[0, seen] * losses).mean().backward()
-            self.optimizer.step()
+            self.optimizer.step(partial(self._backward, observed[None, seen], seen))
             self._shrink(rate)
             self.step += 1
+
+    def _ended(self, labels: Tensor, seen: Tensor | slice) -> bool:
+        """Whether all labels are fitted, or were, where training ends there."""
+        if self._numbers.until_fitted and self._open:
+            with torch.no_grad():
+                self._open = not bool((labels * self.network(self.samples[seen]) > 0).all())
+        return not self._open
+
+    def _backward(self, labels: Tensor, seen: Tensor | slice) -> Tensor:
+        """The loss of some samples with the labels [1, B], and its gradients; called as often as the optimizer asks."""
+        self.optimizer.zero_grad()
+        (losses,) = self.loss.of(labels * self.network(self.samples[seen])[None], labels)
+        # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
+        loss = (self.weights[0, seen] * losses).mean()
+        loss.backward()
+        return loss
 
     def _shrink(self, rate: float) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
