@@ -212,8 +212,8 @@ class Muon(Optimizer):
     """Spectral descent of the filters: M <- momentum M + grad;  W <- W - eta U V^T, with M = U S V^T.
 
     All directions of the gradient weigh the same. The polar factor U V^T is exact (singular values below 1e-6 of the largest
-    count as 0), where the original approximates it by five Newton-Schulz steps. Biases and a trained second layer are no matrices,
-    and take plain steps with the same momentum. Source: Jordan et al., "Muon", 2024.
+    count as 0), where the original approximates it by five Newton-Schulz steps. Biases and a trained second layer are no
+    matrices, and take plain steps with the same momentum. Source: Jordan et al., "Muon", 2024.
     """
 
     lr: PerRunFloat = 0.01  # eta, the length of a step in each direction

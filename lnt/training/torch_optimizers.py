@@ -33,8 +33,8 @@ class SharpnessAware(torch.optim.SGD):
         parameters = trained(self)
         before = [parameter.clone() for parameter in parameters]
         away = self.rho * inverse(norm(parameters))
-        for parameter in parameters:
-            parameter += away * parameter.grad
+        for parameter, gradient in zip(parameters, gradients(parameters), strict=True):
+            parameter += away * gradient
         with torch.enable_grad():
             closure()
         for parameter, value in zip(parameters, before, strict=True):
@@ -52,8 +52,8 @@ class NormalizedDescent(torch.optim.SGD):
         with torch.enable_grad():
             loss = closure()
         share = inverse(norm(trained(self)))
-        for parameter in trained(self):
-            parameter.grad *= share
+        for gradient in gradients(trained(self)):
+            gradient *= share
         super().step()
         return loss
 
@@ -94,7 +94,7 @@ class Flow(torch.optim.Optimizer):
             vector_to_parameters(torch.as_tensor(values).to(parameters[0]), parameters)
             with torch.enable_grad():
                 closure()
-            return as_array([-rate * parameter.grad for rate, parameter in zip(rates, parameters, strict=True)])
+            return as_array([-rate * gradient for rate, gradient in zip(rates, gradients(parameters), strict=True)])
 
         end = integrated(slope, as_array(parameters), [parameter.numel() for parameter in parameters], self.tolerance)
         vector_to_parameters(torch.as_tensor(end).to(parameters[0]), parameters)
@@ -134,9 +134,14 @@ def trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
+def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those of parameters that all have one."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
 def norm(parameters: Iterable[Tensor]) -> Tensor:
     """|g| over all parameters."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(parameter.grad) for parameter in parameters]))
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients(parameters)]))
 
 
 def inverse(norms: Tensor) -> Tensor:

@@ -53,7 +53,11 @@ class AutogradEngine:
             groups = [{"params": [weight for weight in groups if weight is not second]}, {"params": [second]}]
         self.optimizer = self._numbers.make(groups, self._step_size)
         # a(t) and its velocity. Gradients lie in the span of the data, so only momentum and weight decay act on a.
-        self._decay, self._decay_velocity = 1.0, 0.0
+        self._decay, self._decay_velocity = problem.patches.new_ones(1), 0.0
+
+    def trained(self) -> dict[str, Tensor]:
+        """Filters, biases and second layer, and a(t)."""
+        return {**self.network.state_dict(), "decay": self._decay}
 
     def restart(self, runs: Tensor) -> None:
         """Put filters and biases back to where they started, if `runs` [1] (bool) says so."""
@@ -64,13 +68,14 @@ class AutogradEngine:
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
         network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
-        decay = (self._decay, self._decay_velocity)
+        decay = (self._decay.item(), self._decay_velocity)
         kept = {"network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
         return {"step": self.step, **kept, **({"open": self._open} if self._numbers.until_fitted else {})}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
-        self.step, (self._decay, self._decay_velocity) = state["step"], state["decay"]
+        self.step, (decay, self._decay_velocity) = state["step"], state["decay"]
+        self._decay.fill_(decay)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weights.copy_(state["weights"])
@@ -93,7 +98,8 @@ class AutogradEngine:
             if self._ended(observed[seen], seen):
                 self.step += 1
                 continue
-            self.optimizer.step(partial(self._backward, observed[None, seen], seen))
+            # A closure may return the loss, which nobody asks for here.
+            self.optimizer.step(partial(self._backward, observed[None, seen], seen))  # type: ignore[arg-type]
             self._shrink(rate)
             self.step += 1
 
@@ -104,19 +110,17 @@ class AutogradEngine:
                 self._open = not bool((labels * self.network(self.samples[seen]) > 0).all())
         return not self._open
 
-    def _backward(self, labels: Tensor, seen: Tensor | slice) -> Tensor:
-        """The loss of some samples with the labels [1, B], and its gradients; called as often as the optimizer asks."""
+    def _backward(self, labels: Tensor, seen: Tensor | slice) -> None:
+        """Gradients of the loss of some samples with the labels [1, B]; called as often as the optimizer asks."""
         self.optimizer.zero_grad()
         (losses,) = self.loss.of(labels * self.network(self.samples[seen])[None], labels)
         # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
-        loss = (self.weights[0, seen] * losses).mean()
-        loss.backward()
-        return loss
+        (self.weights[0, seen] * losses).mean().backward()
 
     def _shrink(self, rate: float) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
         if self._numbers.stays_in_span:
-            pull = np.asarray(self._numbers.weight_decay).item() * self._decay
+            pull = np.asarray(self._numbers.weight_decay).item() * self._decay.item()
             self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity + pull
             self._decay -= rate * self._decay_velocity
 
@@ -156,5 +160,5 @@ class AutogradEngine:
         if not self._numbers.stays_in_span:
             # Steps of Adam, say, leave the span of the data: there are no coefficients.
             return None
-        problem, decay = self.problem, self.problem.patches.new_tensor([self._decay])
-        return decompose(self.network.filters[None].detach(), problem.filters, decay, problem.basis, problem.axes)
+        problem, filters = self.problem, self.network.filters[None].detach()
+        return decompose(filters, problem.filters, self._decay, problem.basis, problem.axes)

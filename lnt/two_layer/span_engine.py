@@ -13,7 +13,6 @@ with the patches that they see only.
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from lnt.two_layer.batched_matrices import aligned, gram, only, rows_of
 from lnt.two_layer.coefficients import from_span
 from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.sampled_problem import SampledProblem
-from lnt.two_layer.update_rules import DESCENT, Descent
+from lnt.two_layer.update_rules import DESCENT, Descent, Seen
 
 # Tensors of the engine with an axis of runs in front.
 PER_RUN = (
@@ -39,16 +38,6 @@ PER_RUN = (
 LOGISTIC = Logistic()
 # Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
 TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The patches that a step computes with: k = S + B of them in mini-batches, or all."""
-
-    rows: Tensor  # [R, k, K] of G or [R, k, D] of X
-    signal_index: Tensor  # [R, B] the signal patch of each sample
-    samples: Tensor | None = None  # [R, B], None for all in their order
-    patches: Tensor | None = None  # [R, k]
 
 
 class SpanEngine:
@@ -308,6 +297,10 @@ class SpanEngine:
     def _training_outputs(self, activations: Tensor) -> Tensor:
         """f [R, n] from the activations of all patches [R, P, K]."""
         return self._outputs(activations, self.problem.signal_index)
+
+    def trained(self) -> dict[str, Tensor]:
+        """C, a, biases, W and second layer: filters are linear in them."""
+        return self.states()
 
     def restart(self, runs: Tensor) -> None:
         """Put the filters and biases of the runs [R] (bool) back to where they started."""

@@ -113,14 +113,14 @@ class TwoLayerExperiment(Experiment):
         def tensor(numbers: object) -> torch.Tensor:
             return torch.tensor(self.per_run(numbers)).to(problem.patches)
 
-        rates = [tensor(rate) for rate in (self.step_size(), optimizer.momentum, optimizer.weight_decay)]
+        eta, momentum, weight_decay = tensor(self.step_size()), tensor(optimizer.momentum), tensor(optimizer.weight_decay)
 
         def factor(step: int) -> float:
             return optimizer.factor(step, self.total_steps())
 
         rule = RULES[optimizer.rule](optimizer, tensor)
         rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule)
-        return SpanEngine(problem, self.model, *rates, *rest)
+        return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
 
     def on_vectors(self) -> np.ndarray:
         """Whether the span engine trains each run on its vectors, not by the Gram matrix, [R]."""

@@ -6,17 +6,41 @@ rule makes of it by numbers, or by products from the left, stays in the span of 
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lnt.training.optimizers import Optimizer
 from lnt.training.torch_optimizers import CUTOFF, as_array, integrated, inverse
 
-if TYPE_CHECKING:
-    from lnt.two_layer.span_engine import Seen, SpanEngine
+
+@dataclass(frozen=True)
+class Seen:
+    """The patches that a step computes with: k = S + B of them in mini-batches, or all."""
+
+    rows: Tensor  # [R, k, K] of G or [R, k, D] of X
+    signal_index: Tensor  # [R, B] the signal patch of each sample
+    samples: Tensor | None = None  # [R, B], None for all in their order
+    patches: Tensor | None = None  # [R, k]
+
+
+class InSpan(Protocol):
+    """What a rule sees of the span engine, which explains these."""
+
+    step_size: Tensor
+    second_rate: float
+    on_vectors: bool
+    patches: Tensor
+    velocities: dict[str, Tensor]
+
+    def states(self) -> dict[str, Tensor]: ...
+    def recall(self, factor: float) -> None: ...
+    def descend(self, rate: Tensor, seen: Seen) -> None: ...
+    def go(self) -> None: ...
+    def move(self, rate: Tensor, seen: Seen) -> dict[str, Tensor]: ...
+    def add(self, moved: Mapping[str, Tensor], move: Mapping[str, Tensor], seen: Seen) -> None: ...
 
 
 class Descent:
@@ -24,17 +48,17 @@ class Descent:
 
     remembers = False  # whether there are velocities whatever momentum and weight decay are
 
-    def step(self, engine: "SpanEngine", rate: Tensor, factor: float, seen: "Seen") -> None:
+    def step(self, engine: InSpan, rate: Tensor, factor: float, seen: Seen) -> None:
         """Take a step on the samples seen; `rate` [R, n] is eta / n times their weights, with the factor on eta in it."""
         engine.recall(factor)
         self.descend(engine, rate, seen)
         self.go(engine, factor)
 
-    def descend(self, engine: "SpanEngine", rate: Tensor, seen: "Seen") -> None:
+    def descend(self, engine: InSpan, rate: Tensor, seen: Seen) -> None:
         """Add -eta times the gradient to what moves."""
         engine.descend(rate, seen)
 
-    def go(self, engine: "SpanEngine", factor: float) -> None:
+    def go(self, engine: InSpan, factor: float) -> None:
         """Move by the velocities, if there are any."""
         engine.go()
 
@@ -48,7 +72,7 @@ class SharpnessAware(Descent):
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho  # [R]
 
-    def descend(self, engine: "SpanEngine", rate: Tensor, seen: "Seen") -> None:
+    def descend(self, engine: InSpan, rate: Tensor, seen: Seen) -> None:
         down = engine.move(rate, seen)  # -eta g
         # Only the direction counts, so eta drops out; the second layer's own factor would not.
         down = {name: part / engine.second_rate if name == "second" else part for name, part in down.items()}
@@ -61,7 +85,7 @@ class SharpnessAware(Descent):
 class Normalized(Descent):
     """w <- w - eta g / |g|."""
 
-    def step(self, engine: "SpanEngine", rate: Tensor, factor: float, seen: "Seen") -> None:
+    def step(self, engine: InSpan, rate: Tensor, factor: float, seen: Seen) -> None:
         move = engine.move(rate, seen)
         direction = {name: part / engine.second_rate if name == "second" else part for name, part in move.items()}
         share = factor * engine.step_size * inverse(norm(engine, direction, seen))
@@ -73,7 +97,7 @@ class Spectral(Descent):
 
     remembers = True
 
-    def go(self, engine: "SpanEngine", factor: float) -> None:
+    def go(self, engine: InSpan, factor: float) -> None:
         """U V^T = (U S^-1 U^T) M: a product from the left."""
         span, eta = engine.velocities["span"], factor * engine.step_size
         # Velocities are -eta M, with the same polar factor but for its sign.
@@ -90,7 +114,7 @@ class Flow(Descent):
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
 
-    def step(self, engine: "SpanEngine", rate: Tensor, factor: float, seen: "Seen") -> None:
+    def step(self, engine: InSpan, rate: Tensor, factor: float, seen: Seen) -> None:
         states = {name: state for name, state in engine.states().items() if name != "decay"}
         sizes = [state.numel() for state in states.values()]
 
@@ -108,7 +132,7 @@ class Flow(Descent):
 
 
 # By the name that an optimizer gives; a function makes tensors [R] of its numbers.
-RULES: Mapping[str, Callable[[Optimizer, Callable[[object], Tensor]], Descent]] = {
+RULES: Mapping[str, Callable[[Any, Callable[[object], Tensor]], Descent]] = {
     "descent": lambda optimizer, tensor: DESCENT,
     "sam": lambda optimizer, tensor: SharpnessAware(tensor(optimizer.rho)),
     "normalized": lambda optimizer, tensor: Normalized(),
@@ -122,7 +146,7 @@ def scaled(move: Mapping[str, Tensor], factors: Tensor) -> dict[str, Tensor]:
     return {name: part * factors.view(-1, *[1] * (part.ndim - 1)) for name, part in move.items()}
 
 
-def norm(engine: "SpanEngine", move: Mapping[str, Tensor], seen: "Seen") -> Tensor:
+def norm(engine: InSpan, move: Mapping[str, Tensor], seen: Seen) -> Tensor:
     """The norm over all that is trained, [R]: of S X, biases and second layer."""
     step, rows = move["span"], seen.rows
     if engine.on_vectors:
