@@ -56,6 +56,8 @@ class ImageExperiment(Experiment):
         once = self.optimizer.gradients == 1 or self.model.small
         require(once, "optimizer", chosen, "passes twice, which batch statistics would count; use model=small_cnn")
         require(not self.optimizer.until_fitted, "optimizer.until", "fitted", "is for signal-noise data")
+        classes = "multiplies labels -1 and +1, and is for signal-noise data; use symmetric"
+        require(not self.noise.multiplies, "noise", self.choices["noise"], classes)
         require(self.loss.for_classes, "loss", self.choices["loss"], classes_too)
         require(self.settings.engine != "span", "engine", "span", "is for signal-noise data; use auto or autograd")
         if self.optimizer.lr is None:

@@ -21,7 +21,7 @@ from lnt.theory.laws import (
     stage1_scale,
 )
 
-PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
+PLAIN_STEPS = ("gd", "sgd", "flow")  # optimizers that follow the gradient; of others the laws say nothing
 USUAL = {"model.activation": "relu", "model.output": "mean", "model.second_layer": "fixed", "optimizer.until": "end"}
 FINAL_ERRORS = ("test_error", "test_error_observed")
 EARLY_ERRORS = ("best_test_error", "best_test_error_fresh")
@@ -64,21 +64,23 @@ def plain_network(runs: pd.DataFrame) -> pd.Series:
 
 
 def plain_descent(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run is gradient descent with sigma(z) = max(0, z), no biases, labels drawn once."""
+    """Whether a run is gradient descent, or its flow, with sigma(z) = max(0, z), no biases, labels drawn once."""
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
     # A setting that is missing or null belongs to another option: the run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else & usual_network(runs)
+    return (runs["model.power"] == 1) & runs["optimizer"].isin(["gd", "flow"]) & nothing_else & usual_network(runs)
 
 
 def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether sigma is a power of relu, the second layer j/m and fixed, and no run ends early. Runs of earlier versions, which
-    do not say, are such.
+    """Whether sigma is a power of relu, the second layer j/m and fixed, labels are -1 or 1, and no run ends early. Runs of
+    earlier versions, which do not say, are such.
     """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():
         if key in runs:
             usual &= runs[key].isna() | (runs[key] == value)
+    if "noise" in runs:
+        usual &= runs["noise"] != "label_multipliers"
     return usual
 
 

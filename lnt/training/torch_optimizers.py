@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -108,6 +107,8 @@ def integrated(
     Local errors are about `tolerance` times the largest number of a part, or times what the part moves if that is more.
     Source: Dormand & Prince 1980, the pair of orders 5 and 4, in SciPy.
     """
+    from scipy.integrate import solve_ivp  # takes long to import, and few runs need it
+
     scale = np.maximum(abs(start), abs(slope(start)))
     largest = np.repeat(np.maximum.reduceat(scale, np.cumsum([0, *sizes[:-1]])), sizes)
     # Not 0 where nothing moves: 0 / 0 would be no error that an integrator can judge.

@@ -132,7 +132,7 @@ class AutogradEngine:
         used = problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
             losses=self.loss.of(observed * outputs, observed),
-            observed=observed,
+            observed=observed.sign(),
             weights=self.weights.clone(),
             predicted=outputs.sign(),
             test_predicted=self._test_outputs().sign(),
