@@ -1,5 +1,6 @@
 """Optimizers beyond descent, moving averages of weights and multiplied labels: against plain PyTorch, limits, and by hand."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -64,26 +65,26 @@ def test_span_equals_autograd(experiment, setting, on_vectors):
 @pytest.mark.parametrize("setting", FLOWS)
 def test_flow_on_coefficients_is_flow_on_filters(experiment, setting):
     """At corners of relu two integrators part, so sigma is smooth here."""
-    flow = (*DATA, "optimizer=flow", "optimizer.lr=3", "optimizer.steps=30", "optimizer.tolerance=1e-11")
+    flow = (*DATA, "optimizer=flow", "optimizer.lr=3", "optimizer.steps=10", "optimizer.tolerance=1e-9")
     flow += ("model.activation=softplus", *FLOWS[setting])
-    assert_engines_agree(experiment(*flow), experiment(*flow, "engine=autograd"), 1e-7)
+    assert_engines_agree(experiment(*flow), experiment(*flow, "engine=autograd"), 1e-6)
 
 
-@pytest.mark.parametrize("setting", ["relu", "softplus"])
-def test_descent_at_small_steps_approaches_flow_to_first_order(experiment, setting):
-    """At the same time eta * steps: errors halve with eta."""
-    settings = (*DATA, f"model.activation={setting}", "model.init_std=0.01")
-    flow = experiment(*settings, "optimizer=flow", "optimizer.lr=1", "optimizer.steps=20", "optimizer.tolerance=1e-6")
+@pytest.mark.parametrize(("activation", "parts", "closer"), [("softplus", (8, 16, 32), 2), ("relu", (8, 128), 10)])
+def test_descent_at_small_steps_approaches_flow_to_first_order(experiment, activation, parts, closer):
+    """At the same time eta * steps, errors are in proportion to eta. Corners of relu, held from both sides, blur that."""
+    settings = (*DATA, f"model.activation={activation}", "model.init_std=0.01")
+    flow = experiment(*settings, "optimizer=flow", "optimizer.lr=1", "optimizer.steps=10", "optimizer.tolerance=1e-5")
     problem = flow.sample()
     limit, errors = flow.start(problem), []
-    limit.advance(20)
-    for parts in (32, 64, 128):
-        descent = experiment(*settings, f"optimizer.lr={1 / parts}", f"optimizer.steps={20 * parts}").start(problem)
-        descent.advance(20 * parts)
+    limit.advance(10)
+    for count in parts:
+        descent = experiment(*settings, f"optimizer.lr={1 / count}", f"optimizer.steps={10 * count}").start(problem)
+        descent.advance(10 * count)
         errors.append(float((descent.filters() - limit.filters()).norm() / limit.filters().norm()))
-    assert errors[-1] < 0.01
+    assert errors[-1] < 0.005
     for coarse, fine in pairwise(errors):
-        assert coarse / fine == pytest.approx(2, rel=0.1 if setting == "softplus" else 0.3)
+        assert coarse / fine > 0.95 * closer
 
 
 @pytest.mark.parametrize("on_vectors", VECTORS)
@@ -164,10 +165,10 @@ def test_spectral_steps_by_hand():
 
 def test_the_flow_of_a_quadratic_is_exponential():
     weights = at(2.0, -3.0)
-    optimizer = Flow([weights], 0.25, 1e-10)
+    optimizer = Flow([weights], 0.25, 1e-9)
     for _ in range(2):
         optimizer.step(quadratic(weights))
-    np.testing.assert_allclose(weights.detach(), [2 * np.exp(-2), -3 * np.exp(-0.5)], rtol=1e-8)
+    np.testing.assert_allclose(weights.detach(), [2 * np.exp(-2), -3 * np.exp(-0.5)], rtol=1e-7)
 
 
 def test_an_integrator_without_a_way_says_nan():
@@ -290,14 +291,13 @@ def test_snapshots_show_the_average_written_out(experiment, kind):
 
 
 def test_an_average_is_recorded_and_goes_on_after_a_stop(experiment):
-    whole = train(experiment(*ENGINES["span"], *AVERAGED))
-    both = [Training.of(experiment(*ENGINES["span"], *AVERAGED)) for _ in range(2)]
-    for engine in both[0].engines:
-        engine.advance(17)
-    both[1].load(both[0].state())
-    both[1].run(StepCount())
-    ended = whole.steps > 17
-    np.testing.assert_array_equal(both[1].values[ended], whole.values[ended])
+    whole, states = train(experiment(*ENGINES["span"], *AVERAGED)), []
+    Training.of(experiment(*ENGINES["span"], *AVERAGED)).run(StepCount(), lambda state: states.append(deepcopy(state())))
+    resumed = Training.of(experiment(*ENGINES["span"], *AVERAGED))
+    resumed.load(states[len(states) // 2])
+    assert 5 < resumed.step < 30
+    resumed.run(StepCount())
+    np.testing.assert_array_equal(resumed.values, whole.values)
     none = train(experiment(*ENGINES["span"]))
     losses = [curves.values[:, METRICS.index("train_loss")] for curves in (whole, none)]
     np.testing.assert_array_equal(losses[0][whole.steps <= 5], losses[1][whole.steps <= 5])

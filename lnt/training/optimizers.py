@@ -242,8 +242,8 @@ class Muon(Optimizer):
 class GradientFlow(Optimizer):
     """dw/dt = -g, the limit of gradient descent at small steps: step k shows the time k eta, as that of gd does.
 
-    Each step is integrated as finely as `tolerance` asks, by SciPy's Dormand-Prince pair of orders 5 and 4. Corners of relu
-    cost many evaluations, about as 1 / tolerance, where samples hold a pre-activation at 0 from both sides.
+    Each step is integrated as finely as `tolerance` asks, by SciPy's Bogacki-Shampine pair of orders 3 and 2. Where samples
+    hold a pre-activation at a corner of relu from both sides, that takes evaluations in proportion to 1 / tolerance.
     """
 
     lr: PerRunFloat | None = unless("t1_steps", value=0.01)  # the time of a step; give this or t1_steps
