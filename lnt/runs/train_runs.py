@@ -31,7 +31,7 @@ from lnt.training.loop import train_chunk
 
 log = logging.getLogger(__name__)
 Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
-SHARE_AT_RISK = 0.05  # a job that dies loses at most about this share of its time
+SHARE_AT_RISK, SECONDS_AT_RISK = 0.05, 3.0  # a job that dies loses about this share of its time, or at most these seconds
 ENDED = RuntimeError("its process died: a crash below Python, or out of memory")
 
 
@@ -171,7 +171,7 @@ def device_name(batches: Sequence[Experiment]) -> str:
 
 
 class SavedResults:
-    """Collects tables, and saves them when the time since the last save exceeds SHARE_AT_RISK of the time so far."""
+    """Collects tables, and saves them when the time since the last save exceeds what may be at risk."""
 
     def __init__(self, directory: RunDirectory, total: int) -> None:
         self.directory, self.total = directory, total
@@ -185,8 +185,8 @@ class SavedResults:
         """Take in the tables of some runs."""
         self.waiting += done
         now = time.monotonic()
-        # A growing interval: a long job writes few parts, a short one is saved each second.
-        if now - self.flushed > max(1.0, SHARE_AT_RISK * (now - self.start)):
+        # A growing interval: a long job writes few parts, a short one is saved every few seconds.
+        if now - self.flushed > max(SECONDS_AT_RISK, SHARE_AT_RISK * (now - self.start)):
             try:
                 self.flush()
             except OSError as error:

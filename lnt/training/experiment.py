@@ -238,7 +238,11 @@ class Experiment(ABC):
             # Only arrays differ between runs; every other value is shared and stays as it is.
             arrays = {f.name: getattr(part, f.name) for f in fields(part) if isinstance(getattr(part, f.name), np.ndarray)}
             parts[name] = replace(part, **{key: value[runs] for key, value in arrays.items()})
-        return replace(self, **parts, runs=len(runs))
+        taken = replace(self, **parts, runs=len(runs))
+        if "_run_ids" in vars(self):
+            # Hashes of many runs take a while, and a sweep has made them when it looked for runs that are there.
+            vars(taken)["_run_ids"] = [self._run_ids[run] for run in runs]
+        return taken
 
     def by_test_set(self) -> "Experiment":
         """The same runs, reordered: those that share a test set are neighbours, so that it is drawn less often."""

@@ -8,11 +8,13 @@ Numba compiles these once and keeps the result. They run on one core: runs are s
 import numba
 import numpy as np
 
-from lnt.two_layer.vector_code import LANES, ROWS, backward, forward
+from lnt.two_layer.vector_code import LANES, ROWS, backward, forward, logistic, test
 
 # Up to this many patches a product of matrices is so small that a library's overhead counts, and the state of a run, which
 # all its steps share, stays in the first cache.
 SMALL = 48
+# Up to this many coordinates so many vectors of test patches stay there, too.
+SHORT = 256
 WIDE = 3  # vectors of a tile: with ROWS rows their sums fill the registers that all processors have
 # Not fastmath=True: its flags nnan and ninf let the compiler assume that no NaN or infinity occurs, and diverged runs have
 # both. With error_model="numpy" an overflow of exp ends as 1 / inf = 0, and nothing raises.
@@ -20,6 +22,8 @@ fused = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reass
 
 _forward_wide, _forward = forward(WIDE), forward(1)
 _backward_wide, _backward = backward(WIDE), backward(1)
+_test_wide, _test = test(WIDE), test(1)
+_logistic = logistic()
 
 
 @fused
@@ -36,7 +40,8 @@ def descend_small(
 ) -> None:
     """Take as many steps of plain descent as there are `factors` of the rate, and change span [R, P, K] and bias [R, P].
 
-    initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`.
+    initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`. A bias moves
+    by the sum of its filter's row of C. So b - sum C, which stays as it is, is added to all of H(0), and 1 to all of G.
     """
     runs, filters, patches = span.shape
     n, half, rows = observed.shape[1], filters // 2, -(-filters // ROWS) * ROWS
@@ -47,39 +52,44 @@ def descend_small(
         np.zeros((rows, patches), span.dtype),
         np.zeros((rows, patches), span.dtype),
     )
-    b, share, bias_step = np.zeros(rows, span.dtype), np.zeros(rows, span.dtype), np.zeros(rows, span.dtype)
-    outputs, push = np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
+    share, outputs, push = np.zeros(rows, span.dtype), np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
+    pulls, strength = np.zeros(-(-n // LANES) * LANES, span.dtype), np.zeros(n, span.dtype)
     share[:half], share[half:filters] = one / half, -one / half
-    wide = patches - patches % (WIDE * LANES)
+    depth, wide, g = signals + n, patches - patches % (WIDE * LANES), np.zeros((patches, patches), span.dtype)
     for run in range(runs):
-        g, signal, labels, weight = gram[run], signal_index[run], observed[run], rate[run]
-        h0[:filters], c[:filters] = initial[run], span[run]
+        signal, labels = signal_index[run], observed[run]
+        h0[:filters], c[:filters], strength[:] = initial[run], span[run], labels * rate[run]
+        g[:] = gram[run]
         if bias.size > 0:
-            b[:filters] = bias[run]
+            g += one
+            for p in range(filters):
+                bias[run, p] -= c[p].sum()
+                h0[p] += bias[run, p]
         for factor in factors:
             outputs[:] = zero
             for p in range(0, rows, ROWS):
                 for k in range(0, wide, WIDE * LANES):
-                    _forward_wide(h0, c, g, b, share, products, outputs, p, k)
+                    _forward_wide(h0, c, g, share, products, outputs, depth, p, k)
                 for k in range(wide, patches, LANES):
-                    _forward(h0, c, g, b, share, products, outputs, p, k)
+                    _forward(h0, c, g, share, products, outputs, depth, p, k)
+            for i in range(n):
+                pulls[i] = labels[i] * (outputs[signal[i]] + outputs[signals + i])
+            for i in range(0, n, LANES):
+                _logistic(pulls, i)
             push[:] = zero
             for i in range(n):
-                margin = labels[i] * (outputs[signal[i]] + outputs[signals + i])
-                pushed = labels[i] * weight[i] * factor / (one + np.exp(margin))
+                pushed = strength[i] * factor * pulls[i]
                 push[signals + i] = pushed
                 push[signal[i]] += pushed
-            bias_step[:] = zero
             for p in range(0, rows, ROWS):
                 for k in range(0, wide, WIDE * LANES):
-                    _backward_wide(products, push, share, c, bias_step, p, k)
+                    _backward_wide(products, push, share, c, p, k)
                 for k in range(wide, patches, LANES):
-                    _backward(products, push, share, c, bias_step, p, k)
-            if bias.size > 0:
-                b += bias_step
+                    _backward(products, push, share, c, p, k)
         span[run] = c[:filters]
         if bias.size > 0:
-            bias[run] = b[:filters]
+            for p in range(filters):
+                bias[run, p] += c[p].sum()
 
 
 @fused
@@ -162,10 +172,51 @@ def write_outputs(
                 row[i] += j * max(products[run, p, i] + b, zero)
 
 
+@fused
+def write_short(
+    filters: np.ndarray,
+    bias: np.ndarray,
+    patches: np.ndarray,
+    signal: np.ndarray,
+    index: np.ndarray,
+    runs: np.ndarray,
+    outputs: np.ndarray,
+) -> None:
+    """The same for filters [r, P, D] of at most SHORT coordinates and the noise patches themselves, [D, N'].
+
+    N' is the next multiple of LANES from N on. No product is ever written to memory.
+    """
+    count, width, inner = filters.shape
+    half, rows, samples, padded = width // 2, -(-width // ROWS) * ROWS, len(index), patches.shape[1]
+    w, b, share = np.zeros((rows, inner), filters.dtype), np.zeros(rows, filters.dtype), np.zeros(rows, filters.dtype)
+    share[:half], share[half:width] = filters.dtype.type(1 / half), -filters.dtype.type(1 / half)
+    row, depth, wide = np.zeros(padded, filters.dtype), np.zeros(rows, np.int64), padded - padded % (WIDE * LANES)
+    for run in range(count):
+        w[:width] = filters[run]
+        if bias.size > 0:
+            b[:width] = bias[run]
+        for i in range(samples):
+            row[i] = signal[run, index[i]]
+        for p in range(0, rows, ROWS):
+            # In adapted coordinates each filter ends one coordinate after the filter before it.
+            depth[p] = inner
+            while depth[p] > 0 and not w[p : p + ROWS, depth[p] - 1].any():
+                depth[p] -= 1
+        for k in range(0, wide, WIDE * LANES):
+            for p in range(0, rows, ROWS):
+                _test_wide(w, patches, b, share, row, depth[p], p, k)
+        for k in range(wide, padded, LANES):
+            for p in range(0, rows, ROWS):
+                _test(w, patches, b, share, row, depth[p], p, k)
+        outputs[runs[run]] = row[:samples]
+
+
 def load(dtype: np.dtype) -> None:
     """Load the kernels for a dtype, so that processes forked from this one have them."""
     state, gram, bias = np.zeros((0, 2, LANES), dtype), np.zeros((0, LANES, LANES), dtype), np.zeros((0, 0), dtype)
     signal, labels = np.zeros((0, 1), np.int64), np.zeros((0, 1), dtype)
     descend_small(2, np.ones(1, dtype), state, gram, state, bias, signal, labels, labels)
     descend(2, state, state, bias, bias, signal, labels, labels)
-    write_outputs(state, bias, labels, np.zeros(0, np.int64), np.zeros(0, np.int64), labels)
+    none = np.zeros(0, np.int64)
+    write_outputs(state, bias, labels, none, none, labels)
+    write_short(state, bias, np.zeros((1, LANES), dtype), labels, none, none, labels)

@@ -157,9 +157,9 @@ class SpanEngine:
         """Take steps of plain descent on small runs, all steps of one run after another."""
         assert self.gram is not None
         factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
-        signal_index, observed = self.problem.signal_index, self.problem.observed.at(self.step)
-        arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias)
-        kernels.descend_small(self.problem.signals, *(array.numpy() for array in (*arrays, signal_index, observed, rate)))
+        seen = self.problem.signal_index, self.problem.observed.at(self.step), rate
+        arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias, *seen)
+        kernels.descend_small(self.problem.signals, *(array.numpy() for array in arrays))
         self.step += steps
 
     def states(self) -> dict[str, Tensor]:
@@ -375,26 +375,35 @@ class SpanEngine:
         outputs = torch.empty_like(problem.test_labels)
         count, width = filters.shape[1], outputs.shape[1]
         at_once = max(1, TEST_BUFFER_BYTES[outputs.device.type] // (count * width * outputs.element_size()))
-        buffer = outputs.new_empty(min(at_once, len(outputs)), count, width)
+        short = self._fused and filters.shape[2] <= kernels.SHORT
+        buffer = None if short else outputs.new_empty(min(at_once, len(outputs)), count, width)
         for draw, patches in enumerate(problem.test_patches):
             sharing = torch.as_tensor(np.flatnonzero(problem.test_index == draw), device=filters.device)
+            index = problem.test_signal_index[draw]
+            if buffer is None:
+                columns = pad(patches.T, (0, -width % kernels.LANES)).contiguous()
+                arrays = (filters[sharing], self._bias_of(sharing), columns, signal[sharing], index, sharing, outputs)
+                kernels.write_short(*(array.numpy() for array in arrays))
+                continue
             for runs in sharing.split(at_once):
                 z = buffer[: len(runs)]  # [runs, P, N]
                 torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
-                bias = self._no_bias if self.bias is None else self.bias[runs]
-                index = problem.test_signal_index[draw]
                 if self._fused:
-                    arrays = (z, bias, signal[runs], index, runs, outputs)
-                    kernels.write_outputs(*(array.numpy() for array in arrays))
+                    given = (z, self._bias_of(runs), signal[runs], index, runs, outputs)
+                    kernels.write_outputs(*(array.numpy() for array in given))
                     continue
                 if self.bias is not None:
-                    z += bias[..., None]
+                    z += self.bias[runs, :, None]
                 if one_patch:
                     z += signal[runs][..., index]
                     outputs[runs] = self._combined(self.sigma.value(z, out=z), runs)
                 else:
                     outputs[runs] = signal[runs][:, index] + self._combined(self.sigma.value(z, out=z), runs)
         return outputs
+
+    def _bias_of(self, runs: Tensor) -> Tensor:
+        """Biases of some runs, as the kernels take them."""
+        return self._no_bias if self.bias is None else self.bias[runs]
 
     def _coefficients(self, z: Tensor, filters: Tensor) -> Coefficients:
         """gamma and rho from C; the residual compares the pre-activations of a W(0) + C X with those trained on."""

@@ -5,6 +5,7 @@ overlap. These functions write LLVM's vectors directly. They need no compiler bu
 processor: LLVM splits vectors of LANES numbers into what it has.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,21 +67,40 @@ class Code:
         """a b + c, in one rounding where the processor can."""
         return self.builder.fadd(self.builder.fmul(a, b, flags=["contract"]), c, flags=["contract"])
 
+    def relu(self, value: ir.Value) -> ir.Value:
+        """max(0, value), and NaN for NaN."""
+        return self.where("<=", value, self.zero, value)
+
     def where(self, comparison: str, value: ir.Value, yes: ir.Value, no: ir.Value) -> ir.Value:
         """`yes` where `value` compares so with 0, else `no`; also where `value` is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(comparison, value, self.zero), yes, no)
 
-    def add_sum(self, value: ir.Value, array: str, index: ir.Value) -> None:
-        """Add the sum of the lanes to a number of an array."""
-        builder, width = self.builder, LANES
-        while width > 1:
-            width //= 2
-            lanes = ir.VectorType(ir.IntType(32), width)
-            low, high = (ir.Constant(lanes, list(range(start, start + width))) for start in (0, width))
-            value = builder.fadd(builder.shuffle_vector(value, value, low), builder.shuffle_vector(value, value, high))
-        pointer = builder.gep(self.data[array], [index])
-        total = builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-        builder.store(builder.fadd(builder.load(pointer), total), pointer)
+    def logistic(self, z: ir.Value) -> ir.Value:
+        """1 / (1 + e^z), with e^z = 2^k e^r where k = round(z / log 2), and the Taylor series of e^r; NaN for NaN."""
+        builder, mantissa, bias, limit, terms = (
+            self.builder,
+            *((23, 127, 87.0, 7) if self.bytes == 4 else (52, 1023, 708.0, 13)),
+        )
+        # 2^k has no exponent bits beyond these limits, and of NaN no bits at all.
+        z = builder.select(builder.fcmp_ordered(">", z, self.all(limit)), self.all(limit), z)
+        z = builder.select(builder.fcmp_ordered("<", z, self.all(-limit)), self.all(-limit), z)
+        number = builder.select(builder.fcmp_ordered("ord", z, z), z, self.zero)
+        kind = f"llvm.floor.v{LANES}f{8 * self.bytes}"
+        floor = cgutils.get_or_insert_function(builder.module, ir.FunctionType(self.vector, [self.vector]), kind)
+        k = builder.call(floor, [self.multiply_add(number, self.all(1 / math.log(2)), self.all(0.5))])
+        r = self.multiply_add(k, self.all(-math.log(2)), z)
+        power = self.all(1 / math.factorial(terms))
+        for term in range(terms - 1, -1, -1):
+            power = self.multiply_add(power, r, self.all(1 / math.factorial(term)))
+        whole = ir.VectorType(ir.IntType(8 * self.bytes), LANES)
+        exponent = builder.add(builder.fptosi(k, whole), ir.Constant(whole, [bias] * LANES))
+        scale = builder.bitcast(builder.shl(exponent, ir.Constant(whole, [mantissa] * LANES)), self.vector)
+        one = self.all(1.0)
+        return builder.fdiv(one, self.multiply_add(power, scale, one))
+
+    def all(self, number: float) -> ir.Value:
+        """A constant in all lanes."""
+        return ir.Constant(self.vector, [number] * LANES)
 
     def _pointer(self, array: str, index: ir.Value) -> ir.Value:
         return self.builder.bitcast(self.builder.gep(self.data[array], [index]), self.vector.as_pointer())
@@ -91,22 +111,22 @@ def forward(vectors: int) -> Callable[..., None]:
 
     @intrinsic
     def tile(
-        _: Any, initial: Any, span: Any, gram: Any, bias: Any, share: Any, products: Any, outputs: Any, p: Any, k: Any
+        _: Any, initial: Any, span: Any, gram: Any, share: Any, products: Any, outputs: Any, depth: Any, p: Any, k: Any
     ) -> Any:
-        """products = initial + span @ gram + bias, and outputs += share relu(products), for filters p.. and patches k.. .
+        """products = initial + span @ gram, and outputs += share relu(products), for filters p.. and patches k.. .
 
-        initial, span, products are [P, K], gram is [K, K], bias and share [P], outputs [K].
+        initial, span, products are [P, K], gram is [K, K], share [P], outputs [K]. The first `depth` patches are no padding.
         """
 
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-            names = ("initial", "span", "gram", "bias", "share", "products", "outputs")
-            write, p, k = Code(context, builder, signature, values, names), *values[-2:]
+            names = ("initial", "span", "gram", "share", "products", "outputs")
+            write, (depth, p, k) = Code(context, builder, signature, values, names), values[-3:]
             width = write.length("outputs")
             corner = [
                 [write.plus(write.place(write.plus(p, r), width, k), LANES * v) for v in range(vectors)] for r in range(ROWS)
             ]
             sums = [[cgutils.alloca_once_value(builder, write.load("initial", index)) for index in row] for row in corner]
-            with cgutils.for_range(builder, width, intp=INT) as loop:
+            with cgutils.for_range(builder, depth, intp=INT) as loop:
                 rows = [write.load("gram", write.plus(write.place(loop.index, width, k), LANES * v)) for v in range(vectors)]
                 for r in range(ROWS):
                     factor = write.number("span", write.place(write.plus(p, r), width, loop.index))
@@ -115,15 +135,13 @@ def forward(vectors: int) -> Callable[..., None]:
             for v in range(vectors):
                 output = write.load("outputs", write.plus(k, LANES * v))
                 for r in range(ROWS):
-                    product = builder.fadd(builder.load(sums[r][v]), write.number("bias", write.plus(p, r)))
+                    product = builder.load(sums[r][v])
                     write.store(product, "products", corner[r][v])
-                    # "<=" before relu's zero: NaN passes.
-                    positive = write.where("<=", product, write.zero, product)
-                    output = write.multiply_add(write.number("share", write.plus(p, r)), positive, output)
+                    output = write.multiply_add(write.number("share", write.plus(p, r)), write.relu(product), output)
                 write.store(output, "outputs", write.plus(k, LANES * v))
             return context.get_dummy_value()
 
-        return types.void(initial, span, gram, bias, share, products, outputs, p, k), code
+        return types.void(initial, span, gram, share, products, outputs, depth, p, k), code
 
     return tile
 
@@ -132,28 +150,78 @@ def backward(vectors: int) -> Callable[..., None]:
     """A function that moves a tile of ROWS filters and LANES `vectors` patches."""
 
     @intrinsic
-    def tile(_: Any, products: Any, push: Any, share: Any, span: Any, bias_step: Any, p: Any, k: Any) -> Any:
-        """span += share push where products > 0, and bias_step += its sum over patches, for filters p.. and patches k.. .
+    def tile(_: Any, products: Any, push: Any, share: Any, span: Any, p: Any, k: Any) -> Any:
+        """span += share push where products > 0, for filters p.. and patches k.. .
 
-        products and span are [P, K], push is [K], share and bias_step are [P].
+        products and span are [P, K], push is [K], share is [P].
         """
 
         def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
-            names = ("products", "push", "share", "span", "bias_step")
+            names = ("products", "push", "share", "span")
             write, p, k = Code(context, builder, signature, values, names), *values[-2:]
             width = write.length("push")
             pushes = [write.load("push", write.plus(k, LANES * v)) for v in range(vectors)]
             for r in range(ROWS):
                 row = write.plus(p, r)
-                total, share = write.zero, write.number("share", row)
+                share = write.number("share", row)
                 for v, pushed in enumerate(pushes):
                     index = write.plus(write.place(row, width, k), LANES * v)
                     step = write.where(">", write.load("products", index), builder.fmul(share, pushed), write.zero)
                     write.store(builder.fadd(write.load("span", index), step), "span", index)
-                    total = builder.fadd(total, step)
-                write.add_sum(total, "bias_step", row)
             return context.get_dummy_value()
 
-        return types.void(products, push, share, span, bias_step, p, k), code
+        return types.void(products, push, share, span, p, k), code
+
+    return tile
+
+
+def logistic() -> Callable[..., None]:
+    """A function that turns LANES margins into the slopes of their logistic losses."""
+
+    @intrinsic
+    def tile(_: Any, values: Any, i: Any) -> Any:
+        """values <- 1 / (1 + e^values) for LANES of them from i on."""
+
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, given: list[ir.Value]) -> ir.Value:
+            write, first = Code(context, builder, signature, given, ("values",)), given[-1]
+            write.store(write.logistic(write.load("values", first)), "values", first)
+            return context.get_dummy_value()
+
+        return types.void(values, i), code
+
+    return tile
+
+
+def test(vectors: int) -> Callable[..., None]:
+    """A function that adds the activations of a tile of ROWS filters on LANES `vectors` samples."""
+
+    @intrinsic
+    def tile(_: Any, filters: Any, patches: Any, bias: Any, share: Any, outputs: Any, depth: Any, p: Any, k: Any) -> Any:
+        """outputs += share relu(filters @ patches + bias), for filters p.. and samples k.., with `depth` coordinates.
+
+        filters are [P, D], patches [D, N], bias and share [P], outputs [N].
+        """
+
+        def code(context: Any, builder: ir.IRBuilder, signature: Any, values: list[ir.Value]) -> ir.Value:
+            names = ("filters", "patches", "bias", "share", "outputs")
+            write, (depth, p, k) = Code(context, builder, signature, values, names), values[-3:]
+            width, inner = write.length("outputs"), write.length("patches")
+            first = [write.number("bias", write.plus(p, r)) for r in range(ROWS)]
+            sums = [[cgutils.alloca_once_value(builder, value) for _ in range(vectors)] for value in first]
+            with cgutils.for_range(builder, depth, intp=INT) as loop:
+                rows = [write.load("patches", write.plus(write.place(loop.index, width, k), LANES * v)) for v in range(vectors)]
+                for r in range(ROWS):
+                    factor = write.number("filters", write.place(write.plus(p, r), inner, loop.index))
+                    for total, row in zip(sums[r], rows, strict=True):
+                        builder.store(write.multiply_add(factor, row, builder.load(total)), total)
+            for v in range(vectors):
+                output = write.load("outputs", write.plus(k, LANES * v))
+                for r in range(ROWS):
+                    positive = write.relu(builder.load(sums[r][v]))
+                    output = write.multiply_add(write.number("share", write.plus(p, r)), positive, output)
+                write.store(output, "outputs", write.plus(k, LANES * v))
+            return context.get_dummy_value()
+
+        return types.void(filters, patches, bias, share, outputs, depth, p, k), code
 
     return tile
