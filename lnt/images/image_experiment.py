@@ -53,7 +53,7 @@ class ImageExperiment(Experiment):
         classes_too = "is for signal-noise data: it has no form for K classes (for_classes, of_logits)"
         chosen = self.choices["optimizer"]
         require(self.optimizer.for_images, "optimizer", chosen, "is for signal-noise data; use sgd")
-        once = self.optimizer.gradients == 1 or self.model.small
+        once = not self.optimizer.looks_ahead or self.model.small
         require(once, "optimizer", chosen, "passes twice, which batch statistics would count; use model=small_cnn")
         require(not self.optimizer.until_fitted, "optimizer.until", "fitted", "is for signal-noise data")
         classes = "multiplies labels -1 and +1, and is for signal-noise data; use symmetric"

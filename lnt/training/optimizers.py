@@ -48,7 +48,8 @@ class Optimizer(Component, ABC):
 
     stays_in_span: ClassVar[bool] = False
     rule: ClassVar[str] = "descent"  # a name in lnt/two_layer/update_rules.py
-    gradients: ClassVar[int] = 1  # that a step takes, roughly
+    cost: ClassVar[int] = 1  # time of a step in gradients, roughly
+    looks_ahead: ClassVar[bool] = False  # whether it takes gradients at other weights, too
     couples: ClassVar[bool] = False  # whether a number moves by the gradient of others, so that networks train one by one
     sets_pace: ClassVar[bool] = True  # whether a step is eta times a gradient, so that Stage I has a predicted length
     for_images: ClassVar[bool] = True  # whether networks on images can train with it
@@ -166,7 +167,8 @@ class SharpnessAwareDescent(Optimizer):
     option = "sam"
     stays_in_span = True
     rule = "sam"
-    gradients = 2
+    cost = 3
+    looks_ahead = True
     couples = True
 
     def validate(self) -> None:
@@ -194,6 +196,7 @@ class NormalizedGradientDescent(Optimizer):
     option = "normalized_gd"
     stays_in_span = True
     rule = "normalized"
+    cost = 2
     couples = True
     sets_pace = False
 
@@ -223,6 +226,7 @@ class Muon(Optimizer):
 
     stays_in_span = True
     rule = "spectral"
+    cost = 10
     couples = True
     sets_pace = False
     for_images = False
@@ -254,7 +258,7 @@ class GradientFlow(Optimizer):
     option = "flow"
     stays_in_span = True
     rule = "flow"
-    gradients = 10
+    cost = 20
     couples = True
     for_images = False
 

@@ -218,7 +218,7 @@ class TwoLayerExperiment(Experiment):
                 times.append(time.perf_counter() - start)
         # The fastest of five: the first ones include warming up.
         per_step = passes * min(times) / count / min(workers, self.runs)
-        gradients = self.total_steps() * self.optimizer.gradients
+        gradients = self.total_steps() * self.optimizer.cost
         return 2 * per_step * gradients * self.runs * self.strategy.networks
 
     def check_memory(self) -> None:
