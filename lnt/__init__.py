@@ -22,13 +22,14 @@ PUBLIC = {
     **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
     **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor"), "lnt.two_layer.data"),
     **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100"), "lnt.images.datasets"),
-    **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix"), "lnt.noise.by_class"),
+    **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix", "LabelMultipliers"), "lnt.noise.by_class"),
     **dict.fromkeys(("Instance", "Human"), "lnt.noise.by_sample"),
     "TwoLayerCNN": "lnt.two_layer.network",
     **dict.fromkeys(("SmallCNN", "Vgg", "ResNet"), "lnt.images.networks"),
     "Logistic": "lnt.losses",
     **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam", "AdamW"), "lnt.training.optimizers"),
-    **dict.fromkeys(("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching"), "lnt.training.strategies"),
+    **dict.fromkeys(("SharpnessAwareDescent", "NormalizedGradientDescent", "Muon", "GradientFlow"), "lnt.training.optimizers"),
+    **dict.fromkeys(("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching", "WeightAverage"), "lnt.training.strategies"),
     "ConfigError": "lnt.errors",
 }
 

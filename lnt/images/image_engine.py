@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class ImageEngine:
         self._numbers, self._autocast, self._compiled = optimizer, autocast, compiled
         # Made in the forward passes of training, in the epoch before and in this one, [2, R, n]; UNSEEN before the first.
         self._predicted = torch.full((2, *problem.labels.shape), UNSEEN, dtype=torch.int16, device=problem.labels.device)
+        self._noted = False  # whether those of this step are in it
         self._begin()
 
     def _begin(self) -> None:
@@ -129,16 +131,20 @@ class ImageEngine:
             images = problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)
             # All networks are one parameter group, hence one step size for all runs.
             self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
-            self.optimizer.zero_grad()
-            self._backward(images, of_batch, leave_out)
-            self.optimizer.step()
+            if self.step % self._steps_per_epoch() == 0:
+                self._predicted[0] = self._predicted[1]
+            self._noted = False
+            # A closure may return the loss, which nobody asks for here.
+            self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
             self.step += 1
 
     def _backward(self, images: Tensor, of_batch: Any, leave_out: bool) -> None:
-        """Gradients of the mean loss over a batch, and its predictions; `leave_out` keeps weight 0 out of the network."""
+        """Gradients of the mean loss over a batch, and its predictions; `leave_out` keeps weight 0 out of the network.
+
+        Called as often as the optimizer asks; the first call is at the weights of this step, and has its predictions.
+        """
+        self.optimizer.zero_grad()
         weights, labels = self.weights[of_batch], self.problem.observed.at(self.step)[of_batch]
-        if self.step % self._steps_per_epoch() == 0:
-            self._predicted[0] = self._predicted[1]
         part = weights[0].nonzero()[:, 0] if leave_out else slice(None)
         if leave_out and not weights.any():
             # A step without a gradient: momentum and weight decay go on.
@@ -149,9 +155,10 @@ class ImageEngine:
         losses = weights[:, part] * self._losses(logits, labels[:, part])
         # The divisor is the whole batch. Runs share no parameters, so no gradients mix in the sum over them.
         (losses.sum(1) / weights.shape[1]).sum().backward()
-        predicted = self._predicted[1][of_batch]
-        predicted[:, part] = logits.detach().argmax(2).to(predicted)
-        self._predicted[1][of_batch] = predicted
+        if not self._noted:
+            predicted = self._predicted[1][of_batch]
+            predicted[:, part] = logits.detach().argmax(2).to(predicted)
+            self._predicted[1][of_batch], self._noted = predicted, True
 
     def _steps_per_epoch(self) -> int:
         return 1 if self.batches is None else self.batches.per_epoch
@@ -190,10 +197,10 @@ class ImageEngine:
             loss_at_zero=self.loss.at_zero,
             changed=self._changed(),
             losses_used=self._losses(logits, problem.observed.at(self.step - 1)) if self.step else None,
-            parameters=self._stacked(),
+            parameters=self.trained(),
         )
 
-    def _stacked(self) -> dict[str, Tensor]:
+    def trained(self) -> dict[str, Tensor]:
         """Everything that defines the networks, [R, ..] each."""
         if len(self.weights) > 1:
             return {name: value.detach() for name, value in self.parameters.items()}
@@ -204,7 +211,7 @@ class ImageEngine:
         """Everything needed to resume training: tensors and numbers."""
         return {
             "step": self.step,
-            "networks": self._stacked(),
+            "networks": self.trained(),
             "optimizer": self.optimizer.state_dict(),
             "weights": self.weights,
             "predicted": self._predicted,
@@ -217,7 +224,7 @@ class ImageEngine:
         # A state of an earlier version has no predictions: they stay UNSEEN, and count as changed for two epochs.
         if "predicted" in state:
             self._predicted.copy_(state["predicted"])
-        for name, value in self._stacked().items():
+        for name, value in self.trained().items():
             # Into the live tensors: the optimizer and the compiled network hold on to these.
             value.copy_(state["networks"][name])
         self.optimizer.load_state_dict(state["optimizer"])

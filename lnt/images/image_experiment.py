@@ -51,7 +51,13 @@ class ImageExperiment(Experiment):
     def completed(self) -> "ImageExperiment":
         self.check_model("small_cnn, vgg11, vgg16, resnet18 or resnet34")
         classes_too = "is for signal-noise data: it has no form for K classes (for_classes, of_logits)"
+        chosen = self.choices["optimizer"]
+        require(self.optimizer.for_images, "optimizer", chosen, "is for signal-noise data; use sgd")
+        once = not self.optimizer.looks_ahead or self.model.small
+        require(once, "optimizer", chosen, "passes twice, which batch statistics would count; use model=small_cnn")
         require(not self.optimizer.until_fitted, "optimizer.until", "fitted", "is for signal-noise data")
+        classes = "multiplies labels -1 and +1, and is for signal-noise data; use symmetric"
+        require(not self.noise.multiplies, "noise", self.choices["noise"], classes)
         require(self.loss.for_classes, "loss", self.choices["loss"], classes_too)
         require(self.settings.engine != "span", "engine", "span", "is for signal-noise data; use auto or autograd")
         if self.optimizer.lr is None:
@@ -62,7 +68,9 @@ class ImageExperiment(Experiment):
             n, _ = self.data.size(), self.data.test_size()
         with keys_under("noise"):
             self.noise.check_truth(self.data.arrays()["train_labels"])
-        epochs = self.optimizer.total_steps(n) // self.steps_per_epoch()
+        epochs, rest = divmod(self.optimizer.total_steps(n), self.steps_per_epoch())
+        whole = f"must be whole epochs of {self.steps_per_epoch()} steps on images"
+        require(rest == 0, "optimizer.steps", self.optimizer.total_steps(n), whole)
         # Step 0 and the end of each epoch. A full-batch step is an epoch, and there may be thousands of them.
         every = epochs + 1 if self.optimizer.batch_size else RECORDINGS
         recordings = every if self.settings.recordings is None else self.settings.recordings
@@ -182,7 +190,7 @@ class ImageExperiment(Experiment):
     def runs_at_once(self) -> int:
         """One on a CPU, where side by side gains little, and a run's last bits would depend on the runs beside it."""
         device = self.empty_tensor().device
-        if device.type == "cpu" or not self.model.small or self.model.compile:
+        if device.type == "cpu" or not self.model.small or self.model.compile or self.optimizer.couples:
             return 1
         memory = torch.cuda.get_device_properties(device).total_memory  # not what is free: a rerun makes the same chunks
         return int(min(SIDE_BY_SIDE, self.runs, max(1, memory // 4 // self.bytes_per_run())))

@@ -210,3 +210,46 @@ class Matrix(ClassNoise):
 
     def transition(self, classes: Classes) -> np.ndarray:
         return np.array([self.matrix])  # [1, K, K], shared by all runs
+
+
+@dataclass(frozen=True)
+class LabelMultipliers(ClassNoise):
+    """Labels -1, +1 times a random number: y~ = eps y with eps ~ N(1, scale^2), or uniform with the same mean and spread.
+
+    A sample has the loss l(eps y f), so its gradient is that of l at eps y f times eps y. What compares with observed labels
+    takes the sign of y~, wrong with P(eps < 0). The label noise descent of Huang et al. 2025 has eps = -1 or 1, which is
+    `Symmetric` with resample.
+    """
+
+    law: str = "normal"  # of eps: normal | uniform
+    scale: PerRunFloat = 1.0  # standard deviation of eps, whose mean is 1
+    resample: bool = True  # draw eps afresh at every step
+
+    multiplies = True
+
+    def validate(self) -> None:
+        require(self.law in ("normal", "uniform"), "law", self.law, "must be normal or uniform")
+        require(np.asarray(self.scale) > 0, "scale", self.scale, "must be positive")
+
+    def one_wrong_class(self) -> bool:
+        return True
+
+    def check(self, classes: Classes) -> None:
+        require(classes.count == 2, "scale", self.scale, "multiplies labels -1 and +1; use symmetric for K classes")
+
+    def transition(self, classes: Classes) -> np.ndarray:
+        from scipy.special import ndtr  # takes long to import, and few runs need it
+
+        scale, same = column(self.scale)[..., None], np.eye(2)
+        reach = np.sqrt(3) * scale  # eps is uniform on 1 - reach .. 1 + reach
+        negative = ndtr(-1 / scale) if self.law == "normal" else np.maximum(0, (reach - 1) / (2 * reach))
+        return same + negative * (same[::-1] - same)
+
+    def sizes(self, uniforms: np.ndarray) -> np.ndarray:
+        """|eps| at the quantiles `uniforms`: those below P(eps < 0) turn the label."""
+        from scipy.special import ndtri
+
+        scale = column(self.scale)
+        # Half of the smallest uniform is added: 0 is the quantile of minus infinity.
+        quantiles = ndtri(uniforms + 2.0**-54) if self.law == "normal" else np.sqrt(3) * (2 * uniforms - 1)
+        return np.abs(1 + scale * quantiles)

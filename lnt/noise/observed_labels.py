@@ -66,6 +66,7 @@ class LabelNoise(Component, ABC):
     needs_images: ClassVar[bool] = False  # whether it looks at the pixels of samples
     needs_positions: ClassVar[bool] = False  # whether it looks at where samples lie in the files of their data set
     for_test: ClassVar[bool] = True  # whether test samples have observed labels too
+    multiplies: ClassVar[bool] = False  # whether observed labels -1, +1 have a size, too (`sizes`)
 
     resample = False  # the settings of most kinds of noise; a kind without them has these values
     exact = False
@@ -112,6 +113,10 @@ class LabelNoise(Component, ABC):
     @abstractmethod
     def probabilities(self, samples: Samples) -> np.ndarray:
         """P(observed = k | sample), [R or 1, n, K]."""
+
+    def sizes(self, uniforms: np.ndarray) -> np.ndarray:
+        """The size |y~| of observed labels -1, +1, given the uniforms [R, n] that decide about their signs; `multiplies`."""
+        return np.ones_like(uniforms)
 
     def strata(self, samples: Samples) -> np.ndarray:
         """The stratum of each sample, [R, n]: `exact` keeps the rates within each stratum."""
@@ -189,17 +194,20 @@ class ObservedLabels:
         # A function of the step alone, so a checkpoint need not hold labels: a resumed run draws the same ones again.
         block, offset = divmod(step, RESAMPLE_BLOCK) if self.noise.resample else (0, 0)
         if block != self._block:
-            self._block, self._labels = block, self.encode(self._sample(block))
+            self._block, self._labels = block, self._sample(block)
         return self._labels[offset]
 
-    def _sample(self, block: int) -> np.ndarray:
-        """Classes [steps of the block, R, n]."""
+    def _sample(self, block: int) -> "Tensor":
+        """Labels [steps of the block, R, n]."""
         steps, n = (RESAMPLE_BLOCK if self.noise.resample else 1), self.samples.labels.shape[1]
         (uniforms,), index = sample_per_run(
             self.seeds[:, None], lambda seed: (generator("noise", seed, block).random((steps, n)),)
         )
         # Uniforms are [U, steps, n], one row for each distinct seed; the outer loop is over steps, `index` picks the runs.
-        return np.stack([self.noise.observe(self.samples, u[index]) for u in uniforms.swapaxes(0, 1)])
+        labels = self.encode(np.stack([self.noise.observe(self.samples, u[index]) for u in uniforms.swapaxes(0, 1)]))
+        if self.noise.multiplies:
+            labels *= labels.new_tensor(np.stack([self.noise.sizes(u[index]) for u in uniforms.swapaxes(0, 1)]))
+        return labels
 
 
 @dataclass(frozen=True)

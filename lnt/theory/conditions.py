@@ -22,7 +22,7 @@ from lnt.theory.laws import (
 )
 
 WITHOUT_T1 = ("mixture", "xor_mixture", "signal_noise_classes")  # one patch, or K classes: Stage I has no predicted scale
-PLAIN_STEPS = ("gd", "sgd")  # optimizers that follow the gradient; of others the laws say nothing
+PLAIN_STEPS = ("gd", "sgd", "flow")  # optimizers that follow the gradient; of others the laws say nothing
 USUAL = {
     "model.init_law": "normal",
     "model.activation": "relu",
@@ -75,22 +75,24 @@ def plain_network(runs: pd.DataFrame) -> pd.Series:
 
 
 def plain_descent(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run is gradient descent with sigma(z) = max(0, z), no biases, labels drawn once."""
+    """Whether a run is gradient descent, or its flow, with sigma(z) = max(0, z), no biases, labels drawn once."""
     others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
     # A setting that is missing or null belongs to another option: the run has none of it.
     nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    return (runs["model.power"] == 1) & (runs["optimizer"] == "gd") & nothing_else & usual_network(runs)
+    return (runs["model.power"] == 1) & runs["optimizer"].isin(["gd", "flow"]) & nothing_else & usual_network(runs)
 
 
 def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, no run ends early, and
-    samples have one noise patch of one size and classes that are drawn equally often. Runs of earlier versions, which do not
-    say, are such.
+    """Whether initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, labels are -1 or 1, no run
+    ends early, and samples have one noise patch of one size and classes that are drawn equally often. Runs of earlier versions,
+    which do not say, are such.
     """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():
         if key in runs:
             usual &= runs[key].isna() | (runs[key] == value)
+    if "noise" in runs:
+        usual &= runs["noise"] != "label_multipliers"
     return usual
 
 

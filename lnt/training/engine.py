@@ -67,8 +67,15 @@ class Truth(Protocol):
 class Engine(Protocol):
     """R runs that train side by side."""
 
-    step: int
-    weights: Tensor  # [R, n] of the samples in the loss; their mean is 1
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        ...
+
+    @property
+    def weights(self) -> Tensor:
+        """Those of the samples in the loss, [R, n]; their mean is 1. Strategies write into it."""
+        ...
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
@@ -80,6 +87,10 @@ class Engine(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Losses and predictions at this step."""
+        ...
+
+    def trained(self) -> Mapping[str, Tensor]:
+        """The live tensors that define the networks, in which these are linear; strategies may average them."""
         ...
 
     def restart(self, runs: Tensor) -> None:

@@ -122,7 +122,7 @@ class Training:
         strategy, known, problem = chunk.strategy, chunk.prior_knowledge(), chunk.sample()
         peers = [chunk.sample(peer) for peer in range(1, strategy.networks)]
         # Each network of a strategy has its own problem: the same data, other initial weights.
-        engines = [chunk.start(sampled) for sampled in (problem, *peers)]
+        engines = [strategy.wrap(chunk.start(sampled)) for sampled in (problem, *peers)]
         for engine in engines:
             strategy.begin(engine, known)
         return cls(engines, problem, chunk.recorded_steps(), strategy, known, chunk.own_metrics(), chunk.classes().count)

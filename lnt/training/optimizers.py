@@ -11,6 +11,7 @@ import torch
 
 from lnt.errors import require
 from lnt.settings import Component, PerRunFloat, require_one_of, unless
+from lnt.training.torch_optimizers import Flow, NormalizedDescent, SharpnessAware, Spectral
 
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
 MILESTONES, DROP = (0.5, 0.75), 0.1  # of the step schedule: after these shares of training, by this factor
@@ -40,12 +41,18 @@ def schedule_factor(schedule: str, step: int, total: int, milestones: Sequence[f
 class Optimizer(Component, ABC):
     """A rule by which weights follow gradients. An optimizer says how many steps it takes and makes a torch.optim.Optimizer.
 
-    `stays_in_span` promises that every update is v <- momentum v + grad + weight_decay w; w <- w - eta v, with eta the step
-    size times the schedule's factor: then the exact reduction may train it. A subclass that does not repeat the promise does
-    not make it, and trains with plain PyTorch.
+    `stays_in_span` promises that every update follows `rule`: then the exact reduction may train it. The rule of most is
+    v <- momentum v + grad + weight_decay w; w <- w - eta v, with eta the step size times the schedule's factor. A subclass that
+    does not repeat the promise does not make it, and trains with plain PyTorch.
     """
 
     stays_in_span: ClassVar[bool] = False
+    rule: ClassVar[str] = "descent"  # a name in lnt/two_layer/update_rules.py
+    cost: ClassVar[int] = 1  # time of a step in gradients, roughly
+    looks_ahead: ClassVar[bool] = False  # whether it takes gradients at other weights, too
+    couples: ClassVar[bool] = False  # whether a number moves by the gradient of others, so that networks train one by one
+    sets_pace: ClassVar[bool] = True  # whether a step is eta times a gradient, so that Stage I has a predicted length
+    for_images: ClassVar[bool] = True  # whether networks on images can train with it
 
     # The settings of most optimizers; one without them has these values.
     lr: Any = None
@@ -87,6 +94,15 @@ def _check_rates(optimizer: "Optimizer") -> None:
     require(np.asarray(optimizer.weight_decay) >= 0, "weight_decay", optimizer.weight_decay, "must be at least 0")
 
 
+def _check_steps(optimizer: "Optimizer") -> None:
+    for key in ("lr", "t1_steps"):
+        if (value := getattr(optimizer, key)) is not None:
+            require(np.asarray(value) > 0, key, value, "must be positive")
+    steps, batch = optimizer.total_steps(1), optimizer.batch_size
+    require(steps >= 1, "steps", steps, "must be at least 1")
+    require(batch is None or batch >= 1, "batch_size", batch, "must be at least 1")
+
+
 def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
     require(np.asarray(optimizer.lr) > 0, "lr", optimizer.lr, "must be positive")
     require(optimizer.epochs >= 1, "epochs", optimizer.epochs, "must be at least 1")
@@ -117,10 +133,7 @@ class GradientDescent(Optimizer):
 
     def validate(self) -> None:
         require_one_of(self, "lr", "t1_steps")
-        for key in ("lr", "t1_steps"):
-            if (value := getattr(self, key)) is not None:
-                require(np.asarray(value) > 0, key, value, "must be positive")
-        require(self.steps >= 1, "steps", self.steps, "must be at least 1")
+        _check_steps(self)
         require(self.until in ("end", "fitted"), "until", self.until, "must be one of end, fitted")
         _check_rates(self)
 
@@ -132,6 +145,134 @@ class GradientDescent(Optimizer):
         return torch.optim.SGD(
             parameters, lr, np.asarray(self.momentum).item(), weight_decay=np.asarray(self.weight_decay).item()
         )
+
+
+@dataclass(frozen=True)
+class SharpnessAwareDescent(Optimizer):
+    """Sharpness-aware minimisation: each step takes the gradient at w + rho g / |g|, with g that of the loss at w.
+
+    v <- momentum v + grad(w + rho g / |g|) + weight_decay w;  w <- w - eta v. |g| is over all that a run trains; where it is 0
+    nothing is added. Source: Foret et al., ICLR 2021; on signal-noise data Chen et al., "Why Does Sharpness-Aware Minimization
+    Generalize Better Than SGD?", NeurIPS 2023.
+    """
+
+    lr: PerRunFloat | None = unless("t1_steps", value=0.01)  # eta; give this or t1_steps
+    t1_steps: PerRunFloat | None = None  # eta such that the predicted scale T1 = n m / (eta s^2 d) is this many steps
+    steps: int = 2000  # each takes two gradients
+    batch_size: int | None = None  # samples of each step, null = all
+    rho: PerRunFloat = 0.05  # how far ahead of the weights the gradient is taken
+    momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
+    weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+
+    option = "sam"
+    stays_in_span = True
+    rule = "sam"
+    cost = 3
+    looks_ahead = True
+    couples = True
+
+    def validate(self) -> None:
+        require_one_of(self, "lr", "t1_steps")
+        _check_steps(self)
+        _check_rates(self)
+        require(np.asarray(self.rho) >= 0, "rho", self.rho, "must be at least 0")
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        numbers = {key: np.asarray(getattr(self, key)).item() for key in ("rho", "momentum", "weight_decay")}
+        return SharpnessAware(parameters, lr, **numbers)
+
+
+@dataclass(frozen=True)
+class NormalizedGradientDescent(Optimizer):
+    """w <- w - eta g / |g|: every step has the length eta. |g| is over all that a run trains; where it is 0 nothing moves."""
+
+    lr: PerRunFloat = 0.01  # eta, the length of a step
+    steps: int = 2000  # of the length lr each
+    batch_size: int | None = None  # samples of each step, null = all
+
+    option = "normalized_gd"
+    stays_in_span = True
+    rule = "normalized"
+    cost = 2
+    couples = True
+    sets_pace = False
+
+    def validate(self) -> None:
+        _check_steps(self)
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return NormalizedDescent(parameters, lr)
+
+
+@dataclass(frozen=True)
+class Muon(Optimizer):
+    """Spectral descent of the filters: M <- momentum M + grad;  W <- W - eta U V^T, with M = U S V^T.
+
+    All directions of the gradient weigh the same. The polar factor U V^T is exact (singular values below 1e-6 of the largest
+    count as 0), where the original approximates it by five Newton-Schulz steps. Biases and a trained second layer are no
+    matrices, and take plain steps with the same momentum. Source: Jordan et al., "Muon", 2024.
+    """
+
+    lr: PerRunFloat = 0.01  # eta, the length of a step in each direction
+    steps: int = 2000  # of the length lr each
+    batch_size: int | None = None  # samples of each step, null = all
+    momentum: PerRunFloat = 0.95  # the share of the sum of gradients that goes on, in [0, 1)
+
+    stays_in_span = True
+    rule = "spectral"
+    cost = 10
+    couples = True
+    sets_pace = False
+    for_images = False
+
+    def validate(self) -> None:
+        _check_steps(self)
+        _check_rates(self)
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return Spectral(parameters, lr, np.asarray(self.momentum).item())
+
+
+@dataclass(frozen=True)
+class GradientFlow(Optimizer):
+    """dw/dt = -g, the limit of gradient descent at small steps: step k shows the time k eta, as that of gd does.
+
+    Each step is integrated as finely as `tolerance` asks, by SciPy's Bogacki-Shampine pair of orders 3 and 2. Where samples
+    hold a pre-activation at a corner of relu from both sides, that takes evaluations in proportion to 1 / tolerance.
+    """
+
+    lr: PerRunFloat | None = unless("t1_steps", value=0.01)  # the time of a step; give this or t1_steps
+    t1_steps: PerRunFloat | None = None  # lr such that the predicted scale T1 = n m / (lr s^2 d) is this many steps
+    steps: int = 2000  # of the time lr each
+    tolerance: float = 1e-4  # error of each move, as a share of the largest weight or move
+
+    option = "flow"
+    stays_in_span = True
+    rule = "flow"
+    cost = 20
+    couples = True
+    for_images = False
+
+    def validate(self) -> None:
+        require_one_of(self, "lr", "t1_steps")
+        _check_steps(self)
+        bounds = "must lie between 1e-12 and 0.1"
+        require(1e-12 <= self.tolerance <= 0.1, "tolerance", self.tolerance, bounds)
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+    def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
+        return Flow(parameters, lr, self.tolerance)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lnt.losses import LOG2
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component, PerRunFloat, unless
 from lnt.training.engine import Engine, Snapshot
+from lnt.training.weight_average import AveragedEngine
 
 if TYPE_CHECKING:  # it takes long to import, and few runs need it
     from sklearn.mixture import GaussianMixture
@@ -50,6 +51,10 @@ class Strategy(Component):
     def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
         """The steps after which `act` is called."""
         return np.empty(0, int)
+
+    def wrap(self, engine: Engine) -> Engine:
+        """What is trained and measured in place of an engine; itself, unless a strategy does something at every step."""
+        return engine
 
     def begin(self, engine: Engine, known: PriorKnowledge) -> None:
         """Called at step 0."""
@@ -266,6 +271,28 @@ class CoTeaching(Strategy):
             chosen.append(smallest(losses, 1 - (1 - share) * min(engines[0].step / ramp, 1)))
         for engine, kept in zip(engines, reversed(chosen), strict=True):
             engine.weights.copy_(normalised(kept))
+
+
+@dataclass(frozen=True)
+class WeightAverage(Strategy):
+    """Measure and return a moving average of the weights: A(t) = decay A(t-1) + (1 - decay) w(t), with A(start) = w(start).
+
+    Training itself is the ordinary one. All metrics are those of the network with the weights A. Source: Tarvainen & Valpola,
+    "Mean teachers are better role models", NeurIPS 2017, whose teacher has these weights.
+    """
+
+    decay: float = 0.999  # the share of the average that stays at each step, in [0, 1)
+    start: int = 0  # the step from which on it is an average; up to there it is the weights themselves
+
+    def validate(self) -> None:
+        require(0 <= self.decay < 1, "decay", self.decay, "must lie in [0, 1)")
+        require(self.start >= 0, "start", self.start, "must be at least 0")
+
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        require(self.start < total, "start", self.start, f"must be below the number of steps, {total}")
+
+    def wrap(self, engine: Engine) -> Engine:
+        return AveragedEngine(engine, self.decay, self.start)
 
 
 def smallest(losses: Tensor, share: np.ndarray) -> Tensor:

@@ -1,6 +1,7 @@
 """The plain PyTorch loop over a real module at full dimension: the oracle of the exact reduction, and any other optimizer."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,11 @@ class AutogradEngine:
             groups = [{"params": [weight for weight in groups if weight is not second]}, {"params": [second]}]
         self.optimizer = self._numbers.make(groups, self._step_size)
         # a(t) and its velocity. Gradients lie in the span of the data, so only momentum and weight decay act on a.
-        self._decay, self._decay_velocity = 1.0, 0.0
+        self._decay, self._decay_velocity = problem.patches.new_ones(1), 0.0
+
+    def trained(self) -> dict[str, Tensor]:
+        """Filters, biases and second layer, and a(t)."""
+        return {**self.network.state_dict(), "decay": self._decay}
 
     def restart(self, runs: Tensor) -> None:
         """Put filters and biases back to where they started, if `runs` [1] (bool) says so."""
@@ -66,13 +71,14 @@ class AutogradEngine:
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
         network, optimizer = self.network.state_dict(), self.optimizer.state_dict()
-        decay = (self._decay, self._decay_velocity)
+        decay = (self._decay.item(), self._decay_velocity)
         kept = {"network": network, "optimizer": optimizer, "decay": decay, "weights": self.weights}
         return {"step": self.step, **kept, **({"open": self._open} if self._numbers.until_fitted else {})}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
-        self.step, (self._decay, self._decay_velocity) = state["step"], state["decay"]
+        self.step, (decay, self._decay_velocity) = state["step"], state["decay"]
+        self._decay.fill_(decay)
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.weights.copy_(state["weights"])
@@ -95,24 +101,32 @@ class AutogradEngine:
             rate = self._step_size * self._numbers.factor(self.step, self._total)
             for group, share in zip(self.optimizer.param_groups, (1, self._model.second_layer_rate), strict=False):
                 group["lr"] = rate * share
-            self.optimizer.zero_grad()
-            labels = observed[None, seen]
-            outputs = self._outputs(self.samples[seen])
-            self._open &= not self._numbers.until_fitted or not bool(self.readout.fitted(outputs, labels).all())
-            if not self._open:
+            if self._ended(observed[seen], seen):
                 self.step += 1
                 continue
-            (losses,) = self.readout.losses(outputs, labels)
-            # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
-            (self.weights[0, seen] * losses).mean().backward()
-            self.optimizer.step()
+            # A closure may return the loss, which nobody asks for here.
+            self.optimizer.step(partial(self._backward, observed[None, seen], seen))  # type: ignore[arg-type]
             self._shrink(rate)
             self.step += 1
+
+    def _ended(self, labels: Tensor, seen: Tensor | slice) -> bool:
+        """Whether all labels are fitted, or were, where training ends there."""
+        if self._numbers.until_fitted and self._open:
+            with torch.no_grad():
+                self._open = not bool(self.readout.fitted(self._outputs(self.samples[seen]), labels[None]).all())
+        return not self._open
+
+    def _backward(self, labels: Tensor, seen: Tensor | slice) -> None:
+        """Gradients of the loss of some samples with the labels [1, B]; called as often as the optimizer asks."""
+        self.optimizer.zero_grad()
+        (losses,) = self.readout.losses(self._outputs(self.samples[seen]), labels)
+        # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
+        (self.weights[0, seen] * losses).mean().backward()
 
     def _shrink(self, rate: float) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""
         if self._numbers.stays_in_span:
-            pull = np.asarray(self._numbers.weight_decay).item() * self._decay
+            pull = np.asarray(self._numbers.weight_decay).item() * self._decay.item()
             self._decay_velocity = np.asarray(self._numbers.momentum).item() * self._decay_velocity + pull
             self._decay -= rate * self._decay_velocity
 
@@ -124,7 +138,7 @@ class AutogradEngine:
         used = problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
             losses=self.readout.losses(outputs, observed),
-            observed=observed,
+            observed=self.readout.labels(observed),
             weights=self.weights.clone(),
             predicted=self.readout.predicted(outputs),
             test_predicted=self.readout.predicted(self._test_outputs()),
@@ -155,6 +169,5 @@ class AutogradEngine:
         if not self._numbers.stays_in_span:
             # Steps of Adam, say, leave the span of the data: there are no coefficients.
             return None
-        problem, decay = self.problem, self.problem.patches.new_tensor([self._decay])
-        filters, signals = self.network.filters[None].detach(), (problem.axes, problem.signal_classes)
-        return decompose(filters, problem.filters, decay, problem.basis, *signals)
+        problem, filters = self.problem, self.network.filters[None].detach()
+        return decompose(filters, problem.filters, self._decay, problem.basis, problem.axes, problem.signal_classes)

@@ -16,6 +16,10 @@ class OneOutput:
 
     loss: Loss
 
+    def labels(self, observed: Tensor) -> Tensor:
+        """The observed labels [R, n] that predictions are compared with: multiplied ones have sizes."""
+        return observed.sign()
+
     def losses(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """Losses against the observed labels, [R, n]."""
         return self.loss.of(observed * outputs, observed)
@@ -42,6 +46,10 @@ class OutputForEachClass:
     """The label is the class with the largest output."""
 
     loss: Loss
+
+    def labels(self, observed: Tensor) -> Tensor:
+        """The observed classes [R, n]."""
+        return observed
 
     def losses(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """Losses against the observed classes, [R, n]."""

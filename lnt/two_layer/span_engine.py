@@ -13,7 +13,6 @@ with the patches that they see only.
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from lnt.two_layer.coefficients import from_span
 from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.outputs import outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
+from lnt.two_layer.update_rules import DESCENT, Descent, Seen
 
 # Tensors of the engine with an axis of runs in front.
 PER_RUN = (
@@ -39,16 +39,6 @@ PER_RUN = (
 LOGISTIC = Logistic()
 # Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
 TEST_BUFFER_BYTES = {"cpu": 2**20, "cuda": 2**26}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The patches that a step computes with: k = S + L B of them in mini-batches, or all."""
-
-    rows: Tensor  # [R, k, K] of G or [R, k, D] of X
-    signal_index: Tensor  # [R, B] the signal patch of each sample
-    samples: Tensor | None = None  # [R, B], None for all in their order
-    patches: Tensor | None = None  # [R, k]
 
 
 class SpanEngine:
@@ -70,8 +60,9 @@ class SpanEngine:
         loss: Loss = LOGISTIC,
         on_vectors: bool = False,
         until_fitted: bool = False,
+        rule: Descent = DESCENT,
     ) -> None:
-        self.readout, self.on_vectors = outputs_of(loss, problem.softmax), on_vectors
+        self.readout, self.on_vectors, self.rule = outputs_of(loss, problem.softmax), on_vectors, rule
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -86,7 +77,7 @@ class SpanEngine:
         classes = len(set(problem.signal_classes))
         self._outputs_count = classes if problem.softmax else 1
         self._first_weights = second_layer(self.initial.shape[1], self.initial, model.output, self._outputs_count)  # [P]
-        self._second_rate = model.second_layer_rate
+        self.second_rate = model.second_layer_rate
         # [R, P] where it is trained; None stands for the first weights.
         self.second = self._first_weights.repeat(self.runs, 1) if model.second_layer == "trained" else None
         self.weights = problem.patches.new_ones(problem.labels.shape)  # [R, n] of the samples in the loss; their mean is 1
@@ -101,11 +92,11 @@ class SpanEngine:
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
         self._all = Seen(self.patches if self.gram is None else self.gram, problem.signal_index)
         self._has_decay = bool(weight_decay.any())
-        moving = self._has_decay or bool(momentum.any())
+        moving = self._has_decay or bool(momentum.any()) or rule.remembers
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
-        self._velocities = {name: torch.zeros_like(state) for name, state in self._states().items()} if moving else {}
+        self.velocities = {name: torch.zeros_like(state) for name, state in self.states().items()} if moving else {}
         small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
-        self._small = small and self._fused and not moving and batches is None
+        self._small = small and self._fused and not moving and batches is None and rule is DESCENT
         self._factor_before = factor(0)
 
     def advance(self, steps: int) -> None:
@@ -129,10 +120,7 @@ class SpanEngine:
                 # The mean is over the batch, and the samples of weight 0 among them count in it.
                 rate = rate * (self.n / chosen.shape[1])
                 seen = self._see(chosen if active is None else only(active, chosen))
-            if self._velocities:
-                self._step_with_memory(rate, factor, seen)
-            else:
-                self._descend(rate, seen)
+            self.rule.step(self, rate, factor, seen)
             self.step += 1
 
     def _advance_open(self, steps: int) -> None:
@@ -154,7 +142,7 @@ class SpanEngine:
         for name in PER_RUN:
             value = getattr(self, name)
             setattr(part, name, None if value is None else value[runs])
-        part._velocities = {name: velocity[runs] for name, velocity in self._velocities.items()}
+        part.velocities = {name: velocity[runs] for name, velocity in self.velocities.items()}
         part._all = Seen(part.patches if part.gram is None else part.gram, part.problem.signal_index)
         return part
 
@@ -180,52 +168,67 @@ class SpanEngine:
         kernels.descend_small(self.problem.signals, *(array.numpy() for array in arrays))
         self.step += steps
 
-    def _states(self) -> dict[str, Tensor]:
+    def states(self) -> dict[str, Tensor]:
         """Everything that descent changes: C, a, the biases, W, the second layer."""
         states = {"span": self.span, "decay": self.decay, "bias": self.bias, "vectors": self.vectors, "second": self.second}
         return {name: state for name, state in states.items() if state is not None}
 
-    def _step_with_memory(self, rate: Tensor, factor: float, seen: Seen) -> None:
-        """V <- momentum V eta / eta' - eta (grad + weight_decay w);  w <- w + V, for C, a, b and W alike.
+    def recall(self, factor: float) -> None:
+        """V <- momentum V eta / eta' - eta weight_decay w, with eta' the step size before, for C, a, b and W alike.
 
-        With eta' the step size before, that is PyTorch's v <- momentum v + grad + weight_decay w;  w <- w - eta v, V = -eta v.
+        With -eta grad added to V, and w <- w + V, that is PyTorch's v <- momentum v + grad + weight_decay w;  w <- w - eta v.
         """
-        states, velocities = self._states(), self._velocities
         # V holds the step size of the step before, so it is rescaled where the schedule has changed it.
         momentum = self.momentum * (factor / self._factor_before)
-        self._factor_before = factor
-        for name, state in states.items():
-            shape, share = (-1, *[1] * (state.ndim - 1)), self._second_rate if name == "second" else 1
-            velocities[name] *= momentum.view(shape)
-            velocities[name] -= (share * factor * self.step_size * self.weight_decay).view(shape) * state
-        # The states have not moved yet: the gradient is taken at w(t), not at a point ahead.
-        self._descend(rate, seen)
-        for name, state in states.items():
-            state += velocities[name] if self._open is None else velocities[name] * self._open.view(-1, *[1] * (state.ndim - 1))
+        self._factor_before, states = factor, self.states()
+        for name, velocity in self.velocities.items():
+            state = states[name]
+            shape, share = (-1, *[1] * (state.ndim - 1)), self.second_rate if name == "second" else 1
+            velocity *= momentum.view(shape)
+            velocity -= (share * factor * self.step_size * self.weight_decay).view(shape) * state
 
-    def _descend(self, rate: Tensor, seen: Seen) -> None:
+    def go(self) -> None:
+        """w <- w + V. Without velocities `descend` has moved everything."""
+        states = self.states()
+        for name, velocity in self.velocities.items():
+            state = states[name]
+            state += velocity if self._open is None else velocity * self._open.view(-1, *[1] * (state.ndim - 1))
+
+    def descend(self, rate: Tensor, seen: Seen) -> None:
         """Add -eta times the gradient of the loss to what moves; `rate` [R, n] is eta / n times the samples' weights."""
-        observed, moved = self.problem.observed.at(self.step), self._velocities or self._states()
-        if seen.samples is not None:
-            observed, rate = observed.gather(1, seen.samples), rate.gather(1, seen.samples)
-        products = self._products_of(seen)
+        moved = self.velocities or self.states()
         # The gradient has no part along W(0), so a moves by weight decay alone.
-        direct = seen.patches is None and not self.on_vectors
-        step = moved["span"] if direct else torch.zeros_like(products)
-        self._add_step(step, moved, products, seen.signal_index, observed, rate)
-        if direct:
-            return
+        if seen.patches is None and not self.on_vectors:
+            self._add_step(moved["span"], moved, seen, rate)
+        else:
+            self.add(moved, self.move(rate, seen), seen)
+
+    def move(self, rate: Tensor, seen: Seen) -> dict[str, Tensor]:
+        """-eta times the gradient, apart: of C in the columns of the patches seen [R, P, k], of biases and second layer."""
+        own = {"bias": self.bias, "second": self.second}
+        apart = {name: torch.zeros_like(state) for name, state in own.items() if state is not None}
+        apart["span"] = self.initial.new_zeros(*self.initial.shape[:2], seen.rows.shape[1])
+        self._add_step(apart["span"], apart, seen, rate)
+        return apart
+
+    def add(self, moved: Mapping[str, Tensor], move: Mapping[str, Tensor], seen: Seen) -> None:
+        """Add a move to what is moved: also in the columns of C, and in W."""
+        for name in move:
+            if name != "span":
+                moved[name].add_(move[name])
+        step = move["span"]
         if seen.patches is None:
-            moved["span"] += step
+            moved["span"].add_(step)
         else:
             moved["span"].scatter_add_(2, seen.patches[:, None].expand_as(step), step)
         if self.on_vectors:
             moved["vectors"].baddbmm_(step, seen.rows)
 
-    def _add_step(
-        self, step: Tensor, moved: Mapping[str, Tensor], products: Tensor, index: Tensor, observed: Tensor, rate: Tensor
-    ) -> None:
-        """Add the steps of C to `step` [R, P, k], of biases and second layer to what is moved, given W X^T [R, P, k]."""
+    def _add_step(self, step: Tensor, moved: Mapping[str, Tensor], seen: Seen, rate: Tensor) -> None:
+        """Add the steps of C to `step` [R, P, k], of biases and second layer to what is moved."""
+        observed, index, products = self.problem.observed.at(self.step), seen.signal_index, self._products_of(seen)
+        if seen.samples is not None:
+            observed, rate = observed.gather(1, seen.samples), rate.gather(1, seen.samples)
         bias_step = moved.get("bias")
         if self._fused:
             arrays = (products, step, self.bias, bias_step, index, observed, rate)
@@ -269,7 +272,7 @@ class SpanEngine:
             pushed = sums_with(slopes, by_patch)
             bias_step += pushed if self.second is not None else self._first_weights * pushed
         if pulls is not None:
-            moved["second"].add_(pulls, alpha=self._second_rate)
+            moved["second"].add_(pulls, alpha=self.second_rate)
 
     def _products_of(self, seen: Seen) -> Tensor:
         """H = W X^T [R, P, k] of the patches seen; of all of them it is overwritten by the next call."""
@@ -314,6 +317,10 @@ class SpanEngine:
         """f [R, n] or [R, K, n] from the activations of all patches [R, P, ..]."""
         return self._outputs(activations, self.problem.signal_index)
 
+    def trained(self) -> dict[str, Tensor]:
+        """C, a, biases, W and second layer: filters are linear in them."""
+        return self.states()
+
     def restart(self, runs: Tensor) -> None:
         """Put the filters and biases of the runs [R] (bool) back to where they started."""
         # The weights stay, as a strategy has just set them.
@@ -324,7 +331,7 @@ class SpanEngine:
             self.vectors[runs] = self.problem.filters[runs]
         if self.second is not None:
             self.second[runs] = self._first_weights
-        for velocity in self._velocities.values():
+        for velocity in self.velocities.values():
             velocity[runs] = 0
 
     def state(self) -> dict[str, Any]:
@@ -334,7 +341,7 @@ class SpanEngine:
 
     def _saved(self) -> list[Tensor]:
         ended = [] if self._open is None else [self._open]
-        return [*self._states().values(), *self._velocities.values(), self.weights, *ended]
+        return [*self.states().values(), *self.velocities.values(), self.weights, *ended]
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
@@ -364,7 +371,7 @@ class SpanEngine:
         used = self.problem.observed.at(max(self.step - 1, 0))
         return Snapshot(
             losses=self.readout.losses(outputs, observed),
-            observed=observed,
+            observed=self.readout.labels(observed),
             weights=self.weights.clone(),
             predicted=self.readout.predicted(outputs),
             test_predicted=self.readout.predicted(self._test_outputs(filters, activations)),

@@ -20,6 +20,7 @@ from lnt.two_layer.data import VectorData
 from lnt.two_layer.network import TwoLayerCNN
 from lnt.two_layer.sampled_problem import SampledProblem, few_dimensions, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
+from lnt.two_layer.update_rules import RULES
 
 RECORDINGS = 60
 FEWEST_STEPS_OF_STAGE1 = 5.0  # below this predicted length its steps are too coarse to show it
@@ -88,7 +89,7 @@ class TwoLayerExperiment(Experiment):
         return np.tile(np.arange(self.n), (self.runs, 1))
 
     def predicted_t1(self) -> np.ndarray:
-        if not self.optimizer.stays_in_span:
+        if not (self.optimizer.stays_in_span and self.optimizer.sets_pace):
             return np.full(self.runs, np.nan)  # the step size of Adam, say, is another quantity
         return np.where(self._has_t1(), self._stage1_scale(self.step_size()), np.nan)
 
@@ -133,13 +134,17 @@ class TwoLayerExperiment(Experiment):
         if self.settings.engine == "autograd":
             # runs_at_once gives this engine one run at a time.
             return AutogradEngine(problem, self.model, optimizer, float(self.step_size()[0]), batches, self.bound_loss())
-        rates = (self.step_size(), optimizer.momentum, optimizer.weight_decay)
-        eta, momentum, weight_decay = (torch.tensor(self.per_run(rate)).to(problem.patches) for rate in rates)
+
+        def tensor(numbers: object) -> torch.Tensor:
+            return torch.tensor(self.per_run(numbers)).to(problem.patches)
+
+        eta, momentum, weight_decay = tensor(self.step_size()), tensor(optimizer.momentum), tensor(optimizer.weight_decay)
 
         def factor(step: int) -> float:
             return optimizer.factor(step, self.total_steps())
 
-        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted)
+        rule = RULES[optimizer.rule](optimizer, tensor)
+        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule)
         return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
 
     def on_vectors(self) -> np.ndarray:
@@ -192,7 +197,7 @@ class TwoLayerExperiment(Experiment):
 
     def runs_at_once(self, workers: int = 1) -> int:
         """The number of runs that train side by side, when `workers` processes share the free memory and the runs."""
-        if self.settings.engine == "autograd":
+        if self.settings.engine == "autograd" or self.optimizer.rule == "flow":
             return 1
         state, total = self.bytes_per_run()
         fit = free_bytes(self.empty_tensor().device) // 2 // total // workers
@@ -213,8 +218,9 @@ class TwoLayerExperiment(Experiment):
         """Bytes of one run: those that every step touches, and all of them, with the test set and the memory to draw it."""
         (rows, filters, width), size = self._sizes(), self.empty_tensor().element_size()
         by_gram = self.settings.engine == "span" and not self.on_vectors().all()
-        # Smooth activations, and all but the kernel, allocate what they compute.
-        state = size * ((8 if self.model.sigma.is_plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
+        # Smooth activations and other rules than descent allocate what they compute.
+        plain = self.model.sigma.is_plain and self.optimizer.rule == "descent"
+        state = size * ((8 if plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
         # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
         tested = self.data.n_test * (self.data.noise_patches * width + 4 + (self.classes().count if self.data.softmax else 0))
         vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + tested
@@ -239,7 +245,8 @@ class TwoLayerExperiment(Experiment):
                 times.append(time.perf_counter() - start)
         # The fastest of five: the first ones include warming up.
         per_step = passes * min(times) / count / min(workers, self.runs)
-        return 2 * per_step * self.total_steps() * self.runs * self.strategy.networks
+        gradients = self.total_steps() * self.optimizer.cost
+        return 2 * per_step * gradients * self.runs * self.strategy.networks
 
     def check_memory(self) -> None:
         """Raise ConfigError if not even one run fits."""

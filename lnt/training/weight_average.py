@@ -1,0 +1,80 @@
+"""An engine whose snapshots show a moving average of its weights."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lnt.training.engine import Engine, Snapshot
+
+
+class AveragedEngine:
+    """Trains as the engine that it holds does. Snapshots are of A(t) = decay A(t-1) + (1 - decay) w(t), A(start) = w(start).
+
+    Batch statistics are averaged with the weights; what is no float is that of the last step.
+    """
+
+    def __init__(self, engine: Engine, decay: float, start: int) -> None:
+        self.engine, self.decay, self.start = engine, decay, start
+        self._average = {name: value.clone() for name, value in engine.trained().items()}
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.engine.step
+
+    @property
+    def weights(self) -> Tensor:
+        """Those of the samples in the loss, [R, n]."""
+        return self.engine.weights
+
+    def advance(self, steps: int) -> None:
+        """Take `steps` optimizer steps."""
+        for _ in range(steps):
+            self.engine.advance(1)
+            # Up to `start` the average is the weights.
+            share = 1 - self.decay if self.engine.step > self.start else 1.0
+            for name, value in self.engine.trained().items():
+                self._average[name].lerp_(value, share) if value.is_floating_point() else self._average[name].copy_(value)
+
+    def snapshot(self) -> Snapshot:
+        """Losses and predictions of the average at this step."""
+        trained = self.engine.trained()
+        live = {name: value.clone() for name, value in trained.items()}
+        overwrite(trained, self._average)
+        shown = self.engine.snapshot()
+        if shown.parameters is not None:
+            # Views of the live tensors, which get their own values back.
+            shown = replace(shown, parameters={name: value.clone() for name, value in shown.parameters.items()})
+        overwrite(trained, live)
+        return shown
+
+    def losses(self) -> Tensor:
+        """Training losses [R, n] of the network that is trained."""
+        return self.engine.losses()
+
+    def trained(self) -> Mapping[str, Tensor]:
+        """The weights that are trained."""
+        return self.engine.trained()
+
+    def restart(self, runs: Tensor) -> None:
+        """Put the networks of the runs [R] (bool) back to where they started; averages go on from there."""
+        self.engine.restart(runs)
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to resume training."""
+        return {"engine": self.engine.state(), "average": self._average}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Resume from a state."""
+        self.engine.load(state["engine"])
+        overwrite(self._average, state["average"])
+
+
+@torch.no_grad()
+def overwrite(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values into tensors of the same names."""
+    for name, tensor in tensors.items():
+        tensor.copy_(values[name])
