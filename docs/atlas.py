@@ -1,9 +1,11 @@
 """The page docs/atlas.md: published diagrams beside ours, with their agreement in numbers (called by docs/draw.py)."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from lnt.intervals import jackknife_interval, mean_interval
 
@@ -113,32 +115,86 @@ def with_interval(values: pd.Series) -> str:
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
-def frei2022(results: Path) -> str:
-    """The exponent a of n_gamma ~ (d / n)^a along an error of 0.1, and how even the law's variable is along that line."""
-    runs = runs_of(results, "frei2022")
-    errors = runs.set_index(["data.dim_over_n", "seed", "data.n_gamma"])["test_error"].unstack()  # [(d / n, seed), n_gamma]
-    ratios, seeds = (errors.index.unique(level).to_numpy() for level in ("data.dim_over_n", "seed"))
+def border(runs: pd.DataFrame, x: str, y: str, level: float) -> tuple[np.ndarray, np.ndarray, str]:
+    """Where the mean error crosses a level: x, y, and the exponent a of y ~ x^a with its 95 % interval over seeds.
+
+    Columns in which the error does not reach the level within the grid are left out.
+    """
+    errors = runs.set_index([x, "seed", y])["test_error"].unstack()  # [(x, seed), y]
+    places, seeds = (errors.index.unique(name).to_numpy(float) for name in (x, "seed"))
+    heights = np.log(errors.columns.to_numpy(float))
 
     def crossings(chosen: np.ndarray) -> np.ndarray:
-        means = errors[errors.index.isin(chosen, level="seed")].groupby(level="data.dim_over_n").mean()
-        # Errors fall with n_gamma; np.interp wants rising ones.
-        return np.array([np.interp(0.1, row[::-1], np.log(errors.columns.to_numpy(float))[::-1]) for row in means.to_numpy()])
+        means = errors[errors.index.isin(chosen, level="seed")].groupby(level=x).mean().to_numpy()
+        # Errors fall with y, and np.interp wants rising ones.
+        found = [np.interp(level, row[::-1], heights[::-1]) for row in means]
+        return np.where((means.min(1) < level) & (means.max(1) > level), found, np.nan)
+
+    inside = np.isfinite(crossings(seeds))
 
     def slope(chosen: np.ndarray) -> float:
-        return float(np.polyfit(np.log(ratios), crossings(chosen), 1)[0])
+        return float(np.polyfit(np.log(places[inside]), crossings(chosen)[inside], 1)[0])
 
     low, high = jackknife_interval(slope(seeds), [slope(np.setdiff1d(seeds, [seed])) for seed in seeds])
-    strength = np.exp(crossings(seeds))
-    g, kappa = strength / 100, strength / (1 - strength / 100)
+    return places[inside], np.exp(crossings(seeds)[inside]), f"{slope(seeds):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def frei2022(results: Path) -> str:
+    """The exponent of the border, and how even the law's variable is along it."""
+    ratios, strength, exponent = border(runs_of(results, "frei2022"), "data.dim_over_n", "data.n_gamma", 0.1)
+    g = strength / 100
     bare = strength**2 * ratios / (1 - g) ** 2
-    law = bare / (1 + 0.64 * kappa)
+    law = bare / (1 + 0.64 * strength / (1 - g))
     return (
-        f"Along an error of 0.1 n_gamma falls as (d / n)^a with a = {slope(seeds):.3f} [{low:.3f}, {high:.3f}]; the exponent "
-        f"of the theorem makes it -1/2. That exponent, n |mu|^4 / (s^4 d), runs from {bare.min():.2f} to {bare.max():.2f} "
-        f"along the line, and divided by 1 + kappa (1 - 2 tau)^2, the term for finite n SNR^2 of [theory.md](theory.md), from "
-        f"{law.min():.2f} to {law.max():.2f}. At n_gamma = 2 strong signals keep some wrong labels from being fitted in 10 000 "
-        "steps.\n"
+        f"Along an error of 0.1 n_gamma falls as (d / n)^a with a = {exponent}; the exponent of the theorem makes it -1/2. "
+        f"That exponent, n |mu|^4 / (s^4 d), runs from {bare.min():.2f} to {bare.max():.2f} along the line, and divided by "
+        f"1 + kappa (1 - 2 tau)^2, the term for finite n SNR^2 of [theory.md](theory.md), from {law.min():.2f} to "
+        f"{law.max():.2f}. At n_gamma = 2 strong signals keep some wrong labels from being fitted in 10 000 steps.\n"
     )
+
+
+def chen2023_sam(results: Path) -> str:
+    """The exponents of the border under plain descent and under SAM."""
+    runs = runs_of(results, "chen2023_sam")
+    lines = ["| | exponent a of \\|mu\\| ~ d^a at an error of 0.1 | theorem |", "| --- | --- | --- |"]
+    for rho, name, theorem in ((0, "descent", "1/4"), (1, "SAM, rho = 1", "0, up to logarithms")):
+        places, _, exponent = border(runs[runs["optimizer.rho"] == rho], "data.dim", "data.signal_norm", 0.1)
+        lines.append(f"| {name} | {exponent}, from d = {places.min():.0f} to {places.max():.0f} | {theorem} |")
+    return "\n".join(lines) + "\n"
+
+
+def ridge_error(seed: int, p_plus: float, p_minus: float) -> float:
+    """The test error of the least-squares solution that firdoussi2026 descends to, on explicit vectors of its own."""
+    rng, n, d = np.random.default_rng(seed), 1000, 1000
+    true = np.where(rng.random(n) < 0.3, 1, -1)
+    observed = np.where(rng.random(n) < np.where(true > 0, 0.4, 0.3), -true, true)
+    mu = np.r_[2.0, np.zeros(d - 1)]
+    x = true[:, None] * mu + rng.standard_normal((n, d))
+    target = observed * (1 + observed * (p_plus - p_minus)) / (1 - p_plus - p_minus)
+    w = np.linalg.solve(x.T @ x / n + 0.5 * np.eye(d), x.T @ target / n)
+    return float(norm.cdf(-w @ mu / np.linalg.norm(w)))
+
+
+def firdoussi2026(results: Path) -> str:
+    """Test errors by the rate in the loss, beside those of the closed form."""
+    runs = runs_of(results, "firdoussi2026")
+    lines = ["| rate of +1 in the loss | lnt, 10 runs | closed form, 40 draws |", "| --- | --- | --- |"]
+    for rate, cell in runs.groupby(runs["loss.matrix"].map(lambda matrix: json.loads(matrix)[0][1])):
+        exact = pd.Series([ridge_error(seed, rate, 0.3) for seed in range(40)])
+        lines.append(f"| {rate:g}{' (that of the noise)' if rate == 0.4 else ''} | {with_interval(cell['test_error'])} ")
+        lines[-1] += f"| {with_interval(exact)} |"
+    return "\n".join(lines) + "\n"
+
+
+def robust_losses_digits(results: Path) -> str:
+    """Test errors and memorised shares by loss."""
+    runs = runs_of(results, "robust_losses_digits")
+    lines = ["| loss | error at the best epoch | final error | memorised at the end |", "| --- | --- | --- | --- |"]
+    for loss in ("logistic", "mae", "gce", "sce", "forward", "label_smoothing"):
+        cell = runs[runs["loss"] == loss]
+        names = ("best_test_error_fresh", "test_error", "noisy_accuracy")
+        lines.append(f"| {loss} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def liu2020_linear(results: Path) -> str:
@@ -171,9 +227,9 @@ def xu2024_grokking(results: Path) -> str:
         "| signal norm | labels fitted after 1 step | test error after 1 step | test error after 300 | memorised after 300 |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for norm, cell in runs.groupby("data.signal_norm"):
+    for strength, cell in runs.groupby("data.signal_norm"):
         names = ("fitted", "guessing", "test_error", "noisy_accuracy")
-        lines.append(f"| {norm:g} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
+        lines.append(f"| {strength:g} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -227,6 +283,13 @@ memorising off, the more the stronger the signal; SCE does for strong signals on
         + """
 ![measured against predicted](robust_losses_theory.png)
 
+On images, `experiment=robust_losses_digits`: the small network on handwritten 3 against 8 with 30 % of the labels flipped,
+eight seeds, 150 epochs of mini-batches. At their best epochs all losses are alike; MAE, GCE and forward memorise less.
+
+"""
+        + robust_losses_digits(results)
+        + """
+
 ## The toy model of pseudo-labelers
 
 `experiment=kou2023_pseudolabels` (Kou, Chen, Cao, Gu, ICLR 2023: cubic ReLU, sums over filters), trained on the labelled
@@ -258,6 +321,16 @@ Gaussians, trained until it fits all labels, a tenth of them wrong. The theorem 
         + """
 ![test error by d / n and signal](frei2022_phase_test_error.png)
 
+## Sharpness-aware minimisation
+
+`experiment=chen2023_sam` (Chen et al., NeurIPS 2023; sizes and rho ours): left plain descent, right SAM, a tenth of the labels
+wrong. By their theorems descent generalises from a signal of order d^(1/4) on, and SAM from one that does not grow with d.
+
+"""
+        + chen2023_sam(results)
+        + """
+![test error by dimension and signal under both](chen2023_sam_phase_test_error.png)
+
 ## Early learning of a linear classifier
 
 `experiment=liu2020_linear` (Liu et al., NeurIPS 2020, Theorem 1; n = 200, p = 180 and a noise of 0.1 are ours). The theorem:
@@ -268,6 +341,15 @@ before some step the classifier predicts the true class of nearly all mislabelle
         + """
 ![accuracies, losses and test error by step](liu2020_linear_stages.png)
 
+## Rates in the loss that are not those of the noise
+
+`experiment=firdoussi2026` (Firdoussi et al., arXiv 2405.14088; n = p = 1000, class share 0.3, rates 0.4 and 0.3, |mu| = 2; the
+weight decay is ours). They report that the label-perturbed loss classifies best with other rates than those of the noise, with
+which it is unbiased. Beside lnt stand the closed form of the same least-squares problem on explicit vectors.
+
+"""
+        + firdoussi2026(results)
+        + """
 ## Grokking on XOR clusters
 
 `experiment=xu2024_grokking` (Xu et al., ICLR 2024; n = 200, d = 40 000 are ours). The theorem: after one step all labels are

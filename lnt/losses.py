@@ -375,3 +375,25 @@ class Backward(Correction):
         inverse = torch.as_tensor(np.linalg.inv(self.transition)).to(logits)
         losses = -logits.log_softmax(1).unflatten(0, (len(inverse), -1)) @ inverse.mT
         return losses.flatten(0, 1).gather(1, labels[:, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class BackwardSquared(Backward):
+    """l = sum_k (T^-1)[y~, k] (1 - k f)^2 / 2 with k = +1, -1: its mean over the noise is the squared loss of the true label.
+
+    For a linear network it is a least-squares problem with the targets y~ (1 + p_y~ - p_-y~) / (1 - p_+ - p_-), where p are the
+    flip rates in T. Source: Natarajan et al., NeurIPS 2013; Firdoussi et al., arXiv 2405.14088 (label-perturbed classifier).
+    """
+
+    for_classes = False
+
+    def zero(self, observed: "Tensor") -> "Tensor | float":
+        return 0.5
+
+    def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        own, other = _entries(np.linalg.inv(self.transition), observed)
+        return (own * (1 - margins).square() + other * (1 + margins).square()) / 2
+
+    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
+        own, other = _entries(np.linalg.inv(self.transition), observed)
+        return own * (1 - margins) - other * (1 + margins)

@@ -11,6 +11,7 @@ from lnt.column_names import METRICS
 from lnt.errors import ConfigError
 from lnt.losses import (
     Backward,
+    BackwardSquared,
     Exponential,
     Forward,
     GeneralisedCrossEntropy,
@@ -158,6 +159,29 @@ def test_the_corrections_at_a_point_that_is_known():
     np.testing.assert_allclose(backward.of(margins, observed), [wanted])
 
 
+def test_the_corrected_squared_loss_at_a_point_that_is_known():
+    """Margin 3: (1 - 3)^2 / 2 = 2 of the observed class, (1 + 3)^2 / 2 = 8 of the other; T^-1 as above."""
+    loss, margins = BackwardSquared().bound(lambda: UNEVEN), torch.full((1, 2), 3.0, dtype=torch.float64)
+    found = loss.of(margins, torch.tensor([[1.0, -1.0]], dtype=torch.float64))
+    np.testing.assert_allclose(found, [[(0.9 * 2 - 0.3 * 8) / 0.6, (0.7 * 2 - 0.1 * 8) / 0.6]])
+
+
+def test_descent_on_the_corrected_squared_loss_ends_at_ridge_regression(experiment):
+    """A linear network w+ - w- with weight decay 2 g is ridge regression with g, on the targets of the docstring."""
+    settings = ("data=mixture", "data.n_train=12", "data.dim=50", "noise=asymmetric", "loss=backward_squared")
+    network = ("model.width=1", "model.activation=linear", "model.init_std=0", "precision=float64")
+    run = experiment(*settings, *network, "optimizer.lr=0.01", "optimizer.steps=4000", "optimizer.weight_decay=0.6")
+    problem = run.sample()
+    engine = run.start(problem)
+    engine.advance(4000)
+    observed, x = problem.observed.at(0)[0].numpy(), problem.patches[0].numpy()
+    plus, minus = 0.4, 0.1
+    target = observed * (1 + observed * (plus - minus)) / (1 - plus - minus)
+    wanted = np.linalg.solve(x.T @ x / 12 + 0.3 * np.eye(x.shape[1]), x.T @ target / 12)
+    found = engine.filters()[0].numpy()
+    np.testing.assert_allclose(found[0] - found[1], wanted, atol=1e-8)
+
+
 def test_the_backward_correction_is_the_cross_entropy_on_average_over_the_noise():
     f = torch.linspace(-3, 3, 7, dtype=torch.float64)[None]
     for true, chances in ((1, UNEVEN[0, 0]), (-1, UNEVEN[0, 1])):
@@ -204,7 +228,7 @@ def test_corrections_of_several_runs_use_each_its_own_matrix():
             torch.testing.assert_close(together[3 * run : 3 * run + 3], alone)
 
 
-OPTIONS = ("hinge", "exponential", "squared", "mae", "gce", "sce", "label_smoothing", "forward", "backward")
+OPTIONS = ("hinge", "exponential", "squared", "mae", "gce", "sce", "label_smoothing", "forward", "backward", "backward_squared")
 
 
 @pytest.mark.parametrize(
