@@ -389,7 +389,7 @@ def test_noise_on_pixels_without_a_rate_is_told_what_it_lacks():
 
 
 def test_noise_that_is_not_for_test_samples_leaves_them_alone_on_vectors(experiment):
-    assert experiment("++noise._target_=test_extending.TrainingOnly", *small([])).sample().test_flips is None
+    assert experiment("++noise._target_=test_extending.TrainingOnly", *small([])).sample().test_transition is None
 
 
 def loss(snapshot, truth):
