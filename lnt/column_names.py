@@ -16,7 +16,7 @@ NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", 
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
-ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "balanced": False}
+ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanced": False}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar10"): {"verify": True},

@@ -82,11 +82,24 @@ SETTINGS = {
     "classes, backward, leaky": (*CLASSES, "loss=backward", "model.activation=leaky_relu", "noise.rate=0.1", "model.bias=true"),
     "classes, sce, resampled": (*CLASSES, "loss=sce", "noise.resample=true"),
     "classes, mae": (*CLASSES, "loss=mae"),
+    "mixup, bias, memory, second layer": (
+        *("data.mixup=0.7", "model.bias=true", "optimizer.momentum=0.8", "model.second_layer=trained"),
+        *("optimizer.weight_decay=0.01", "model.second_layer_rate=0.5"),
+    ),
+    "mixup, one patch": ("data=mixture", "data.mixup=1", "model.activation=tanh"),
+    "mixup, classes, noise patches": (*CLASSES, "data.mixup=2", "data.noise_patches=2", "loss=gce"),
 }
 
 
 # These add no path of the code to the others, only other values.
-SLOW = {"xor of unequal classes", "classes, mae", "two classes, sum, gce", "classes, backward, leaky", "features"}
+SLOW = {
+    "mixup, classes, noise patches",
+    "xor of unequal classes",
+    "classes, mae",
+    "two classes, sum, gce",
+    "classes, backward, leaky",
+    "features",
+}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SETTINGS]
 ON_VECTORS = ("data.dim=8",)
 # That both forms train alike is tested below for every setting, and faster.
@@ -143,7 +156,7 @@ def test_span_equals_autograd_with_asymmetric_noise(experiment):
     "setting",
     [
         *("plain", "leaky", "trained second layer with memory", "xor, q = 2, bias, momentum"),
-        "classes, noise patches, trained second layer, memory",
+        *("classes, noise patches, trained second layer, memory", "mixup, bias, memory, second layer"),
     ],
 )
 @pytest.mark.parametrize("batch_size", [5, 8, 24])

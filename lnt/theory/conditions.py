@@ -30,6 +30,7 @@ USUAL = {
     "model.second_layer": "fixed",
     "optimizer.until": "end",
     "data.noise_patches": 1,
+    "data.mixup": 0,
     "data.balanced": False,
     "data.positive_share": 0.5,
     "data.noise_ratio": 1,

@@ -13,6 +13,7 @@ from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
+from lnt.two_layer.mixup import Mixup, mixed
 from lnt.two_layer.network import TwoLayerCNN, TwoLayerNet
 from lnt.two_layer.outputs import outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
@@ -31,8 +32,9 @@ class AutogradEngine:
         step_size: float,
         batches: MiniBatches | None = None,
         loss: Loss = LOGISTIC,
+        mixup: Mixup | None = None,
     ) -> None:
-        self.readout = outputs_of(loss, problem.softmax)
+        self.readout, self.mixup = outputs_of(loss, problem.softmax), mixup
         self.problem, self.batches, self.step = problem, batches, 0
         self._model = model
         self._numbers, self._step_size = optimizer, step_size
@@ -119,9 +121,17 @@ class AutogradEngine:
     def _backward(self, labels: Tensor, seen: Tensor | slice) -> None:
         """Gradients of the loss of some samples with the labels [1, B]; called as often as the optimizer asks."""
         self.optimizer.zero_grad()
-        (losses,) = self.readout.losses(self._outputs(self.samples[seen]), labels)
+        samples, weights = self.samples[seen], self.weights[:, seen]
+        if self.mixup is None:
+            losses = weights * self.readout.losses(self._outputs(samples), labels)
+        else:
+            partners, share = pair = self.mixup.at(self.step, len(samples), samples)
+            outputs = self._outputs(mixed(samples.movedim(0, -1)[None], *pair)[0].movedim(-1, 0))
+            own = weights * self.readout.losses(outputs, labels)
+            other = weights[:, partners[0]] * self.readout.losses(outputs, labels[:, partners[0]])
+            losses = share * own + (1 - share) * other
         # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
-        (self.weights[0, seen] * losses).mean().backward()
+        losses.mean().backward()
 
     def _shrink(self, rate: float) -> None:
         """Follow a(t), the factor that momentum and weight decay leave on w(0)."""

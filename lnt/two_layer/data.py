@@ -60,6 +60,7 @@ class VectorData(Data):
     noise_std: PerRunFloat = 1.0  # s
     orthogonal_noise: bool = False  # project xi orthogonal to the signal
     noise_patches: int = 1  # L, noise patches of each sample beside its signal patch
+    mixup: PerRunFloat = 0.0  # alpha of the Beta(alpha, alpha) by which training samples are mixed at each step; 0 = none
     balanced: bool = False  # exactly the expected number of training samples of each class, rounded; else drawn
 
     kind = "vectors"
@@ -99,6 +100,7 @@ class VectorData(Data):
         least = self.axes + self.orthogonal_noise
         require(np.asarray(self.dim) >= least, "dim", self.dim, f"must be at least {least}")
         require(np.asarray(self.noise_std) > 0, "noise_std", self.noise_std, "must be positive")
+        require(np.asarray(self.mixup) >= 0, "mixup", self.mixup, "must be at least 0")
         require_one_of(self, "snr", "signal_norm")
         for key in ("snr", "signal_norm"):
             if (value := getattr(self, key)) is not None:

@@ -26,6 +26,7 @@ from lnt.training.engine import Coefficients, Snapshot
 from lnt.two_layer import kernels
 from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_of, sums_with
 from lnt.two_layer.coefficients import from_span
+from lnt.two_layer.mixup import Mixup, add_by_patch, by_sample, mixed, unmixed
 from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.outputs import outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
@@ -61,8 +62,9 @@ class SpanEngine:
         on_vectors: bool = False,
         until_fitted: bool = False,
         rule: Descent = DESCENT,
+        mixup: Mixup | None = None,
     ) -> None:
-        self.readout, self.on_vectors, self.rule = outputs_of(loss, problem.softmax), on_vectors, rule
+        self.readout, self.on_vectors, self.rule, self.mixup = outputs_of(loss, problem.softmax), on_vectors, rule, mixup
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -82,7 +84,7 @@ class SpanEngine:
         self.second = self._first_weights.repeat(self.runs, 1) if model.second_layer == "trained" else None
         self.weights = problem.patches.new_ones(problem.labels.shape)  # [R, n] of the samples in the loss; their mean is 1
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
-        usual = usual and problem.means is None and not until_fitted
+        usual = usual and problem.means is None and not until_fitted and mixup is None
         usual = usual and not problem.softmax and problem.noise_patches == 1 and problem.test_scale is None
         self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
         # [R] the runs that have not fitted all labels yet, where these end training.
@@ -110,7 +112,8 @@ class SpanEngine:
             self._descend_small(steps, full_rate)
             return
         counts = self.weights > 0
-        active = None if bool(counts.all()) else counts
+        # Mixup pairs all samples, those of weight 0 too.
+        active = None if bool(counts.all()) or self.mixup is not None else counts
         seen = self._all if active is None or self.batches is not None else self._see(only(active, self._everyone()))
         for _ in range(steps):
             factor = self.factor(self.step)
@@ -230,6 +233,9 @@ class SpanEngine:
         if seen.samples is not None:
             observed, rate = observed.gather(1, seen.samples), rate.gather(1, seen.samples)
         bias_step = moved.get("bias")
+        if self.mixup is not None:
+            self._add_mixed_step(step, moved, products, index, observed, rate)
+            return
         if self._fused:
             arrays = (products, step, self.bias, bias_step, index, observed, rate)
             given = (self._no_bias if array is None else array for array in arrays)
@@ -273,6 +279,30 @@ class SpanEngine:
             bias_step += pushed if self.second is not None else self._first_weights * pushed
         if pulls is not None:
             moved["second"].add_(pulls, alpha=self.second_rate)
+
+    def _add_mixed_step(
+        self, step: Tensor, moved: Mapping[str, Tensor], products: Tensor, index: Tensor, observed: Tensor, rate: Tensor
+    ) -> None:
+        """The same on mixed samples, given W X^T [R, P, k]."""
+        assert self.mixup is not None
+        problem = self.problem
+        pair = self.mixup.at(self.step, index.shape[1], products)
+        z = mixed(by_sample(products, index, problem.signals, problem.noise_patches), *pair)  # [R, P, patches, B]
+        z = z if self.bias is None else z + self.bias[..., None, None]
+        activations = self.sigma.value(z).sum(2)  # [R, P, B]
+        outputs, (partners, share) = self._combined(activations), pair
+        push = self.readout.push(outputs, observed, rate * share)
+        push = push + self.readout.push(outputs, observed.gather(1, partners), (rate * (1 - share)).gather(1, partners))
+        push = push if push.ndim == 3 else push[:, None]  # [R, 1 or K, B]
+        # The filters of an output share its push.
+        push = push.repeat_interleave(z.shape[1] // push.shape[1], 1)  # [R, P, B]
+        second = self._first_weights if self.second is None else self.second
+        moves = self.sigma.slope(z, out=torch.empty_like(z)) * (second[..., None] * push)[:, :, None]
+        add_by_patch(step, unmixed(moves, *pair), index, problem.signals)
+        if "bias" in moved:
+            moved["bias"].add_(moves.sum((2, 3)))
+        if "second" in moved:
+            moved["second"].add_((activations * push).sum(2), alpha=self.second_rate)
 
     def _products_of(self, seen: Seen) -> Tensor:
         """H = W X^T [R, P, k] of the patches seen; of all of them it is overwritten by the next call."""

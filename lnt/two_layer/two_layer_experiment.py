@@ -17,6 +17,7 @@ from lnt.training.strategies import NoStrategy
 from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import VectorData
+from lnt.two_layer.mixup import Mixup
 from lnt.two_layer.network import TwoLayerCNN
 from lnt.two_layer.sampled_problem import SampledProblem, few_dimensions, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
@@ -50,6 +51,8 @@ class TwoLayerExperiment(Experiment):
         plain = isinstance(self.strategy, NoStrategy)
         chosen = self.choices["strategy"]
         require(plain or not self.optimizer.until_fitted, "strategy", chosen, "is for optimizer.until=end; use none")
+        ends = self.optimizer.until_fitted and bool(np.any(self.data.mixup))
+        require(not ends, "data.mixup", self.data.mixup, "is for optimizer.until=end: mixed samples are never fitted")
         settings, in_span = self.settings, self.optimizer.stays_in_span
         if settings.engine == "span" and not in_span:
             steps = f"{type(self.optimizer).__name__}'s steps leave the span of the data"
@@ -133,7 +136,8 @@ class TwoLayerExperiment(Experiment):
         optimizer, batches = self.optimizer, self.batches()
         if self.settings.engine == "autograd":
             # runs_at_once gives this engine one run at a time.
-            return AutogradEngine(problem, self.model, optimizer, float(self.step_size()[0]), batches, self.bound_loss())
+            own = float(self.step_size()[0]), batches, self.bound_loss(), self._mixup()
+            return AutogradEngine(problem, self.model, optimizer, *own)
 
         def tensor(numbers: object) -> torch.Tensor:
             return torch.tensor(self.per_run(numbers)).to(problem.patches)
@@ -144,8 +148,13 @@ class TwoLayerExperiment(Experiment):
             return optimizer.factor(step, self.total_steps())
 
         rule = RULES[optimizer.rule](optimizer, tensor)
-        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule)
+        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule, self._mixup())
         return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
+
+    def _mixup(self) -> Mixup | None:
+        """What steps mix, if any run mixes."""
+        alpha = self.per_run(self.data.mixup)
+        return Mixup(alpha, self.per_run(self.seeds.order)) if alpha.any() else None
 
     def on_vectors(self) -> np.ndarray:
         """Whether the span engine trains each run on its vectors, not by the Gram matrix, [R]."""
@@ -219,7 +228,7 @@ class TwoLayerExperiment(Experiment):
         (rows, filters, width), size = self._sizes(), self.empty_tensor().element_size()
         by_gram = self.settings.engine == "span" and not self.on_vectors().all()
         # Smooth activations and other rules than descent allocate what they compute.
-        plain = self.model.sigma.is_plain and self.optimizer.rule == "descent"
+        plain = self.model.sigma.is_plain and self.optimizer.rule == "descent" and not np.any(self.data.mixup)
         state = size * ((8 if plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
         # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
         tested = self.data.n_test * (self.data.noise_patches * width + 4 + (self.classes().count if self.data.softmax else 0))
