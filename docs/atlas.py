@@ -233,6 +233,20 @@ def xu2024_grokking(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def zou2023_mixup(results: Path) -> str:
+    """Test errors on all samples and on those of the rare feature, without mixup and with it, by signal norm."""
+    runs = runs_of(results, "zou2023_mixup")
+    lines = [
+        "| signal norm | all samples | rare feature | all samples, mixup | rare feature, mixup |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for strength in (5, 6, 7, 8, 10, 12):
+        cells = [runs[np.isclose(runs["data.signal_norm"], strength) & (runs["data.mixup"] == alpha)] for alpha in (0, 1)]
+        errors = [with_interval(cell[name]) for cell in cells for name in ("test_error", "test_error_rare")]
+        lines.append(f"| {strength} | " + " | ".join(errors) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def leak_rate(results: Path) -> str:
     """The lowest test errors of ReLU, a leak of 0.1 and a linear network, by noise rate."""
     runs = runs_of(results, "leak_rate")
@@ -360,6 +374,14 @@ fitted, a tenth of them wrong, and fresh samples are guessed; later all labels a
         + """
 ![accuracies and test error by step](xu2024_grokking_stages.png)
 
+## Mixup and a rare feature
+
+`experiment=zou2023_mixup` (Zou et al., ICML 2023; sizes are ours, relu^2 for their activation): a tenth of the samples shows a
+feature of its own. The theorems: ordinary training does not learn the rare feature, and memorises instead; mixup learns both.
+
+"""
+        + zou2023_mixup(results)
+        + """
 ## The slope of leaky ReLU
 
 `experiment=leak_rate` (ours): the test error that optimal early stopping reaches at n SNR^2 = 1, chosen on other test samples

@@ -71,7 +71,7 @@ def test_a_run_leaves_the_contract_on_disk(call):
     last = curves.iloc[-1]
     assert last["step"] == 20
     assert {name: row[name] for name in METRICS if not np.isnan(row[name])} == last[list(METRICS)].dropna().to_dict()
-    assert [name for name in METRICS if np.isnan(row[name])] == ["stopping_criterion"]
+    assert [name for name in METRICS if np.isnan(row[name])] == ["test_error_rare", "stopping_criterion"]
     assert row["best_test_error"] == curves["test_error"].min()
     assert row["best_step"] == curves["step"][curves["test_error"].argmin()]
     assert json.loads((directory / "status.json").read_text())["state"] == "completed"
@@ -218,7 +218,7 @@ def test_a_device_that_is_not_there(call):
     [
         ("data.n_trian=3", ["data.n_trian", "unknown key; known are data.n_train, data.n_test"]),
         ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are noise, model, loss, optimizer"]),
-        ("noise=loud", ["noise/loud", "asymmetric; human; instance; matrix; none; pair; symmetric"]),
+        ("noise=loud", ["noise/loud", "asymmetric; human; instance; label_multipliers; matrix; none; pair; symmetric"]),
     ],
 )
 def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, words):
