@@ -41,7 +41,8 @@ def write_table(target: Path, table: pa.Table) -> None:
 
 def _write(tables: Iterable[pa.Table], schema: pa.Schema, target: Path) -> None:
     checksums = []
-    with pq.ParquetWriter(target, schema, write_page_checksum=True) as writer:
+    # Without dictionaries: measured numbers hardly repeat, and looking for repetitions takes longer than all else here.
+    with pq.ParquetWriter(target, schema, write_page_checksum=True, use_dictionary=False) as writer:
         for table in tables:
             for first in range(0, len(table), ROWS) or [0]:
                 group = table.slice(first, ROWS)

@@ -142,9 +142,14 @@ def _groups(overrides: Sequence[str], composer: Composer) -> list[tuple[dict[str
     axes = axes_of([o for o in parsed.values() if o.is_sweep_override()])
     check_axes(axes)
 
+    composed_from: dict[tuple[str, ...], dict[str, Any]] = {}
+
     def compose(points: Sequence[tuple[Axis, tuple[Any, ...]]]) -> dict[str, Any]:
         lines = [f"{key}={encode(value)}" for axis, point in points for key, value in zip(axis.keys, point, strict=True)]
-        return composer.compose(fixed + lines)
+        # In one order, so that what was composed to look for dependent keys is not composed again.
+        if (asked := tuple(sorted(lines))) not in composed_from:
+            composed_from[asked] = composer.compose(fixed + list(asked))
+        return composed_from[asked]
 
     written: list[Axis] = []
     composed: list[Axis] = []
