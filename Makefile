@@ -20,7 +20,7 @@ test-slow: $(READY)
 
 # Of the slow ones those that CI runs: the notebook, the minimal example, directories that are damaged or made to do harm, and what
 # trains or is killed for long.
-IN_CI := notebook two_stages hostile_results checksums kills owner stopping image_runs boundary span update_rules data unchanged sweep studies
+IN_CI := combinations notebook two_stages hostile_results checksums kills owner stopping image_runs boundary span update_rules data unchanged sweep studies
 test-examples: $(READY)
 	$(BIN)/python -m pytest -n auto -m slow $(IN_CI:%=tests/test_%.py)
 

@@ -386,9 +386,7 @@ class BackwardSquared(Backward):
     """
 
     for_classes = False
-
-    def zero(self, observed: "Tensor") -> "Tensor | float":
-        return 0.5
+    at_zero = 0.5
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         own, other = _entries(np.linalg.inv(self.transition), observed)
