@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-examples test-slurm test-wheel lint mutation fuzz bench studies clean
+.PHONY: demo test test-slow test-slurm test-wheel lint mutation fuzz bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -15,14 +15,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
 
+# The notebook, the minimal example, directories that are damaged or made to do harm, and what trains or is killed for long.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
-
-# Of the slow ones those that CI runs: the notebook, the minimal example, directories that are damaged or made to do harm, and what
-# trains or is killed for long.
-IN_CI := combinations notebook two_stages hostile_results checksums kills owner stopping image_runs boundary span update_rules data unchanged sweep studies
-test-examples: $(READY)
-	$(BIN)/python -m pytest -n auto -m slow $(IN_CI:%=tests/test_%.py)
+	$(BIN)/python -m pytest -n auto -m slow
 
 # Ten thousand random command lines: see tests/fuzz/.
 fuzz: $(READY)

@@ -144,6 +144,7 @@ def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
 
 
 @pytest.mark.parametrize("formats", [["pdf"], ["svg", "pdf"], []], ids=str)
+@pytest.mark.slow
 def test_figures_come_in_the_formats_asked_for(sweep, monkeypatch, formats):
     call(monkeypatch, f"path={sweep}", "value=test_error", f"formats=[{','.join(formats)}]")
     folder, begins = sweep / "analysis", {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}

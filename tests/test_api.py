@@ -61,6 +61,7 @@ def test_results_draw_themselves(simulated, tmp_path):
         simulated.phase()
 
 
+@pytest.mark.slow
 def test_options_groups_and_axes_that_advance_together():
     over = {"noise": ["none", lnt.Pair(0.2)], ("data.dim", "data.snr"): [(100, 0.3), (200, np.float64(0.2))]}
     found = lnt.simulate(**SMALL, over=over, seed=4, precision="float64", seeds={"test": 9}, progress=False)

@@ -217,6 +217,7 @@ def test_a_sweep_trains_what_its_rounds_ask_for(call):
     np.testing.assert_allclose(whole.loc[runs["run_id"], "test_error"], runs["test_error"])
 
 
+@pytest.mark.slow
 def test_a_rerun_trains_nothing_twice_and_a_smaller_width_goes_on(call):
     call(*WIDE)
     before, rows = plan_of()["refine"], len(load("sweep").runs)
@@ -231,6 +232,7 @@ def test_a_rerun_trains_nothing_twice_and_a_smaller_width_goes_on(call):
     assert load("sweep").duplicates == 0
 
 
+@pytest.mark.slow
 def test_the_order_of_points_and_axes_changes_nothing(call):
     call(*WIDE)
     mixed = ("data.signal_norm=range(11.5,-0.5,-0.5)", "data.dim=150,50,100")
@@ -247,6 +249,7 @@ def test_jobs_side_by_side_train_the_same(call):
     assert plan_of("pool")["refine"] == plan_of()["refine"]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_broken_off_goes_on_where_it_was(call, monkeypatch):
     """In the third round: with the round on the disk, some of its runs, and a row that has gone from an earlier one."""
     call(*WIDE)
@@ -281,6 +284,7 @@ def test_a_plan_that_was_lost_is_found_again(call):
     assert len(load("sweep").runs) == planned_runs(before)
 
 
+@pytest.mark.slow
 def test_failed_runs_end_the_rounds_until_a_rerun(call, monkeypatch):
     def broken(chunk, *arguments):
         if 3 in np.atleast_1d(chunk.seeds.data):
@@ -352,6 +356,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("overrides", BAD)
+@pytest.mark.slow
 def test_bad_settings_are_refused_before_anything_is_written(call, tmp_path, overrides):
     with pytest.raises((ConfigError, HydraException)) as error:
         call(*overrides.format(" ".join(REFINE)).split())
@@ -383,6 +388,7 @@ def test_another_boundary_in_the_same_directory_is_refused(call):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_plan_with_other_rounds_than_it_can_have_is_damaged(call, change):
     call(*WIDE, "hydra.sweeper.budget=90")
     plan = plan_of()

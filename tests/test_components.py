@@ -185,6 +185,7 @@ def test_settings_that_do_not_combine_are_refused(experiment, overrides, message
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 def test_what_follows_from_other_settings_can_be_swept_from_python():
     data = Mixture(dim_over_n=1, n_gamma=2, n_train=20, n_test=10)
     results = lnt.simulate(

@@ -69,8 +69,8 @@ MODELS += [slowly("mixture data.positive_share=0.7 data.balanced=true")]
 
 
 @pytest.mark.parametrize("data", MODELS)
-@pytest.mark.parametrize("orthogonal", ["true", "false"])
-@pytest.mark.parametrize("dim", [6, 14, 200])
+@pytest.mark.parametrize("orthogonal", ["true", slowly("false")])
+@pytest.mark.parametrize("dim", [6, slowly(14), 200])
 def test_training_has_the_same_law_reduced_and_explicit(experiment, dim, orthogonal, data):
     """Initial pre-activations, trained loss, gamma and test error of 400 runs each; D = 13, so d lies on both sides."""
     settings = ("data.n_train=8", "data.n_test=100", "model.width=2", "model.init_std=0.1", "optimizer.lr=0.2")

@@ -153,6 +153,7 @@ def test_the_page_has_an_example_of_each_kind():
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "--help" not in c])
+@pytest.mark.slow
 def test_a_command_of_the_page_trains(run, command):
     words, swept = shlex.split(command), "-m" in shlex.split(command)
     status, said, folder = run(ROOT / "train.py", *words, *small(words))

@@ -184,13 +184,14 @@ DAMAGES = {
 }  # fmt: skip
 
 
-# A few seconds each: `make test` tries every eighth, `make test-examples` the others.
+# A few seconds each: `make test` tries every eighth, `make test-slow` the others.
 CASES = [
     pytest.param(make, id=name, marks=[] if i % 8 == 0 else pytest.mark.slow) for i, (name, make) in enumerate(DAMAGES.items())
 ]
 
 
 @pytest.mark.parametrize("damage", CASES)
+@pytest.mark.slow
 def test_a_directory_is_read_finished_and_shown_without_a_traceback(here, damage, capsys):
     """And nothing is executed, nothing foreign is written, no run is lost, and none is counted twice."""
     Path("evil").mkdir()
@@ -288,6 +289,7 @@ def test_rows_of_another_version_are_told_apart_and_a_rerun_warns(here, capsys):
     assert "sweep holds runs of commit 0123456789, torch 1.0; the rest are trained by commit" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_analysis_is_written_again_over_its_own(here):
     for _ in range(2):
         assert ends(analyze.main, "analyze", "path=sweep") is None

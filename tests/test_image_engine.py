@@ -234,6 +234,7 @@ RESUMED |= {
 
 
 @pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.slow
 def test_a_run_that_is_killed_at_random_and_resumed_ends_bit_for_bit_the_same(experiment, name, tmp_path, monkeypatch):
     monkeypatch.setattr("lnt.training.loop.BLOCK", 2)
     one = experiment(*RESUMED[name], "checkpoint_seconds=0")
@@ -352,6 +353,7 @@ SHAPES += [
 
 
 @pytest.mark.parametrize(("model", "channels", "pixels", "classes"), SHAPES)
+@pytest.mark.slow
 def test_networks_take_any_images_and_return_a_logit_for_each_class(model, channels, pixels, classes):
     logits = model.build(channels, pixels, classes, 0).eval()(torch.randn(2, channels, pixels, pixels))
     assert logits.shape == (2, classes)

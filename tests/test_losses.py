@@ -232,7 +232,11 @@ OPTIONS = ("hinge", "exponential", "squared", "mae", "gce", "sce", "label_smooth
 
 
 @pytest.mark.parametrize(
-    "batch", [(), ("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=40")], ids=["full", "batches"]
+    "batch",
+    [
+        pytest.param((), id="full"),
+        pytest.param(("optimizer=sgd", "optimizer.batch_size=7", "optimizer.epochs=40"), id="batches", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("option", OPTIONS)
 def test_both_engines_train_alike_with_every_loss(experiment, monkeypatch, option, batch):

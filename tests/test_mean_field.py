@@ -290,6 +290,7 @@ def test_the_command():
         ("data.dmi=3", "unknown key"),
     ],
 )
+@pytest.mark.slow
 def test_the_command_says_in_one_line_what_is_wrong(argument, message):
     done = command(argument)
     assert done.returncode == 1

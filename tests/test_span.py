@@ -93,6 +93,7 @@ SETTINGS = {
 
 # These add no path of the code to the others, only other values.
 SLOW = {
+    *("q = 3", "q = 2.5", "three filters, and patches that fill no tile"),
     "mixup, classes, noise patches",
     "xor of unequal classes",
     "classes, mae",
@@ -167,6 +168,7 @@ def test_span_equals_autograd_on_mini_batches(experiment, batch_size, setting, f
 
 
 @pytest.mark.parametrize("setting", NAMES)
+@pytest.mark.slow
 def test_both_forms_have_the_same_coefficients(experiment, setting):
     """The ones of the vectors are dependent here, so no decomposition afterwards would find them."""
     one = experiment(*DEEP, *SETTINGS[setting], *ON_VECTORS)

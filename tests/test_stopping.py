@@ -100,6 +100,7 @@ def test_states_are_found_whatever_would_fit_now(experiment, tmp_path):
     [pytest.param(IMAGES, signal.SIGTERM, False, marks=pytest.mark.slow), (SPAN, signal.SIGUSR2, True)],
     ids=["images, TERM", "span, USR2 to all processes"],
 )
+@pytest.mark.slow
 def test_a_sweep_that_is_asked_to_end_writes_all_down_and_goes_on(tmp_path, call, settings, number, group):
     command = [*TRAIN, "-m", *settings, "hydra.sweep.dir=sweep"]
     status, said = stopped(command, tmp_path, number, group)

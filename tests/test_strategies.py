@@ -69,6 +69,7 @@ def test_both_engines_agree(experiment, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.slow
 def test_a_batch_equals_each_run_alone(experiment, name):
     """Runs of unlike dimension select at unlike steps."""
     varied = {"data__dim": np.array([200, 300, 500]), "seed": np.array([3, 4, 5])}

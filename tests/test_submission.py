@@ -169,6 +169,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("setting", UNUSABLE)
+@pytest.mark.slow
 def test_what_jobs_cannot_use_is_refused_before_anything_is_written(call, fake_slurm, tmp_path, setting):
     with pytest.raises(ConfigError) as error:
         call(*ON_SLURM, re.sub(r"^(\+?)", r"\1hydra.launcher.", setting))
@@ -204,6 +205,7 @@ def test_gpus_are_counted(key, value, count):
         (("+hydra.launcher.additional_parameters.begin=now+60", "+hydra.launcher.additional_parameters.hold=true"), None),
     ],
 )
+@pytest.mark.slow
 def test_additional_parameters_are_options_of_sbatch(call, fake_slurm, added, options):
     accepts(fake_slurm, 18)
     assert call(*ON_SLURM, *added, "hydra.sweeper.runs_per_job=10") == 1
@@ -265,6 +267,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.slow
 def test_a_signal_as_the_task_starts_does_not_end_a_job(job, number):
     """Whether it is ignored or heeded later is a matter of milliseconds; without a trap it would leave nothing."""
     batch, task = job
@@ -280,6 +283,7 @@ def test_a_signal_as_the_task_starts_does_not_end_a_job(job, number):
 
 
 @linux
+@pytest.mark.slow
 def test_a_signal_during_imports_is_heeded_when_training_begins(job, fake_slurm):
     """It is told that its time is over: it saves, is requeued, and goes on."""
     batch, task = job
@@ -290,6 +294,7 @@ def test_a_signal_during_imports_is_heeded_when_training_begins(job, fake_slurm)
 
 
 @linux
+@pytest.mark.slow
 def test_a_job_that_may_not_be_requeued_saves_and_ends(job, fake_slurm):
     fake_slurm.says("scontrol", Answer(error="Requested operation is presently disabled", code=1))
     batch, task = job

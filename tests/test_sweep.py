@@ -336,6 +336,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(call, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_runs_go_through_any_launcher(call):
     said = call("seed=range(6)", "hydra/launcher=local_pool", "hydra.sweeper.runs_per_job=3")
     assert "6 runs: 6 completed" in said

@@ -232,6 +232,7 @@ def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, w
 
 
 @pytest.mark.parametrize("component", sorted(p for name in COMPONENTS for p in (ROOT / "conf" / name).glob("*.yaml")), ids=str)
+@pytest.mark.slow
 def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeypatch):
     """A new component is one class and one YAML file; this test finds it."""
     group, option, text = component.parent.name, component.stem, component.read_text()

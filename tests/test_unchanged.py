@@ -234,6 +234,7 @@ def test_a_run_that_was_broken_off_goes_on(call, tmp_path):
     assert not Path("run/checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_an_old_run_repeats_from_its_own_directory(call, tmp_path):
     """`from=` reads config.yaml as it was written then, with the places of classes that have moved."""
     command = [sys.executable, str(ROOT / "train.py"), "from=run", "optimizer.epochs=3", "recordings=2", "hydra.run.dir=again"]

@@ -5,6 +5,7 @@ import pytest
 from tests.fuzz import inputs
 
 
+@pytest.mark.slow
 def test_random_command_lines_end_in_a_plan_or_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert inputs.main(count=60, seed=7) == 0, capsys.readouterr().out
