@@ -190,6 +190,7 @@ def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch
     assert pd.read_csv(sweep / "analysis" / "cells.csv")["missing"].sum() == 5
 
 
+@pytest.mark.slow
 def test_a_half_finished_sweep_does_not_look_complete(sweep, monkeypatch):
     """Only the lowest of three dimensions is done; the diagram still has all of them."""
     (part,) = (sweep / "0" / "runs.parquet").iterdir()
@@ -218,6 +219,7 @@ def test_a_law_is_shown_beside_its_rivals(tmp_path, monkeypatch):
     assert "data.dim^-1 data.signal_norm^5" in Path("sweep/analysis/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_strategies_have_intervals_of_students_t(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("data.n_train=20", "data.n_test=100", "optimizer.steps=40", "model.width=2", "data.dim=100", "seed=range(5)")
@@ -242,6 +244,7 @@ def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
     assert (sweep / "analysis" / "phase_train_loss.png").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(3)", "data.dim=20,40,80")
@@ -282,6 +285,7 @@ def test_analysis_needs_no_training_code():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_mixed_components_are_drawn_over_the_keys_that_all_have(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "seed=range(2)", "data.dim=20,40,80")

@@ -252,6 +252,7 @@ def study(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_analysis_of_images(study, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["analyze.py", f"path={study}", "attributions=6"])
     analyze.main()

@@ -40,6 +40,7 @@ def training(where):
     return bool(list(where.rglob("provenance.json")))
 
 
+@pytest.mark.slow
 def test_a_single_run(tmp_path):
     said = interrupted([str(ROOT / "train.py"), *LONG, "hydra.run.dir=run"], tmp_path, training)
     assert said.splitlines()[-1].startswith("interrupted; to go on: python ")
@@ -47,6 +48,7 @@ def test_a_single_run(tmp_path):
     assert "sweep" not in said
 
 
+@pytest.mark.slow
 def test_a_sweep(tmp_path):
     said = interrupted([str(ROOT / "train.py"), "-m", *LONG, "seed=range(4)", "hydra.sweep.dir=sweep"], tmp_path, training)
     assert "interrupted; runs that ended are kept; to finish the rest: python " in said

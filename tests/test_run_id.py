@@ -71,6 +71,7 @@ SAME_RUN = [
 SAME_NUMBERS = ("seed=5", *(f"seeds.{stream}=0" for stream in ("data", "noise", "init", "order", "test")))
 
 
+@pytest.mark.slow
 def test_each_setting_that_can_change_a_result_is_another_run(experiment):
     found = {setting: experiment(setting).run_ids()[0] for setting in OTHER_RUN}
     default = experiment().run_ids()[0]

@@ -89,6 +89,7 @@ def test_what_slurm_says_is_shown(sweep, fake_slurm):
 
 
 @pytest.mark.parametrize("silence", [SLOW, DOWN])
+@pytest.mark.slow
 def test_no_answer_of_squeue_is_not_an_empty_queue(sweep, fake_slurm, monkeypatch, silence):
     """500 jobs may wait: neither is a rerun recommended, nor does it submit them a second time."""
     incomplete(sweep, "17_0", "17_1")

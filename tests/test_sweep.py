@@ -117,6 +117,7 @@ def test_any_packing_equals_each_run_alone(composed, order, count, data):
     assert_same(*(pd.DataFrame(table.values()).set_index("run_id").sort_index() for table in (packed, alone)))
 
 
+@pytest.mark.slow
 def test_a_study_may_span_several_grids(call, monkeypatch):
     """The union of its grids, each with the overrides of the command line; strategies are compared in one figure."""
     said = call("experiment=han2025_early_stopping", "seed=range(2)", "noise.rate=0.1,0.2,0.3")
@@ -204,6 +205,7 @@ def test_a_job_killed_before_its_first_part_can_be_rerun(call):
         ("adamw", "weight_decay"),
     ],
 )
+@pytest.mark.slow
 def test_autograd_sweeps_over_any_rate(call, monkeypatch, optimizer, axis):
     overrides = [key for key in TINY if "steps" not in key]
     steps = "optimizer.steps=3" if optimizer == "gd" else "optimizer.epochs=2"
@@ -285,6 +287,7 @@ def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monk
     assert "12 runs: 12 completed" in call("seed=range(12)", "hydra.sweeper.runs_per_job=12")
 
 
+@pytest.mark.slow
 def test_a_completed_job_has_one_file_for_each_table(call, monkeypatch):
     monkeypatch.setattr(train_runs.SavedResults, "add", lambda parts, done: parts.waiting.extend(done) or parts.flush())
     monkeypatch.setattr("lnt.two_layer.two_layer_experiment.workers_for", lambda device: 2)
@@ -373,6 +376,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("overrides", BAD)
+@pytest.mark.slow
 def test_bad_axes_are_refused_before_anything_is_written(call, tmp_path, overrides):
     with pytest.raises((ConfigError, HydraException)) as error:
         call(*overrides.split())

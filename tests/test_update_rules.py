@@ -64,6 +64,7 @@ def test_span_equals_autograd(experiment, setting, on_vectors):
 
 
 @pytest.mark.parametrize("setting", FLOWS)
+@pytest.mark.slow
 def test_flow_on_coefficients_is_flow_on_filters(experiment, setting):
     """At corners of relu two integrators part, so sigma is smooth here."""
     flow = (*DATA, "optimizer=flow", "optimizer.lr=3", "optimizer.steps=10", "optimizer.tolerance=1e-9")
