@@ -154,7 +154,17 @@ def test_few_seeds_give_a_boundary_without_an_interval(seeds):
     assert np.isfinite([law.exponent[0], law.constant[0]]).all()
     assert np.isnan([law.exponent[1:], law.constant[1:]]).all()
     ax = figure_phase_diagram({"": Facet(data, edge, law)}, *DIM_BY_NORM, "test_error").axes[0]
-    assert "fewer than 5 seeds" in ax.get_legend().get_texts()[0].get_text()
+    assert ax.get_legend().get_texts()[0].get_text() == "test error = 0.25\n(no intervals: fewer than 5 seeds)"
+
+
+def test_an_axis_of_two_values_has_two_ticks_and_no_boundary_between_them():
+    data = sloped(6, 6, 0.01, 0.0, np.random.default_rng(0))
+    two = replace(data, y=data.y[[0, -1]], values=data.values[[0, -1]])
+    edge = phase_diagram.boundary(two, 0.25)
+    assert np.isfinite(edge.y).all()
+    ax = figure_phase_diagram({"": Facet(two, edge, None)}, *DIM_BY_NORM, "test_error").axes[0]
+    assert ax.get_yticks().tolist() == two.y.tolist()
+    assert ax.get_legend() is None
 
 
 def test_the_interval_of_a_boundary_by_hand():

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label
+from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label, quantity
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS
@@ -33,7 +33,9 @@ SYMBOLS = {  # of theory.laws.coordinate
 
 
 def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
-    """Linear, or logarithmic with ticks at 1, 2 and 5 where there are too few powers of ten."""
+    """Linear, or logarithmic with ticks at 1, 2 and 5 where there are too few powers of ten; two values have a tick each."""
+    if len(values) == 2:
+        (ax.set_xticks if which == "x" else ax.set_yticks)(values)
     if is_log(values):
         (ax.set_xscale if which == "x" else ax.set_yscale)("log")
         _log_ticks(ax.xaxis if which == "x" else ax.yaxis, values)
@@ -84,7 +86,7 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
             ax.set_title(title)
             marks = _mark_missing(ax, data)
             if facet.edge is not None:
-                marks += _add_boundary(ax, facet, facet.edge, (x, y))
+                marks += _add_boundary(ax, facet, facet.edge, (x, y), quantity(value))
                 if facet.predicted is not None:
                     name = "mean-field theory,\nnothing fitted"
                     marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#F7A6C8", ":", name)
@@ -133,17 +135,17 @@ def _mark_missing(ax: Axes, data: Grid) -> list[Artist]:
     return marks
 
 
-def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str]) -> list[Artist]:
-    """The measured boundary with its band, and the theory's; what the legend shows of them."""
+def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str], name: str) -> list[Artist]:
+    """The measured boundary with its band, and the theory's; what the legend shows of them. None between two values."""
     x, law = facet.data.x, facet.law
-    if np.isnan(edge.y).all():
+    if np.isnan(edge.y).all() or len(facet.data.y) == 2:
         return []
     # The theory's line may leave the map by far, and would rescale the axes.
     limits = ax.get_xlim(), ax.get_ylim()
     # Of a sweep with refine=boundary most of the map is empty, and white.
     colour = "white" if facet.data.asked is None else "black"
     ax.fill_between(x, edge.low, edge.high, color=colour, alpha=0.45 if facet.data.asked is None else 0.25, linewidth=0)
-    text = f"measured: {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
+    text = f"{name} = {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
     shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text)]
     if law is not None and facet.line is not None:
         exponent, low, high = law.exponent

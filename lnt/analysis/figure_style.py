@@ -33,15 +33,19 @@ LABELS = {
     "data.dim": "dimension $d$",
     "data.n_train": "training samples $n$",
     "data.dim_over_n": "dimensions per sample $d/n$",
+    "data.n_gamma": r"signal $n|\mu|^2$",
     "data.signal_norm": r"signal norm $|\mu|$",
     "data.snr": r"SNR $|\mu|/(s\sqrt{d})$",
     "data.noise_std": "noise standard deviation $s$",
     "data.positive_share": "share of class +1",
     "data.noise_patches": "noise patches $L$",
     "data.noise_ratio": "noise in class $-1$, relative",
+    "data.mixup": r"mixup $\alpha$",
     "noise.rate": r"label noise rate $\tau$",
     "optimizer.lr": r"step size $\eta$",
+    "optimizer.rho": r"radius $\rho$ of SAM",
     "model.width": "filters per sign $m$",
+    "model.leak": "slope of leaky ReLU below 0",
     "test_error": "test error (true labels)",
     "test_error_rare": "test error (rarest feature)",
     "test_error_observed": "test error (observed labels)",
@@ -56,6 +60,11 @@ LABELS = {
 def label(key: str) -> str:
     """The axis label of a column."""
     return LABELS.get(key, key)
+
+
+def quantity(key: str) -> str:
+    """What a column measures, in a word or two: its label without what is in brackets."""
+    return label(key).split("\n")[0].split(" (")[0]
 
 
 def rendered(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
