@@ -5,7 +5,7 @@ import gc
 from lnt import signals
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000)  # what is imported and read stays: the usual search for garbage takes a tenth of the time
+    gc.set_threshold(100_000)  # what is imported and read stays, so to search it for garbage again and again finds nothing
     signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
 
 import logging

@@ -1,6 +1,7 @@
 """The page docs/atlas.md: published diagrams beside ours, with their agreement in numbers (called by docs/draw.py)."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +143,9 @@ def border(runs: pd.DataFrame, x: str, y: str, level: float) -> tuple[np.ndarray
 def frei2022(results: Path) -> str:
     """The exponent of the border, and how even the law's variable is along it."""
     ratios, strength, exponent = border(runs_of(results, "frei2022"), "data.dim_over_n", "data.n_gamma", 0.1)
-    g = strength / 100
+    g = strength / 100  # n = 100
     bare = strength**2 * ratios / (1 - g) ** 2
-    law = bare / (1 + 0.64 * strength / (1 - g))
+    law = bare / (1 + (1 - 2 * 0.1) ** 2 * strength / (1 - g))
     return (
         f"Along an error of 0.1 n_gamma falls as (d / n)^a with a = {exponent}; the exponent of the theorem makes it -1/2. "
         f"That exponent, n |mu|^4 / (s^4 d), runs from {bare.min():.2f} to {bare.max():.2f} along the line, and divided by "
@@ -189,48 +190,54 @@ def firdoussi2026(results: Path) -> str:
 def robust_losses_digits(results: Path) -> str:
     """Test errors and memorised shares by loss."""
     runs = runs_of(results, "robust_losses_digits")
-    lines = ["| loss | error at the best epoch | final error | memorised at the end |", "| --- | --- | --- | --- |"]
-    for loss in ("logistic", "mae", "gce", "sce", "forward", "label_smoothing"):
-        cell = runs[runs["loss"] == loss]
-        names = ("best_test_error_fresh", "test_error", "noisy_accuracy")
-        lines.append(f"| {loss} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
+    losses = ("logistic", "mae", "gce", "sce", "forward", "label_smoothing")
+    columns = {
+        "best_test_error_fresh": "error at the best epoch",
+        "test_error": "final error",
+        "noisy_accuracy": "memorised at the end",
+    }
+    return by_cell(((loss, runs[runs["loss"] == loss]) for loss in losses), "loss", columns)
+
+
+def curves_of(results: Path, study: str) -> pd.DataFrame:
+    """The curves of all runs of a study."""
+    return pd.concat(pd.read_parquet(path) for path in sorted((results / study).rglob("curves.parquet")))
+
+
+def by_cell(cells: Iterable[tuple[object, pd.DataFrame]], key: str, columns: Mapping[str, str]) -> str:
+    """A table with a row for each cell, and the means and intervals of `columns`, whose headings are given."""
+    lines = ["| " + " | ".join([key, *columns.values()]) + " |", "| --- |" + " --- |" * len(columns)]
+    lines += [f"| {name} | " + " | ".join(with_interval(cell[column]) for column in columns) + " |" for name, cell in cells]
     return "\n".join(lines) + "\n"
 
 
 def liu2020_linear(results: Path) -> str:
     """By noise rate: how many mislabelled samples are predicted right at best, how many are memorised at the end, the error."""
-    runs, curves = (
-        runs_of(results, "liu2020_linear"),
-        pd.concat(pd.read_parquet(path) for path in sorted((results / "liu2020_linear").rglob("curves.parquet"))),
-    )
-    lowest = curves.groupby("run_id")["noisy_accuracy"].min()
-    runs["early"] = 1 - runs["run_id"].map(lowest)
-    lines = [
-        "| noise rate | mislabelled predicted right, at best | memorised at the end | lowest test error | final test error |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for rate, cell in runs.groupby("noise.rate"):
-        names = ("early", "noisy_accuracy", "best_test_error_fresh", "test_error")
-        lines.append(f"| {rate} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
-    return "\n".join(lines) + "\n"
+    runs, curves = runs_of(results, "liu2020_linear"), curves_of(results, "liu2020_linear")
+    runs["early"] = 1 - runs["run_id"].map(curves.groupby("run_id")["noisy_accuracy"].min())
+    columns = {
+        "early": "mislabelled predicted right, at best",
+        "noisy_accuracy": "memorised at the end",
+        "best_test_error_fresh": "lowest test error",
+        "test_error": "final test error",
+    }
+    return by_cell(runs.groupby("noise.rate"), "noise rate", columns)
 
 
 def xu2024_grokking(results: Path) -> str:
     """By norm of the signal: training accuracy on observed labels and test error after one step, and at the end."""
-    runs = runs_of(results, "xu2024_grokking")
-    curves = pd.concat(pd.read_parquet(path) for path in sorted((results / "xu2024_grokking").rglob("curves.parquet")))
+    runs, curves = runs_of(results, "xu2024_grokking"), curves_of(results, "xu2024_grokking")
     first = curves[curves["step"] == 1].set_index("run_id")
     fitted = first["clean_accuracy"] * (1 - first["realised_noise_rate"])
     fitted += first["noisy_accuracy"] * first["realised_noise_rate"]
     runs["fitted"], runs["guessing"] = runs["run_id"].map(fitted), runs["run_id"].map(first["test_error"])
-    lines = [
-        "| signal norm | labels fitted after 1 step | test error after 1 step | test error after 300 | memorised after 300 |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for strength, cell in runs.groupby("data.signal_norm"):
-        names = ("fitted", "guessing", "test_error", "noisy_accuracy")
-        lines.append(f"| {strength:g} | " + " | ".join(with_interval(cell[name]) for name in names) + " |")
-    return "\n".join(lines) + "\n"
+    columns = {
+        "fitted": "labels fitted after 1 step",
+        "guessing": "test error after 1 step",
+        "test_error": "test error after 300",
+        "noisy_accuracy": "memorised after 300",
+    }
+    return by_cell(runs.groupby("data.signal_norm"), "signal norm", columns)
 
 
 def zou2023_mixup(results: Path) -> str:
@@ -358,8 +365,9 @@ before some step the classifier predicts the true class of nearly all mislabelle
 ## Rates in the loss that are not those of the noise
 
 `experiment=firdoussi2026` (Firdoussi et al., arXiv 2405.14088; n = p = 1000, class share 0.3, rates 0.4 and 0.3, |mu| = 2; the
-weight decay is ours). They report that the label-perturbed loss classifies best with other rates than those of the noise, with
-which it is unbiased. Beside lnt stand the closed form of the same least-squares problem on explicit vectors.
+weight decay is ours). They show that the label-perturbed loss with the rates of the noise, which is unbiased and the best one
+in low dimension, is not the best where p is of the order of n. Beside lnt stands the closed form of the same least-squares
+problem on explicit vectors.
 
 """
         + firdoussi2026(results)

@@ -29,7 +29,19 @@ OPTIMIZERS = {
     "normalized_gd": ("optimizer.steps=300",),
     "muon": ("optimizer.steps=300",),
 }
-LOSSES = ("logistic", "hinge", "exponential", "squared", "mae", "gce", "sce", "label_smoothing", "forward", "backward")
+LOSSES = (
+    "logistic",
+    "hinge",
+    "exponential",
+    "squared",
+    "mae",
+    "gce",
+    "sce",
+    "label_smoothing",
+    "forward",
+    "backward",
+    "backward_squared",
+)
 NOISES = ("noise.rate=0.2", "noise.resample=true", "noise=pair", "noise=none")
 ACTIVATIONS = (
     *("relu", "leaky_relu", "gelu", "softplus", "tanh", "linear", "quadratic"),

@@ -87,6 +87,15 @@ class Optimizer(Component, ABC):
         """The optimizer for one network, or for several side by side; the loop sets its step size at every step."""
 
 
+class ByStep(Optimizer):
+    """An optimizer that takes `steps` steps, however many samples there are."""
+
+    steps: int
+
+    def total_steps(self, n: int) -> int:
+        return self.steps
+
+
 def _check_rates(optimizer: "Optimizer") -> None:
     # A number or an array [R], with one check for both.
     momentum = np.asarray(optimizer.momentum)
@@ -115,7 +124,7 @@ def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
 
 
 @dataclass(frozen=True)
-class GradientDescent(Optimizer):
+class GradientDescent(ByStep):
     """Full-batch gradient descent: v <- momentum v + grad + weight_decay w;  w <- w - eta v.
 
     eta is `lr`, or such that the predicted length of Stage I, n m / (eta s^2 d), is `t1_steps` steps.
@@ -137,9 +146,6 @@ class GradientDescent(Optimizer):
         require(self.until in ("end", "fitted"), "until", self.until, "must be one of end, fitted")
         _check_rates(self)
 
-    def total_steps(self, n: int) -> int:
-        return self.steps
-
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         # torch takes one number for all parameters: networks that train side by side share these (ImageExperiment.chunks).
         return torch.optim.SGD(
@@ -148,7 +154,7 @@ class GradientDescent(Optimizer):
 
 
 @dataclass(frozen=True)
-class SharpnessAwareDescent(Optimizer):
+class SharpnessAwareDescent(ByStep):
     """Sharpness-aware minimisation: each step takes the gradient at w + rho g / |g|, with g that of the loss at w.
 
     v <- momentum v + grad(w + rho g / |g|) + weight_decay w;  w <- w - eta v. |g| is over all that a run trains; where it is 0
@@ -177,16 +183,13 @@ class SharpnessAwareDescent(Optimizer):
         _check_rates(self)
         require(np.asarray(self.rho) >= 0, "rho", self.rho, "must be at least 0")
 
-    def total_steps(self, n: int) -> int:
-        return self.steps
-
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         numbers = {key: np.asarray(getattr(self, key)).item() for key in ("rho", "momentum", "weight_decay")}
         return SharpnessAware(parameters, lr, **numbers)
 
 
 @dataclass(frozen=True)
-class NormalizedGradientDescent(Optimizer):
+class NormalizedGradientDescent(ByStep):
     """w <- w - eta g / |g|: every step has the length eta. |g| is over all that a run trains; where it is 0 nothing moves."""
 
     lr: PerRunFloat = 0.01  # eta, the length of a step
@@ -203,15 +206,12 @@ class NormalizedGradientDescent(Optimizer):
     def validate(self) -> None:
         _check_steps(self)
 
-    def total_steps(self, n: int) -> int:
-        return self.steps
-
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         return NormalizedDescent(parameters, lr)
 
 
 @dataclass(frozen=True)
-class Muon(Optimizer):
+class Muon(ByStep):
     """Spectral descent of the filters: M <- momentum M + grad;  W <- W - eta U V^T, with M = U S V^T.
 
     All directions of the gradient weigh the same. The polar factor U V^T is exact (singular values below 1e-6 of the largest
@@ -235,15 +235,12 @@ class Muon(Optimizer):
         _check_steps(self)
         _check_rates(self)
 
-    def total_steps(self, n: int) -> int:
-        return self.steps
-
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         return Spectral(parameters, lr, np.asarray(self.momentum).item())
 
 
 @dataclass(frozen=True)
-class GradientFlow(Optimizer):
+class GradientFlow(ByStep):
     """dw/dt = -g, the limit of gradient descent at small steps: step k shows the time k eta, as that of gd does.
 
     Each step is integrated as finely as `tolerance` asks, by SciPy's Bogacki-Shampine pair of orders 3 and 2. Where samples
@@ -267,9 +264,6 @@ class GradientFlow(Optimizer):
         _check_steps(self)
         bounds = "must lie between 1e-12 and 0.1"
         require(1e-12 <= self.tolerance <= 0.1, "tolerance", self.tolerance, bounds)
-
-    def total_steps(self, n: int) -> int:
-        return self.steps
 
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
         return Flow(parameters, lr, self.tolerance)

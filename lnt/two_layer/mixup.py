@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lnt.seeding import generator, sample_per_run
+from lnt.two_layer.batched_matrices import index_for
 
 
 class Mixup:
@@ -37,12 +38,12 @@ class Mixup:
 
 def mixed(values: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     """share v_i + (1 - share) v_j over the last axis of values [R, .., B], given j [R, B] and share [R, 1]."""
-    return share_of(values, share) + share_of(values.gather(-1, like(partners, values)), 1 - share)
+    return share_of(values, share) + share_of(values.gather(-1, index_for(partners, values)), 1 - share)
 
 
 def unmixed(moves: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     """The transpose of `mixed`: what moves of mixed samples [R, .., B] are for the samples themselves."""
-    return share_of(moves, share).scatter_add(-1, like(partners, moves), share_of(moves, 1 - share))
+    return share_of(moves, share).scatter_add(-1, index_for(partners, moves), share_of(moves, 1 - share))
 
 
 def share_of(values: Tensor, share: Tensor) -> Tensor:
@@ -50,17 +51,12 @@ def share_of(values: Tensor, share: Tensor) -> Tensor:
     return values * share.view(-1, *[1] * (values.ndim - 1))
 
 
-def like(index: Tensor, values: Tensor) -> Tensor:
-    """An index [R, B] expanded to the shape of values [R, .., B]."""
-    return index.view(len(index), *[1] * (values.ndim - 2), -1).expand_as(values)
-
-
 def by_sample(patches: Tensor, index: Tensor, signals: int, noise_patches: int) -> Tensor:
     """Values of patches [R, P, k] as those of samples [R, P, 1 + L, B], signal patch first; without one [R, P, 1, B]."""
     noise = patches[..., signals : signals + noise_patches * index.shape[1]].unflatten(-1, (noise_patches, -1))
     if not signals:
         return noise
-    signal = patches.gather(-1, like(index, patches[..., : index.shape[1]]))
+    signal = patches.gather(-1, index_for(index, patches))
     return torch.cat([signal[:, :, None], noise], 2)
 
 
@@ -68,5 +64,5 @@ def add_by_patch(step: Tensor, moves: Tensor, index: Tensor, signals: int) -> No
     """The transpose of `by_sample`: add moves [R, P, 1 + L, B] of samples to those of patches, `step` [R, P, k]."""
     noise = moves[:, :, 1:] if signals else moves
     if signals:
-        step.scatter_add_(-1, like(index, moves[:, :, 0]), moves[:, :, 0])
+        step.scatter_add_(-1, index_for(index, moves[:, :, 0]), moves[:, :, 0])
     step[..., signals : signals + noise.shape[2] * noise.shape[3]] += noise.flatten(2)
