@@ -1,8 +1,11 @@
 """Train one run, or with -m a sweep: python train.py [overrides]. Results land in outputs/, sweeps in multirun/."""
 
+import gc
+
 from lnt import signals
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # what is imported stays, so to search it for garbage again and again finds nothing
     signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
 
 import logging

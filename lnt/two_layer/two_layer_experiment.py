@@ -214,7 +214,11 @@ class TwoLayerExperiment(Experiment):
         cache = CACHE_BYTES * (16 if self.optimizer.until_fitted else 1)
         cached = cache // state if self.empty_tensor().device.type == "cpu" else fit
         # No chunk is larger than an even share of the runs, or some workers would have nothing to do.
-        return max(1, min(fit, cached, -(-self.runs // workers)))
+        share = -(-self.runs // workers)
+        if self.data.distinct_patches <= kernels.SMALL:
+            # One run after another takes all its steps: what counts is how often Python sets a chunk up.
+            cached = max(cached, min(4 * cached, share // 4))
+        return max(1, min(fit, cached, share))
 
     def _sizes(self) -> tuple[int, int, int]:
         """Patches K, filters P, and the length D of vectors, the largest of these runs."""
