@@ -6,7 +6,6 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import isotonic_regression
 
 from lnt.analysis.phase_diagram import Grid
 from lnt.intervals import jackknife_interval
@@ -66,6 +65,8 @@ def _falling(points: np.ndarray, index: np.ndarray, rows: np.ndarray, at: np.nda
     """The non-increasing functions of points[index] that are closest to each of the rows [sets, cells] in least squares, at
     other points, [sets, others].
     """
+    from scipy.optimize import isotonic_regression  # takes a tenth of a small analysis to import, and few need it
+
     counts = np.bincount(index, minlength=len(points))
     there = counts > 0
     counts, number = counts[there], (np.cumsum(there) - 1)[index]

@@ -2,9 +2,11 @@
 
 import base64
 import html
+import itertools
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +19,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from lnt.analysis.background import Processes
 from lnt.analysis.figure_style import rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.errors import printable, require
@@ -59,37 +62,32 @@ class Report:
     notes: list[str] = field(default_factory=list)  # what was not drawn, and why
     scorecard: pd.DataFrame | None = None
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
-    images: dict[str, bytes] = field(default_factory=dict)  # file name of a figure -> the PNG that stands on the page
     beside: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name of a figure -> the table that stands below it
+    files: dict[str, Callable[[], dict[str, bytes]]] = field(default_factory=dict)  # of each figure, by format, once rendered
+    processes: Processes = field(default_factory=Processes)  # that render figures
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))  # of tables
+    tables: list[Future[None]] = field(default_factory=list)
 
     def table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a table as parquet and CSV."""
+        """Write a table as parquet and CSV. It must not be changed later: it may be written later."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
-        # Arrow writes CSV many times faster than pandas, and a table may have a million rows.
-        arrow = pa.Table.from_pandas(table, preserve_index=False)
-        # Most numbers differ: to look for equal ones takes half of the time, and saves a twentieth of the size.
-        write_atomically(self.folder / f"{name}.parquet", lambda file: pq.write_table(arrow, file, use_dictionary=False))
-        write_atomically(
-            self.folder / f"{name}.csv", lambda file: pa.csv.write_csv(arrow, file, pa.csv.WriteOptions(batch_size=ROWS))
-        )
+        # A thread is enough, since Arrow holds no lock of Python's while it writes.
+        self.tables.append(self.writer.submit(write_table, self.folder / name, table))
 
     def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str) -> None:
         """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are."""
-        self.images[name] = self._draw(name, figure, {*self.formats, "png"})["png"]
-        write_atomically(self.folder / f"{name}.csv", lambda file: data.to_csv(file, index=False))
+        self._draw(name, figure, {*self.formats, "png"})
+        self.tables.append(self.writer.submit(write_csv, self.folder / f"{name}.csv", data))
         self.figures[name] = caption
 
     def variant(self, name: str, figure: Figure) -> None:
         """Write a figure, of which the page shows another form, in all formats."""
         self._draw(name, figure, self.formats)
 
-    def _draw(self, name: str, figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
-        """Render a figure, and write those files of it that were asked for."""
+    def _draw(self, name: str, figure: Figure, formats: Collection[str]) -> None:
+        """Begin to render a figure; `finish` writes those files of it that were asked for."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
-        files = rendered(figure, formats)
-        for kind in self.formats:
-            write_atomically(self.folder / f"{name}.{kind}", partial(Path.write_bytes, data=files[kind]))
-        return files
+        self.files[name] = self.processes.start(partial(rendered, figure, formats))
 
     def note(self, text: str) -> None:
         """Say, and keep for the report, what could not be drawn."""
@@ -107,7 +105,13 @@ class Report:
         }
 
     def finish(self, summary_table: pd.DataFrame) -> None:
-        """Write the manifest and the page."""
+        """Write the figures, the manifest and the page, and wait for the tables."""
+        files = {name: found() for name, found in self.files.items()}
+        for name, kind in itertools.product(files, self.formats):
+            write_atomically(self.folder / f"{name}.{kind}", partial(Path.write_bytes, data=files[name][kind]))
+        self.writer.shutdown()
+        for written in self.tables:
+            written.result()  # raises what writing raised
         for error in self.results.left_out:
             self.note(f"left out: {error.path} {error.reason}")
         write_json(self.folder / MANIFEST, self.manifest())
@@ -117,7 +121,7 @@ class Report:
             parts.append(f"<h2>Scorecard</h2>{self.scorecard.to_html(index=False, float_format='{:.3g}'.format)}")
         for name, caption in self.figures.items():
             # Embedded, so that the page can be sent as one file.
-            image = base64.b64encode(self.images[name]).decode()
+            image = base64.b64encode(files[name]["png"]).decode()
             parts.append(
                 f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
             )
@@ -153,6 +157,21 @@ class Report:
         if len(versions) > 1:
             shown = "; ".join(f"{count} rows of {version}" for version, count in versions.most_common())
             self.note(f"rows of different versions: {shown} (the column directory of all_runs tells them apart)")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as `path`.parquet and `path`.csv."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    # Most numbers differ: to look for equal ones takes half of the time, and saves a twentieth of the size.
+    write_atomically(path.with_name(f"{path.name}.parquet"), lambda file: pq.write_table(arrow, file, use_dictionary=False))
+    write_csv(path.with_name(f"{path.name}.csv"), arrow)
+
+
+def write_csv(path: Path, table: pd.DataFrame | pa.Table) -> None:
+    """Write a table as CSV."""
+    # Arrow writes CSV many times faster than pandas, and a table may have a million rows.
+    arrow = table if isinstance(table, pa.Table) else pa.Table.from_pandas(table, preserve_index=False)
+    write_atomically(path, lambda file: pa.csv.write_csv(arrow, file, pa.csv.WriteOptions(batch_size=ROWS)))
 
 
 def _version(origin: dict[str, Any] | None) -> str:
