@@ -32,6 +32,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor_mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "signal_noise_classes"): {"shares": None},
     ("model", "two_layer_cnn"): {
         "init_law": "normal",
         "activation": "relu",
