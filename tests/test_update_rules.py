@@ -1,5 +1,6 @@
 """Optimizers beyond descent, moving averages of weights and multiplied labels: against plain PyTorch, limits, and by hand."""
 
+import gc
 from copy import deepcopy
 from itertools import pairwise
 
@@ -453,6 +454,28 @@ def test_snapshots_show_the_average_written_out(experiment, kind):
     if found.parameters is not None:
         for name, value in found.parameters.items():
             assert_close(value, expected.parameters[name], 1e-10)
+
+
+def bytes_of_tensors():
+    """Of all tensors that are alive in this process; several views of one memory count once."""
+    storages = [found.untyped_storage() for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_memory_of_an_average_is_foreseen(experiment, monkeypatch, kind):
+    """Measured while the average is shown, when there are most copies of the weights."""
+    settings = [key for key in ENGINES[kind] if "width" not in key and "precision" not in key]
+    settings += ["model.width=30", "data.n_train=30"]  # 32 patches, which fill whole vectors of the processor
+    one = experiment(*settings, *AVERAGED)
+    engine, seen = one.start(one.sample()), []
+    before, shown = bytes_of_tensors(), engine.snapshot
+    monkeypatch.setattr(engine, "snapshot", lambda: seen.append(bytes_of_tensors()) or shown())
+    AveragedEngine(engine, 0.9, 5).snapshot()
+    (without, with_average) = (experiment(*settings, *extra).bytes_per_run() for extra in ((), AVERAGED))
+    foreseen = np.max(with_average) - np.max(without)
+    assert seen[0] - before > 10_000
+    assert seen[0] - before <= foreseen <= 1.1 * (seen[0] - before)
 
 
 def test_an_average_is_recorded_and_goes_on_after_a_stop(experiment):

@@ -39,6 +39,7 @@ class Strategy(Component):
     """Train on all samples to the end, and return the last network."""
 
     networks: ClassVar[int] = 1  # trained side by side for each run; only the first is measured
+    copies: ClassVar[int] = 0  # of the weights of each network, that it holds beside them
 
     @property
     def restarts(self) -> bool:
@@ -283,6 +284,8 @@ class WeightAverage(Strategy):
 
     decay: float = 0.999  # the share of the average that stays at each step, in [0, 1)
     start: int = 0  # the step from which on it is an average; up to there it is the weights themselves
+
+    copies = 2  # the average; while it is measured, the weights in training
 
     def validate(self) -> None:
         require(0 <= self.decay < 1, "decay", self.decay, "must lie in [0, 1)")

@@ -47,7 +47,7 @@ class AveragedEngine:
         shown = self.engine.snapshot()
         if shown.parameters is not None:
             # Views of the live tensors, which get their own values back.
-            shown = replace(shown, parameters={name: value.clone() for name, value in shown.parameters.items()})
+            shown = replace(shown, parameters=self._average)
         overwrite(trained, live)
         return shown
 
