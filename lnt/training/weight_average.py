@@ -55,6 +55,10 @@ class AveragedEngine:
         """Training losses [R, n] of the network that is trained."""
         return self.engine.losses()
 
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary."""
+        return self.engine.loss_at_zero()
+
     def trained(self) -> Mapping[str, Tensor]:
         """The weights that are trained."""
         return self.engine.trained()

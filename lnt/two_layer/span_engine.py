@@ -389,6 +389,10 @@ class SpanEngine:
         outputs = self._training_outputs(self.sigma.value(self._pre_activations()))
         return self.readout.losses(outputs, self.problem.observed.at(self.step))
 
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
+        return self.readout.loss_at_zero(self.problem.observed.at(self.step))
+
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
         return self._composed() if self.vectors is None else self.vectors
@@ -410,7 +414,7 @@ class SpanEngine:
             weights=self.weights.clone(),
             predicted=self.readout.predicted(outputs),
             test_predicted=self.readout.predicted(self._test_outputs(filters, activations)),
-            loss_at_zero=self.readout.loss_at_zero(observed),
+            loss_at_zero=self.loss_at_zero(),
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )
