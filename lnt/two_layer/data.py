@@ -268,7 +268,8 @@ class Mixture(SignalNoise):
             require(self.snr is None, "snr", self.snr, "follows from n_gamma; leave it out")
             self._follows("signal_norm", np.sqrt(share), "n_gamma")
             self._follows("noise_std", np.sqrt((1 - share) / np.asarray(self.dim, float)), "n_gamma")
-        require(self.noise_std is not None, "noise_std", self.noise_std, "must be given, or n_gamma")
+        usual = "must be given where n_gamma is not, and so must snr or signal_norm: the usual ones are noise_std=1 snr=0.25"
+        require(self.noise_std is not None, "noise_std", self.noise_std, usual)
         super().validate()
 
     def _follows(self, key: str, value: np.ndarray, source: str) -> None:
