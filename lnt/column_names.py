@@ -18,6 +18,7 @@ ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
 ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanced": False}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
+ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "until": "end"}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar10"): {"verify": True},
     ("data", "cifar100"): {"verify": True},
@@ -28,10 +29,15 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("optimizer", "sgd"): {"milestones": None},
     ("optimizer", "adam"): {"milestones": None},
     ("optimizer", "gd"): {"until": "end"},
+    ("optimizer", "flow"): {"until": "end"},
+    ("optimizer", "sam"): ADDED_TO_STEPS,
+    ("optimizer", "normalized_gd"): ADDED_TO_STEPS,
+    ("optimizer", "muon"): ADDED_TO_STEPS,
     ("data", "signal_noise"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor_mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
+    ("data", "signal_noise_classes"): {"shares": None},
     ("model", "two_layer_cnn"): {
         "init_law": "normal",
         "activation": "relu",

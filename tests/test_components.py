@@ -172,6 +172,10 @@ def test_options_are_names_not_paths(tmp_path):
         (("model.activation=gelu", "model.power=2"), "model.power=2.0: is that of activation=relu"),
         (("model.activation=sine",), "model.activation=sine: must be one of relu"),
         (("data=mixture", "data.n_gamma=500"), "data.n_gamma=500.0: must lie between 0 and n_train"),
+        (
+            ("data=mixture", "data.n_gamma=null", "data.noise_std=null", "data.snr=null"),  # from=DIR of a run with n_gamma
+            "data.noise_std=None: must be given where n_gamma is not, and so must snr or signal_norm",
+        ),
         (("data=mixture", "data.n_gamma=5", "data.noise_std=1"), "data.noise_std=1.0: follows from n_gamma"),
         (("data=mixture", "optimizer.t1_steps=40"), "give lr"),
         (("optimizer.until=fitted", "strategy=small_loss"), "strategy=small_loss: is for optimizer.until=end"),

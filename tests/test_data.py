@@ -161,6 +161,46 @@ def test_classes_have_orthogonal_signals_of_one_norm(experiment):
     assert sorted(np.bincount(balanced.labels[0])) == [10, 10, 11, 11]
 
 
+def test_shares_of_many_classes(experiment):
+    """Drawn in training and test set alike; exactly n share if balanced, where no sample changes its noise patches."""
+    settings = ("data=signal_noise_classes", "data.class_count=3", "data.dim=50", "data.n_test=3000", "data.n_train=3000")
+    skewed = experiment(*settings, "data.shares=[0.5,0.3,0.2]").sample()
+    for labels in (skewed.labels[0], skewed.test_labels[0]):
+        assert stats.chisquare(np.bincount(labels), [1500, 900, 600]).pvalue > 1e-4
+    assert torch.equal(skewed.labels, skewed.signal_index)
+    assert torch.equal(skewed.test_labels[0], skewed.test_signal_index[0])
+    plain, exact, other = (
+        experiment(*settings, "data.n_train=50", *more).sample()
+        for more in (
+            (),
+            ("data.shares=[0.5,0.3,0.2]", "data.balanced=true"),
+            ("data.shares=[0.1,0.1,0.8]", "data.balanced=true"),
+        )
+    )
+    assert np.bincount(exact.labels[0]).tolist() == [25, 15, 10]
+    assert np.bincount(other.labels[0]).tolist() == [5, 5, 40]
+    assert torch.equal(exact.patches, plain.patches)
+    assert (exact.labels[0].diff() != 0).sum() > 10, "shuffled"
+
+
+def test_the_noise_rate_weighs_classes_by_their_shares(experiment):
+    """0.4 in class 0 of share 0.5, nothing else: 0.2; and a prediction of class 0 is right with 0.6 where class 0 is true."""
+    settings = (
+        "data=signal_noise_classes",
+        "data.class_count=3",
+        "data.shares=[0.5,0.3,0.2]",
+        "data.dim=50",
+        "noise=asymmetric",
+    )
+    flips = ("noise.rate_positive=null", "noise.rate_negative=null", "noise.source_rate=0.4", "noise.map=[[0,1]]")
+    one = experiment(*settings, *flips, "data.n_train=20000", "precision=float64", "model.width=1", "engine=autograd")
+    assert one.flip_rate() == pytest.approx([0.2])
+    problem = one.sample()
+    assert float((problem.observed.at(0) != problem.labels).double().mean()) == pytest.approx(0.2, abs=0.015)
+    share = float((problem.test_labels == 0).double().mean())
+    assert problem.test_error_observed(problem.test_labels) == pytest.approx(0.4 * share)
+
+
 def test_features_have_their_strengths_and_frequencies(experiment):
     settings = ("data=features", "data.strengths=[1,0.5]", "data.frequencies=[0.8,0.2]", "data.signal_norm=2", "data.dim=50")
     problem = experiment(*settings, "data.n_train=4000").sample()
@@ -228,6 +268,15 @@ def test_more_noise_patches_shorten_stage_1_as_predicted(experiment):
         ("data.noise_ratio=2 optimizer.t1_steps=40", "optimizer.t1_steps=40.0: Stage I has a predicted length for two classes"),
         ("data=signal_noise_classes data.class_count=1", "data.class_count=1: must be at least 2"),
         ("data=signal_noise_classes data.dim=9", "data.dim=9: must be at least 10"),
+        (
+            "data=signal_noise_classes data.shares=[0.5,0.5]",
+            r"data.shares=\[0.5, 0.5\]: must be 10 numbers, one for each class",
+        ),
+        (
+            "data=signal_noise_classes data.class_count=3 data.shares=[0.5,0.3,0.1]",
+            r"data.shares=\[0.5, 0.3, 0.1\]: sum to 0.9, must sum to 1",
+        ),
+        ("data=signal_noise_classes data.class_count=2 data.shares=[1,0]", r"data.shares=\[1.0, 0.0\]: must be positive"),
         (
             "data=signal_noise_classes noise=asymmetric",
             "noise.rate_positive, noise.rate_negative=0.4, 0.1: are for two classes, of 10",

@@ -388,3 +388,53 @@ def test_the_error_on_observed_test_labels_is_the_mean_over_their_draws(experime
     flipped = rng.random((20_000, *labels.shape)) < rates
     drawn = (predicted.numpy() != np.where(flipped, -labels, labels)).mean((0, 2))
     np.testing.assert_allclose(problem.test_error_observed(predicted), drawn, atol=0.005)
+
+
+MATRIX = [[0.7, 0.2, 0.1], [0.05, 0.9, 0.05], [0.3, 0.1, 0.6]]
+WITH_MATRIX = ("data=signal_noise_classes", "data.class_count=3", "noise=matrix", f"noise.matrix={MATRIX}".replace(" ", ""))
+
+
+def test_a_matrix_is_realised_among_k_classes_of_patches(experiment):
+    """Counts of true and observed classes as the tables have them: each cell within five standard errors of the matrix."""
+    settings = ("data.n_train=12000", "data.n_test=600", "data.dim=4", "model.width=1", "optimizer.steps=1", "recordings=1")
+    one = experiment(*WITH_MATRIX, *settings)
+    counts, problem = train(one).counts[..., 0], one.sample()
+    observed = problem.observed.at(0)[0].numpy()
+    np.testing.assert_array_equal(counts, [np.bincount(observed[problem.labels[0] == k], minlength=3) for k in range(3)])
+    sizes, matrix = counts.sum(1, keepdims=True), np.array(MATRIX)
+    assert (np.abs(counts / sizes - matrix) < 5 * np.sqrt(matrix * (1 - matrix) / sizes)).all()
+    assert one.flip_rate() == pytest.approx([(0.3 + 0.1 + 0.4) / 3])
+    # One that always says class 1 is right as often as the matrix puts a sample there.
+    shares = np.bincount(problem.test_labels[0]) / 600
+    found = problem.test_error_observed(torch.ones_like(problem.test_labels))
+    assert float(found[0]) == pytest.approx(1 - shares @ matrix[:, 1], rel=1e-5)
+    exact = experiment(*WITH_MATRIX, "noise.exact=true", "data.n_train=300", "data.balanced=true").sample()
+    changed = (exact.observed.at(0) != exact.labels)[0]
+    assert [int(changed[exact.labels[0] == k].sum()) for k in range(3)] == [30, 10, 40]
+
+
+@pytest.mark.parametrize("engine", ["span", "autograd"])
+def test_the_forward_correction_by_a_matrix_is_plain_pytorch(experiment, engine):
+    """-log sum_c T[c, y~] softmax(f)_c, written out, and 150 steps of descent on it."""
+    settings = ("data.n_train=30", "data.n_test=10", "data.dim=60", "data.snr=0.5", "model.width=4", "model.init_std=0.1")
+    one = experiment(*WITH_MATRIX, *settings, "loss=forward", "optimizer.lr=2", "precision=float64", f"engine={engine}")
+    problem = one.sample()
+    trained = one.start(problem)
+    trained.advance(150)
+    samples, observed = problem.samples(0), problem.observed.at(0)[0]
+    filters = problem.filters[0].clone().requires_grad_()
+    transition = torch.tensor(MATRIX, dtype=torch.float64)
+
+    def losses():
+        outputs = (samples @ filters.T).relu().sum(1).unflatten(1, (3, 4)).mean(2)
+        return -(outputs.softmax(1) @ transition)[torch.arange(30), observed].log()
+
+    for _ in range(150):
+        (slope,) = torch.autograd.grad(losses().mean(), filters)
+        with torch.no_grad():
+            filters -= 2 * slope
+    now = trained.snapshot()
+    np.testing.assert_allclose(now.losses[0], losses().detach(), rtol=1e-9)
+    assert torch.equal(now.observed[0], observed)
+    assert not torch.equal(observed, problem.labels[0])
+    assert now.losses.mean() < 0.8 * np.log(3), "it has learned"

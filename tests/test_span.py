@@ -81,6 +81,7 @@ SETTINGS = {
     ),
     "classes, backward, leaky": (*CLASSES, "loss=backward", "model.activation=leaky_relu", "noise.rate=0.1", "model.bias=true"),
     "classes, sce, resampled": (*CLASSES, "loss=sce", "noise.resample=true"),
+    "classes of unequal shares": (*CLASSES, "data.shares=[0.4,0.3,0.2,0.1]", "model.bias=true"),
     "classes, mae": (*CLASSES, "loss=mae"),
     "mixup, bias, memory, second layer": (
         *("data.mixup=0.7", "model.bias=true", "optimizer.momentum=0.8", "model.second_layer=trained"),

@@ -281,3 +281,21 @@ def test_recording_without_a_strategy_needs_none(experiment):
     chunk = experiment(*SMALL)
     problem = chunk.sample()
     assert measured([chunk.start(problem)], problem, np.array([0, 5])).shape == (2, len(METRICS), 1)
+
+
+@pytest.mark.parametrize("engine", ["span", "autograd"])
+def test_the_threshold_of_forward_depends_on_the_label_where_the_rates_do(experiment, monkeypatch, engine):
+    """T = [[0.6, 0.4], [0.1, 0.9]]: at margin 0 the label 1 costs -log 0.35 = 1.0498, -1 costs -log 0.65 = 0.4308."""
+    settings = [key for key in SMALL if "noise.rate" not in key]
+    settings += ["noise=asymmetric", "noise.rate_positive=0.4", "noise.rate_negative=0.1", "loss=forward", f"engine={engine}"]
+    one = experiment(*settings, "strategy=small_loss", "strategy.step=30")
+    trained = one.start(problem := one.sample())
+    positive = problem.observed.at(0)[0] > 0
+    losses = torch.where(positive, 1.05, 0.431).double()[None]
+    first = [int(positive.nonzero()[0, 0]), int((~positive).nonzero()[0, 0])]
+    losses[0, first] = torch.tensor([1.049, 0.43]).double()
+    monkeypatch.setattr(trained, "losses", lambda: losses)
+    trained.step = 30
+    one.strategy.act([trained], one.prior_knowledge())
+    assert trained.weights[0].nonzero()[:, 0].tolist() == sorted(first), "one sample of each label lies below its own value"
+    assert trained.weights[0, first].tolist() == [12, 12]

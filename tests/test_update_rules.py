@@ -1,5 +1,6 @@
 """Optimizers beyond descent, moving averages of weights and multiplied labels: against plain PyTorch, limits, and by hand."""
 
+import gc
 from copy import deepcopy
 from itertools import pairwise
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import measured
+from scipy.integrate import solve_ivp
 from scipy.stats import norm, uniform
 from test_span import DEEP, ON_VECTORS, assert_close, assert_engines_agree
+from torch.optim import lr_scheduler
 
 import lnt
 from lnt.column_names import METRICS
@@ -188,13 +191,165 @@ def test_diverged_runs_leave_the_others_alone(experiment):
     assert_close(engine.span[1], other.span[1], 1e-12)
 
 
+# Schedules, and training that ends where all labels are fitted.
+
+SCHEDULERS = {
+    "constant": lambda optimizer, steps: lr_scheduler.ConstantLR(optimizer, 1),
+    "step optimizer.milestones=[0.3,0.7]": lambda optimizer, steps: lr_scheduler.MultiStepLR(
+        optimizer, [-(-3 * steps // 10), -(-7 * steps // 10)]
+    ),
+    "cosine": lr_scheduler.CosineAnnealingLR,
+    "one_cycle": lambda optimizer, steps: lr_scheduler.OneCycleLR(optimizer, 1, total_steps=steps, cycle_momentum=False),
+}
+
+
+def torch_factors(schedule, steps):
+    """What PyTorch's own scheduler makes of the step size 1."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    scheduler, factors = SCHEDULERS[schedule](optimizer, steps), []
+    for step in range(steps):
+        factors.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < steps - 1:
+            scheduler.step()
+    return factors
+
+
+def plain_loop(kind, samples, observed, start, rates, until_fitted=False, numbers=(0.0, 0.0, 0.0), sigma=torch.relu):
+    """Filters [2 m, D] after a step of each of the rates, and the steps taken; numbers are rho, momentum, weight decay."""
+    weights, memory, (rho, momentum, decay) = start, torch.zeros_like(start), numbers
+    second = torch.ones(len(start)).double() / (len(start) // 2)
+    second[len(start) // 2 :] *= -1
+
+    def margins(filters):
+        return observed * (sigma(samples @ filters.T).sum(1) @ second)
+
+    def slope(filters):
+        point = filters.detach().requires_grad_()
+        return torch.autograd.grad(torch.log1p(torch.exp(-margins(point))).mean(), point)[0]
+
+    for step, rate in enumerate(rates):
+        if until_fitted and (margins(weights) > 0).all():
+            return weights, step
+        gradient = slope(weights)
+        if kind == "normalized_gd":
+            weights = weights - rate * gradient / gradient.norm()
+            continue
+        if kind == "sam":
+            gradient = slope(weights + rho * gradient / gradient.norm()) + decay * weights
+        memory = momentum * memory + gradient
+        if kind == "muon":
+            u, _, v = torch.linalg.svd(memory, full_matrices=False)
+            weights = weights - rate * u @ v
+        else:
+            weights = weights - rate * memory
+    return weights, len(rates)
+
+
+RULES = {
+    "sam": (0.3, ("optimizer.rho=0.2", "optimizer.momentum=0.6", "optimizer.weight_decay=0.01"), (0.2, 0.6, 0.01)),
+    "normalized_gd": (0.1, (), (0, 0, 0)),
+    "muon": (0.02, ("optimizer.momentum=0.6",), (0, 0.6, 0)),
+}
+
+
+@pytest.mark.parametrize("engine", ["span", pytest.param("autograd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("until", ["end", "fitted"])
+@pytest.mark.parametrize("schedule", SCHEDULERS)
+@pytest.mark.parametrize("kind", RULES)
+def test_schedules_and_ends_are_those_of_a_plain_loop(experiment, kind, schedule, until, engine):
+    """The labels are fitted long before the last of 60 steps, and the filters stand still from there."""
+    rate, settings, numbers = RULES[kind]
+    chosen = (f"optimizer={kind}", f"optimizer.lr={rate}", "optimizer.steps=60", f"optimizer.until={until}", *settings)
+    one = experiment(*DATA, *chosen, *f"optimizer.schedule={schedule}".split(), f"engine={engine}")
+    problem = one.sample()
+    trained = one.start(problem)
+    trained.advance(25), trained.advance(35)
+    rates = [rate * factor for factor in torch_factors(schedule, 60)]
+    given = problem.samples(0), problem.observed.at(0)[0], problem.filters[0]
+    filters, steps = plain_loop(kind, *given, rates, until == "fitted", numbers)
+    found = trained.network.filters.detach() if engine == "autograd" else trained.filters()[0]
+    assert_close(found, filters, 1e-9)
+    assert (steps < 60) == (until == "fitted")
+
+
+@pytest.mark.parametrize("kind", ["sam", "normalized_gd", "muon"])
+def test_runs_that_end_leave_the_others_of_their_batch_alone(experiment, kind):
+    """Each ends at its own step; with its own rho, and a memory that a schedule rescales after others have left."""
+    rate, settings, numbers = RULES[kind]
+    chosen = (f"optimizer={kind}", "optimizer.steps=60", "optimizer.until=fitted", "optimizer.schedule=cosine", *settings)
+    sizes, rhos = rate * np.array([1, 0.2, 0.5, 0.05]), np.array([0.2, 0.1, 0.4, 0.3])
+    own = {"optimizer__lr": sizes} | ({"optimizer__rho": rhos} if kind == "sam" else {})
+    batch = experiment(*DATA, *chosen, runs=4, seed=np.arange(4), **own)
+    problem = batch.sample()
+    engine, ends = batch.start(problem), []
+    for _ in range(12):
+        engine.advance(5)
+    for run in range(4):
+        rates = [sizes[run] * factor for factor in torch_factors("cosine", 60)]
+        given = problem.samples(run), problem.observed.at(0)[run], problem.filters[run]
+        filters, steps = plain_loop(kind, *given, rates, True, (rhos[run], *numbers[1:]))
+        assert_close(engine.filters()[run], filters, 1e-9)
+        ends.append(steps)
+    assert len(set(ends)) > 2, ends
+    assert min(ends) < 30
+
+
+def test_sam_ends_where_the_weights_fit_the_labels_not_the_point_ahead(experiment):
+    """With sigma = z^2 a long way ahead turns the sign of the outputs."""
+    settings = ("optimizer=sam", "optimizer.rho=2", "optimizer.lr=0.02", "optimizer.steps=20", "optimizer.until=fitted")
+    small = (
+        "data.n_train=2",
+        "data.dim=10",
+        "data.n_test=5",
+        "model.width=1",
+        "model.activation=quadratic",
+        "model.init_std=0.3",
+    )
+    batch = experiment(*small, *settings, "precision=float64", runs=30, seed=np.arange(30))
+    problem = batch.sample()
+    engine = batch.start(problem)
+    engine.advance(20)
+    for run in range(30):
+        given = problem.samples(run), problem.observed.at(0)[run], problem.filters[run]
+        filters, _ = plain_loop("sam", *given, [0.02] * 20, True, (2.0, 0, 0), torch.square)
+        assert_close(engine.filters()[run], filters, 1e-9)
+
+
+@pytest.mark.parametrize("engine", ["span", "autograd"])
+def test_the_flow_ends_at_the_first_step_that_finds_all_labels_fitted(experiment, engine):
+    """Against another integrator, of order 8; sigma is smooth, or the two would part at its corners."""
+    flow = ("optimizer=flow", "optimizer.lr=0.8", "optimizer.steps=12", "optimizer.tolerance=1e-9", "optimizer.until=fitted")
+    one = experiment(*DATA, *flow, "model.activation=softplus", f"engine={engine}")
+    problem = one.sample()
+    trained = one.start(problem)
+    trained.advance(4), trained.advance(8)
+    samples, observed, start = problem.samples(0), problem.observed.at(0)[0], problem.filters[0]
+    sign = torch.tensor([1.0] * 4 + [-1.0] * 4).double() / 4
+
+    def margins(weights):
+        return observed * (torch.nn.functional.softplus(samples @ weights.T).sum(1) @ sign)
+
+    def slope(time, flat):
+        weights = torch.tensor(flat).view(start.shape).requires_grad_()
+        return -torch.autograd.grad(torch.log1p(torch.exp(-margins(weights))).mean(), weights)[0].flatten().numpy()
+
+    flat, steps = start.flatten().numpy(), 0
+    while not (margins(torch.tensor(flat).view(start.shape)) > 0).all():
+        flat, steps = solve_ivp(slope, (0, 0.8), flat, "DOP853", rtol=1e-10, atol=1e-12).y[:, -1], steps + 1
+    assert 1 < steps < 11
+    found = trained.network.filters.detach() if engine == "autograd" else trained.filters()[0]
+    assert_close(found.flatten(), flat, 1e-6)
+
+
 # Networks on images.
 
 
 @pytest.mark.parametrize("kind", ["sam", "normalized_gd"])
-@pytest.mark.parametrize("batch", [(), ("optimizer.batch_size=20",)])
+@pytest.mark.parametrize("batch", [(), ("optimizer.batch_size=20", "optimizer.schedule=cosine")])
 def test_networks_on_images_train_as_one_writes_it(experiment, kind, batch):
     """Written out, with torch.autograd.grad and lists of gradients."""
+    factors = torch_factors("cosine" if batch else "constant", 6)
     settings = ("data=digits", "data.classes=[3,8]", "data.n_train=40", "data.n_test=30", "model.width=4", "precision=float64")
     ours = experiment(*settings, f"optimizer={kind}", "optimizer.steps=6", "optimizer.lr=0.05", *batch)
     problem = ours.sample()
@@ -219,7 +374,7 @@ def test_networks_on_images_train_as_one_writes_it(experiment, kind, batch):
                 [weight.sub_(part) for weight, part in zip(weights, ahead, strict=True)]
             else:
                 moves = [part / size for part in gradients]
-            [weight.sub_(0.05 * part) for weight, part in zip(weights, moves, strict=True)]
+            [weight.sub_(0.05 * factors[step] * part) for weight, part in zip(weights, moves, strict=True)]
     for ours_now, oracle in zip(engine.parameters.values(), weights, strict=True):
         assert_close(ours_now.detach(), oracle.detach(), 1e-10)
 
@@ -238,6 +393,15 @@ def test_what_does_not_combine_is_refused_in_one_line(experiment):
         (("optimizer=sam", "optimizer.rho=-1"), "optimizer.rho=-1.0: must be at least 0"),
         (("optimizer=flow", "optimizer.tolerance=1"), "optimizer.tolerance=1.0: must lie between"),
         (("optimizer=flow", "optimizer.t1_steps=40", "optimizer.lr=1"), "exactly one of the two"),
+        (
+            ("optimizer=sam", "optimizer.until=fitted", "optimizer.batch_size=5"),
+            "optimizer.until=fitted: is for batch_size=null",
+        ),
+        (("optimizer=muon", "optimizer.until=never"), "optimizer.until=never: must be one of end, fitted"),
+        (("optimizer=muon", "optimizer.schedule=linear"), "optimizer.schedule=linear: must be one of constant, step"),
+        (("optimizer=normalized_gd", "optimizer.milestones=[0.5]"), "optimizer.milestones=[0.5]: are those of schedule=step"),
+        ((*digits, "optimizer=sam", "optimizer.until=fitted"), "optimizer.until=fitted: is for signal-noise data"),
+        (("optimizer=flow", "optimizer.until=fitted", "data.mixup=1"), "data.mixup=1.0: is for optimizer.until=end"),
         (("optimizer=muon", "optimizer.momentum=1"), r"optimizer.momentum=1.0: must lie in [0, 1)"),
         (("noise=label_multipliers", "noise.law=cauchy"), "noise.law=cauchy: must be normal or uniform"),
         (("noise=label_multipliers", "noise.scale=0"), "noise.scale=0.0: must be positive"),
@@ -290,6 +454,28 @@ def test_snapshots_show_the_average_written_out(experiment, kind):
     if found.parameters is not None:
         for name, value in found.parameters.items():
             assert_close(value, expected.parameters[name], 1e-10)
+
+
+def bytes_of_tensors():
+    """Of all tensors that are alive in this process; several views of one memory count once."""
+    storages = [found.untyped_storage() for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_memory_of_an_average_is_foreseen(experiment, monkeypatch, kind):
+    """Measured while the average is shown, when there are most copies of the weights."""
+    settings = [key for key in ENGINES[kind] if "width" not in key and "precision" not in key]
+    settings += ["model.width=30", "data.n_train=30"]  # 32 patches, which fill whole vectors of the processor
+    one = experiment(*settings, *AVERAGED)
+    engine, seen = one.start(one.sample()), []
+    before, shown = bytes_of_tensors(), engine.snapshot
+    monkeypatch.setattr(engine, "snapshot", lambda: seen.append(bytes_of_tensors()) or shown())
+    AveragedEngine(engine, 0.9, 5).snapshot()
+    (without, with_average) = (experiment(*settings, *extra).bytes_per_run() for extra in ((), AVERAGED))
+    foreseen = np.max(with_average) - np.max(without)
+    assert seen[0] - before > 10_000
+    assert seen[0] - before <= foreseen <= 1.1 * (seen[0] - before)
 
 
 def test_an_average_is_recorded_and_goes_on_after_a_stop(experiment):

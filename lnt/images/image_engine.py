@@ -184,6 +184,10 @@ class ImageEngine:
         """Losses of the training samples without augmentation, [R, n]."""
         return self._losses(self._all_outputs(self.problem.train, self.problem.index), self.problem.observed.at(self.step))
 
+    def loss_at_zero(self) -> float:
+        """A smaller loss than this says that the observed class has a probability above 1/2."""
+        return self.loss.at_zero
+
     def snapshot(self) -> Snapshot:
         """Losses and predictions in evaluation mode; `parameters` are the live ones, with batch statistics among them."""
         problem, observed = self.problem, self.problem.observed.at(self.step)
@@ -194,7 +198,7 @@ class ImageEngine:
             weights=self.weights.clone(),
             predicted=logits.argmax(2),
             test_predicted=self._all_outputs(problem.test, problem.test_index).argmax(2),
-            loss_at_zero=self.loss.at_zero,
+            loss_at_zero=self.loss_at_zero(),
             changed=self._changed(),
             losses_used=self._losses(logits, problem.observed.at(self.step - 1)) if self.step else None,
             parameters=self.trained(),

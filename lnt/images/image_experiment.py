@@ -210,7 +210,8 @@ class ImageExperiment(Experiment):
         # Any seed will do: only the number of weights is needed.
         (network,) = replace(self, seeds=replace(self.seeds, init=0), runs=1).networks()
         weights = sum(parameter.numel() for parameter in network.parameters())
-        return self.strategy.networks * (24 * weights + self.activation_bytes()) + self.recorded_bytes()
+        held = (24 + 4 * self.strategy.copies) * weights
+        return self.strategy.networks * (held + self.activation_bytes()) + self.recorded_bytes()
 
     def activation_bytes(self) -> int:
         """Rough size of the activations in a forward pass of the largest batch: 64 numbers for each of its pixels."""

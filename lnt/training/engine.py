@@ -85,6 +85,10 @@ class Engine(Protocol):
         """Training losses [R, n]."""
         ...
 
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
+        ...
+
     def snapshot(self) -> Snapshot:
         """Losses and predictions at this step."""
         ...

@@ -271,7 +271,7 @@ class Experiment(ABC):
         """The knowledge that strategies may use."""
         # Nobody knows the rate that is realised in a run's own labels in practice.
         seeds = self.per_run(self.seeds.order)
-        return PriorKnowledge(self.predicted_t1(), 1 - self.flip_rate(), seeds, self.steps_per_epoch(), self.loss.at_zero)
+        return PriorKnowledge(self.predicted_t1(), 1 - self.flip_rate(), seeds, self.steps_per_epoch())
 
     def flip_rate(self) -> np.ndarray:
         """P(observed != true) of the label noise, [R]: the rate on average, not the one realised in a run's own labels."""

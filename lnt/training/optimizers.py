@@ -110,12 +110,20 @@ def _check_steps(optimizer: "Optimizer") -> None:
     steps, batch = optimizer.total_steps(1), optimizer.batch_size
     require(steps >= 1, "steps", steps, "must be at least 1")
     require(batch is None or batch >= 1, "batch_size", batch, "must be at least 1")
+    require(optimizer.until in ("end", "fitted"), "until", optimizer.until, "must be one of end, fitted")
+    unseen = "is for batch_size=null: a mini-batch does not tell whether all labels are fitted"
+    require(batch is None or not optimizer.until_fitted, "until", optimizer.until, unseen)
+    _check_schedule(optimizer)
 
 
 def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
     require(np.asarray(optimizer.lr) > 0, "lr", optimizer.lr, "must be positive")
     require(optimizer.epochs >= 1, "epochs", optimizer.epochs, "must be at least 1")
     require(optimizer.batch_size >= 1, "batch_size", optimizer.batch_size, "must be at least 1")
+    _check_schedule(optimizer)
+
+
+def _check_schedule(optimizer: "Optimizer") -> None:
     require(optimizer.schedule in SCHEDULES, "schedule", optimizer.schedule, f"must be one of {', '.join(SCHEDULES)}")
     if (shares := optimizer.milestones) is not None:
         require(optimizer.schedule == "step", "milestones", list(shares), "are those of schedule=step")
@@ -143,7 +151,6 @@ class GradientDescent(ByStep):
     def validate(self) -> None:
         require_one_of(self, "lr", "t1_steps")
         _check_steps(self)
-        require(self.until in ("end", "fitted"), "until", self.until, "must be one of end, fitted")
         _check_rates(self)
 
     def make(self, parameters: Iterable[torch.Tensor], lr: float) -> torch.optim.Optimizer:
@@ -169,6 +176,9 @@ class SharpnessAwareDescent(ByStep):
     rho: PerRunFloat = 0.05  # how far ahead of the weights the gradient is taken
     momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
+    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "sam"
     stays_in_span = True
@@ -195,6 +205,9 @@ class NormalizedGradientDescent(ByStep):
     lr: PerRunFloat = 0.01  # eta, the length of a step
     steps: int = 2000  # of the length lr each
     batch_size: int | None = None  # samples of each step, null = all
+    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "normalized_gd"
     stays_in_span = True
@@ -223,6 +236,9 @@ class Muon(ByStep):
     steps: int = 2000  # of the length lr each
     batch_size: int | None = None  # samples of each step, null = all
     momentum: PerRunFloat = 0.95  # the share of the sum of gradients that goes on, in [0, 1)
+    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     stays_in_span = True
     rule = "spectral"
@@ -251,6 +267,7 @@ class GradientFlow(ByStep):
     t1_steps: PerRunFloat | None = None  # lr such that the predicted scale T1 = n m / (lr s^2 d) is this many steps
     steps: int = 2000  # of the time lr each
     tolerance: float = 1e-4  # error of each move, as a share of the largest weight or move
+    until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "flow"
     stays_in_span = True

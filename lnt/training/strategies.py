@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from lnt.errors import require
-from lnt.losses import LOG2
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component, PerRunFloat, unless
 from lnt.training.engine import Engine, Snapshot
@@ -32,13 +31,13 @@ class PriorKnowledge:
     clean_share: np.ndarray  # 1 - P(observed != true)
     seeds: np.ndarray  # of the stream `order`
     epoch: int = 1  # steps in which every sample is seen once, the same for all runs
-    loss_at_zero: float = LOG2  # of a sample on the decision boundary
 
 
 class Strategy(Component):
     """Train on all samples to the end, and return the last network."""
 
     networks: ClassVar[int] = 1  # trained side by side for each run; only the first is measured
+    copies: ClassVar[int] = 0  # of the weights of each network, that it holds beside them
 
     @property
     def restarts(self) -> bool:
@@ -155,15 +154,16 @@ class EarlyStopping(Strategy):
 class SmallLoss(Strategy):
     """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
 
-    keep=threshold: losses below log 2 (Han et al. 2025). keep=share: the smallest `share` of them (null: 1 - noise rate, see
-    `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the component with the lower mean (Li et al.,
-    DivideMix, ICLR 2020). `restart`: training starts again from the initial filters. If nothing is kept, all is.
+    keep=threshold: losses below that at margin 0, log 2 of the logistic loss (Han et al. 2025). keep=share: the smallest
+    `share` of them (null: 1 - noise rate, see `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the
+    component with the lower mean (Li et al., DivideMix, ICLR 2020). `restart`: training starts again from the initial filters.
+    If nothing is kept, all is.
     """
 
     step: int | None = None  # when; give this, or epoch, or t1
     epoch: int | None = None  # when, in epochs
     t1: float | None = unless("step", "epoch", value=0.2)  # when, in units of Stage I's predicted scale (constant left open)
-    keep: str = "threshold"  # threshold (loss below log 2) | share (the smallest) | mixture (the lower of two Gaussians)
+    keep: str = "threshold"  # threshold (below the loss at margin 0) | share (the smallest) | mixture (lower of two Gaussians)
     share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate (an oracle; or rate=estimated)
     restart: bool = False  # train again from the initial filters
     rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
@@ -212,16 +212,16 @@ class SmallLoss(Strategy):
         """Select in the runs whose time it is."""
         # Fails loudly for a subclass that trains several networks: this rule selects in one.
         (engine,) = engines
-        due = self._steps(known) == engine.step
-        now = torch.as_tensor(due, device=engine.weights.device)
-        engine.weights[now] = normalised(self._kept(engine.losses()[now], due, known)).to(engine.weights)
+        now = torch.as_tensor(self._steps(known) == engine.step, device=engine.weights.device)
+        engine.weights[now] = normalised(self._kept(engine, now, known)).to(engine.weights)
         if self.restart:
             engine.restart(now)
 
-    def _kept(self, losses: Tensor, due: np.ndarray, known: PriorKnowledge) -> Tensor:
-        """Mask of the samples to keep in the runs that are `due` [R], which have these losses."""
+    def _kept(self, engine: Engine, now: Tensor, known: PriorKnowledge) -> Tensor:
+        """Mask of the samples to keep in the runs whose time is `now` [R] (bool)."""
         if self.keep == "threshold":
-            return losses < known.loss_at_zero
+            return (engine.losses() < engine.loss_at_zero())[now]
+        losses, due = engine.losses()[now], now.cpu().numpy()
         if self.keep == "share":
             share = None if self.share is None else np.broadcast_to(self.share, due.shape)[due]
             return smallest(losses, clean_share(share, self.rate, losses, known.clean_share[due]))
@@ -283,6 +283,8 @@ class WeightAverage(Strategy):
 
     decay: float = 0.999  # the share of the average that stays at each step, in [0, 1)
     start: int = 0  # the step from which on it is an average; up to there it is the weights themselves
+
+    copies = 2  # the average; while it is measured, the weights in training
 
     def validate(self) -> None:
         require(0 <= self.decay < 1, "decay", self.decay, "must lie in [0, 1)")

@@ -47,13 +47,17 @@ class AveragedEngine:
         shown = self.engine.snapshot()
         if shown.parameters is not None:
             # Views of the live tensors, which get their own values back.
-            shown = replace(shown, parameters={name: value.clone() for name, value in shown.parameters.items()})
+            shown = replace(shown, parameters=self._average)
         overwrite(trained, live)
         return shown
 
     def losses(self) -> Tensor:
         """Training losses [R, n] of the network that is trained."""
         return self.engine.losses()
+
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary."""
+        return self.engine.loss_at_zero()
 
     def trained(self) -> Mapping[str, Tensor]:
         """The weights that are trained."""

@@ -91,6 +91,10 @@ class AutogradEngine:
         """l(y~ f) of the training samples, [1, n]."""
         return self.readout.losses(self._outputs(self.samples), self.problem.observed.at(self.step))
 
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
+        return self.readout.loss_at_zero(self.problem.observed.at(self.step))
+
     def _outputs(self, samples: Tensor) -> Tensor:
         """f [1, B] or [1, K, B] of samples [B, .., D]."""
         return self.network(samples).movedim(0, -1)[None]
@@ -152,7 +156,7 @@ class AutogradEngine:
             weights=self.weights.clone(),
             predicted=self.readout.predicted(outputs),
             test_predicted=self.readout.predicted(self._test_outputs()),
-            loss_at_zero=self.readout.loss_at_zero(observed),
+            loss_at_zero=self.loss_at_zero(),
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(),
         )

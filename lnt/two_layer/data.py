@@ -10,7 +10,7 @@ for every d >= 1: once d dimensions are used up, no pivot is left and the rows a
 # Mixture's dim and noise_std may be null when they are given, never in use: `validate` fills them in.
 # mypy: disable-error-code="assignment"
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,6 +43,12 @@ def adapted_rows(rng: np.random.Generator, dim: int, taken: int, count: int, wid
     has_pivot = np.flatnonzero((pivot < dim) & (pivot < width))
     rows[has_pivot, pivot[has_pivot]] = np.sqrt(rng.chisquare(dim - pivot[has_pivot]))
     return rows
+
+
+def require_distribution(key: str, shares: Sequence[float]) -> None:
+    """Raise ConfigError unless shares are positive and sum to 1."""
+    require(min(shares) > 0, key, shares, "must be positive")
+    require(abs(sum(shares) - 1) < 1e-6, key, shares, f"sum to {sum(shares):.6g}, must sum to 1")
 
 
 @dataclass(frozen=True)
@@ -262,7 +268,8 @@ class Mixture(SignalNoise):
             require(self.snr is None, "snr", self.snr, "follows from n_gamma; leave it out")
             self._follows("signal_norm", np.sqrt(share), "n_gamma")
             self._follows("noise_std", np.sqrt((1 - share) / np.asarray(self.dim, float)), "n_gamma")
-        require(self.noise_std is not None, "noise_std", self.noise_std, "must be given, or n_gamma")
+        usual = "must be given where n_gamma is not, and so must snr or signal_norm: the usual ones are noise_std=1 snr=0.25"
+        require(self.noise_std is not None, "noise_std", self.noise_std, usual)
         super().validate()
 
     def _follows(self, key: str, value: np.ndarray, source: str) -> None:
@@ -306,10 +313,8 @@ class Features(SignalNoise):
         number = len(self.frequencies)
         require(number >= 1, "frequencies", self.frequencies, "must name at least one feature")
         require(len(self.strengths) == number, "strengths", self.strengths, f"must be {number} numbers, as frequencies are")
-        for key in ("strengths", "frequencies"):
-            require(min(getattr(self, key)) > 0, key, getattr(self, key), "must be positive")
-        total = sum(self.frequencies)
-        require(abs(total - 1) < 1e-6, "frequencies", self.frequencies, f"sum to {total:.6g}, must sum to 1")
+        require(min(self.strengths) > 0, "strengths", self.strengths, "must be positive")
+        require_distribution("frequencies", self.frequencies)
         super().validate()
 
     def signals(self) -> np.ndarray:
@@ -328,12 +333,13 @@ class Features(SignalNoise):
 class SignalNoiseClasses(VectorData):
     """K classes with orthogonal signals mu_1, .., mu_K of norm |mu|: a sample of class y is mu_y and L noise patches.
 
-    The network has m filters and an output for each class, f_k = (1/m) sum_r sum_p sigma(<w_{k,r}, x_p>), and softmax. All
-    classes are equally likely. Two classes are not `SignalNoise`, whose signals are +mu and -mu.
+    The network has m filters and an output for each class, f_k = (1/m) sum_r sum_p sigma(<w_{k,r}, x_p>), and softmax.
+    P(y = k) = shares[k]. Two classes are not `SignalNoise`, whose signals are +mu and -mu.
     Source: Allen-Zhu, Li, ICLR 2023, with one feature for each class.
     """
 
     class_count: int = 10  # K
+    shares: tuple[float, ...] | None = None  # P(true class = k) of each class, as [0.5, 0.3, 0.2]; null = 1 / K
 
     softmax = True
 
@@ -350,7 +356,14 @@ class SignalNoiseClasses(VectorData):
 
     def validate(self) -> None:
         require(self.class_count >= 2, "class_count", self.class_count, "must be at least 2")
+        if self.shares is not None:
+            fits = len(self.shares) == self.class_count
+            require(fits, "shares", self.shares, f"must be {self.class_count} numbers, one for each class")
+            require_distribution("shares", self.shares)
         super().validate()
+
+    def class_shares(self) -> np.ndarray:
+        return super().class_shares() if self.shares is None else np.array(self.shares)
 
     def signals(self) -> np.ndarray:
         return np.eye(self.class_count)

@@ -89,6 +89,7 @@ class SpanEngine:
         self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
+        self._judged = -1  # the last step at whose start it was asked which runs have
         self._no_bias = problem.patches.new_empty(0, 0)
         # Allocated once: every step on all samples writes into the same memory.
         self._products, self._scratch = torch.empty_like(self.initial), torch.empty_like(self.initial)
@@ -133,6 +134,7 @@ class SpanEngine:
         if len(runs):
             part = self._of(runs)
             part.advance(steps)
+            self._factor_before = part._factor_before
             for whole, own in zip(self._saved(), part._saved(), strict=True):
                 whole[runs] = own
         self.step += steps
@@ -140,7 +142,7 @@ class SpanEngine:
     def _of(self, runs: Tensor) -> "SpanEngine":
         """An engine of some of the runs, at this step; what it trains are copies."""
         part = copy.copy(self)
-        part.problem, part.runs = self.problem.of(runs), len(runs)
+        part.problem, part.rule, part.runs = self.problem.of(runs), self.rule.of(runs), len(runs)
         part.readout = outputs_of(self.readout.loss.of_runs(runs.cpu().numpy()), self.problem.softmax)
         for name in PER_RUN:
             value = getattr(self, name)
@@ -190,12 +192,12 @@ class SpanEngine:
             velocity *= momentum.view(shape)
             velocity -= (share * factor * self.step_size * self.weight_decay).view(shape) * state
 
-    def go(self) -> None:
-        """w <- w + V. Without velocities `descend` has moved everything."""
+    def go(self, moves: Mapping[str, Tensor]) -> None:
+        """w <- w + V in the runs that have not ended. Without velocities `descend` has moved everything."""
         states = self.states()
-        for name, velocity in self.velocities.items():
+        for name, move in moves.items():
             state = states[name]
-            state += velocity if self._open is None else velocity * self._open.view(-1, *[1] * (state.ndim - 1))
+            state += move if self._open is None else move * self._open.view(-1, *[1] * (state.ndim - 1))
 
     def descend(self, rate: Tensor, seen: Seen) -> None:
         """Add -eta times the gradient of the loss to what moves; `rate` [R, n] is eta / n times the samples' weights."""
@@ -247,7 +249,10 @@ class SpanEngine:
         activations = self.sigma.value(z, out=scratch)
         outputs = self._outputs(activations, index)
         if self._open is not None:
-            self._open &= ~self.readout.fitted(outputs, observed).all(1)
+            # At the first gradient of a step: some rules take further ones at other weights.
+            if self._judged < self.step:
+                self._judged = self.step
+                self._open &= ~self.readout.fitted(outputs, observed).all(1)
             rate = rate * self._open[:, None]
         # -eta l'_i y~_i / n: how far a sample pushes the activations of its patches
         by_patch = push = self.readout.push(outputs, observed, rate)
@@ -384,6 +389,10 @@ class SpanEngine:
         outputs = self._training_outputs(self.sigma.value(self._pre_activations()))
         return self.readout.losses(outputs, self.problem.observed.at(self.step))
 
+    def loss_at_zero(self) -> Tensor | float:
+        """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
+        return self.readout.loss_at_zero(self.problem.observed.at(self.step))
+
     def filters(self) -> Tensor:
         """W(t) [R, P, D] in the coordinates of the problem."""
         return self._composed() if self.vectors is None else self.vectors
@@ -405,7 +414,7 @@ class SpanEngine:
             weights=self.weights.clone(),
             predicted=self.readout.predicted(outputs),
             test_predicted=self.readout.predicted(self._test_outputs(filters, activations)),
-            loss_at_zero=self.readout.loss_at_zero(observed),
+            loss_at_zero=self.loss_at_zero(),
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
         )

@@ -234,6 +234,9 @@ class TwoLayerExperiment(Experiment):
         # Smooth activations and other rules than descent allocate what they compute.
         plain = self.model.sigma.is_plain and self.optimizer.rule == "descent" and not np.any(self.data.mixup)
         state = size * ((8 if plain else 12) * filters * rows + (rows * rows if by_gram else rows * width))
+        # C, the vectors where these are what is trained, bias, second layer and a.
+        trained = filters * ((rows if self.settings.engine == "span" else 0) + (0 if by_gram else width) + 2) + 1
+        state += size * self.strategy.copies * trained
         # Samples of one patch are made of their signals and noise, which are kept beside them for a while.
         tested = self.data.n_test * (self.data.noise_patches * width + 4 + (self.classes().count if self.data.softmax else 0))
         vectors = ((4 if self.data.one_patch else 1) * rows + 2 * filters) * width + tested

@@ -38,7 +38,7 @@ class InSpan(Protocol):
     def states(self) -> dict[str, Tensor]: ...
     def recall(self, factor: float) -> None: ...
     def descend(self, rate: Tensor, seen: Seen) -> None: ...
-    def go(self) -> None: ...
+    def go(self, moves: Mapping[str, Tensor]) -> None: ...
     def move(self, rate: Tensor, seen: Seen) -> dict[str, Tensor]: ...
     def add(self, moved: Mapping[str, Tensor], move: Mapping[str, Tensor], seen: Seen) -> None: ...
 
@@ -60,7 +60,11 @@ class Descent:
 
     def go(self, engine: InSpan, factor: float) -> None:
         """Move by the velocities, if there are any."""
-        engine.go()
+        engine.go(engine.velocities)
+
+    def of(self, runs: Tensor) -> "Descent":
+        """The rule of some of the runs."""
+        return self
 
 
 DESCENT = Descent()
@@ -71,6 +75,9 @@ class SharpnessAware(Descent):
 
     def __init__(self, rho: Tensor) -> None:
         self.rho = rho  # [R]
+
+    def of(self, runs: Tensor) -> "SharpnessAware":
+        return SharpnessAware(self.rho[runs])
 
     def descend(self, engine: InSpan, rate: Tensor, seen: Seen) -> None:
         down = engine.move(rate, seen)  # -eta g
@@ -103,9 +110,7 @@ class Spectral(Descent):
         # Velocities are -eta M, with the same polar factor but for its sign.
         memory = engine.velocities["vectors"] if engine.on_vectors else span @ engine.patches
         left = eta[:, None, None] * whitening(memory)
-        for name, state in engine.states().items():
-            velocity = engine.velocities[name]
-            state += left @ velocity if name in ("span", "vectors") else velocity
+        engine.go({name: left @ v if name in ("span", "vectors") else v for name, v in engine.velocities.items()})
 
 
 class Flow(Descent):
