@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lnt.losses import Loss
 from lnt.training.engine import Engine, Snapshot
 
 
@@ -29,6 +30,15 @@ class AveragedEngine:
     def weights(self) -> Tensor:
         """Those of the samples in the loss, [R, n]."""
         return self.engine.weights
+
+    @property
+    def loss(self) -> Loss:
+        """The loss in force."""
+        return self.engine.loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        self.engine.loss = loss
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
@@ -54,6 +64,10 @@ class AveragedEngine:
     def losses(self) -> Tensor:
         """Training losses [R, n] of the network that is trained."""
         return self.engine.losses()
+
+    def probabilities(self) -> Tensor:
+        """Probabilities of the classes [R, n, K] by the network that is trained."""
+        return self.engine.probabilities()
 
     def trained(self) -> Mapping[str, Tensor]:
         """The weights that are trained."""
