@@ -37,8 +37,9 @@ BEFORE = json.loads((ROOT / "tests" / "data" / "unchanged_runs.json").read_text(
 WRITTEN = ROOT / "tests" / "data" / "written_by_0_1"
 # Outcomes that came later: they stand among the others, and nothing else moves.
 LATER = {"flip_rate", "best_test_error_fresh", "train_loss_used", "test_error_rare"} | {
-    f"{what}_{kind}" for what in ("flip_rate", "clean", "flipped") for kind in ("positive", "negative")
+    f"{what}_{kind}" for what in ("flip_rate", "estimated_flip_rate", "clean", "flipped") for kind in ("positive", "negative")
 }
+LATER |= {"estimated_transition", "transition_error"}
 LEFT_OUT = ("wall_seconds", "data.root", "noise.file")  # time, and places of files
 
 

@@ -258,6 +258,8 @@ class EstimatedTransition(ActsOnce):
     Source: Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach", CVPR 2017.
     """
 
+    # Later than SmallLoss: probabilities take longer to settle than the order of losses.
+    t1: float | None = unless("step", "epoch", value=0.5)  # when, in units of Stage I's predicted scale (constant left open)
     quantile: PerRunFloat = 0.97  # the anchor of a class among samples by their probability of it; 1 = the largest
     restart: bool = False  # train again from the initial weights
 
