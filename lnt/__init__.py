@@ -29,7 +29,10 @@ PUBLIC = {
     "Logistic": "lnt.losses",
     **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam", "AdamW"), "lnt.training.optimizers"),
     **dict.fromkeys(("SharpnessAwareDescent", "NormalizedGradientDescent", "Muon", "GradientFlow"), "lnt.training.optimizers"),
-    **dict.fromkeys(("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching", "WeightAverage"), "lnt.training.strategies"),
+    **dict.fromkeys(
+        ("NoStrategy", "EarlyStopping", "SmallLoss", "CoTeaching", "WeightAverage", "EstimatedTransition"),
+        "lnt.training.strategies",
+    ),
     "ConfigError": "lnt.errors",
 }
 

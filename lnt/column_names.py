@@ -112,6 +112,10 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "flipped_positive": "Int64",  # those of the true class +1 that are observed as -1
     "flipped_negative": "Int64",
     "realised_transition": "str",  # P(observed | true) among the training samples of a run on images, as JSON
+    "estimated_transition": "str",  # P(observed | true) as strategy=estimated_transition has estimated it, as JSON
+    "transition_error": "float64",  # mean over its entries of |estimated - true|
+    "estimated_flip_rate_positive": "float64",  # what it says of the true classes +1 and -1
+    "estimated_flip_rate_negative": "float64",
     "wall_seconds": "float64",
 }
 

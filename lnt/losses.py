@@ -68,9 +68,22 @@ class Loss(Component, ABC):
     def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
 
+    @property
+    def estimable(self) -> bool:
+        """Whether it is a cross entropy corrected by a transition that nobody has given: an estimate may take its place."""
+        return False
+
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
         return self
+
+    @property
+    def transition(self) -> np.ndarray:
+        """P(observed | true) of each run, [R or 1, K, K]. Raises ConfigError before `bound`, and for a loss that knows none."""
+        found = getattr(self, "_transition", None)
+        if found is None:
+            raise ConfigError("loss", type(self).option, "needs the transition matrix of an experiment's label noise")
+        return np.asarray(found)
 
     def of_runs(self, runs: np.ndarray) -> "Loss":
         """The loss of some of the runs of such an experiment."""
@@ -277,6 +290,10 @@ class Correction(Loss):
         inverse = "that of the label noise, has no inverse: the labels say nothing of the classes"
         require(bool((np.linalg.cond(known) < MOST_SINGULAR).all()), "matrix", self.matrix, inverse)
 
+    @property
+    def estimable(self) -> bool:
+        return self.matrix is None
+
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         return self._with(np.asarray(transition() if self.matrix is None else [self.matrix]))
 
@@ -288,14 +305,6 @@ class Correction(Loss):
         # The field stays what was asked for; this is no setting.
         object.__setattr__(found, "_transition", transition)
         return found
-
-    @property
-    def transition(self) -> np.ndarray:
-        """T of each run, [R or 1, K, K]. Raises ConfigError before `bound`."""
-        found = getattr(self, "_transition", None)
-        if found is None:
-            raise ConfigError("loss", type(self).option, "needs the transition matrix of an experiment's label noise")
-        return np.asarray(found)
 
     def value(self, margins: "Tensor") -> "Tensor":
         import torch
@@ -387,6 +396,10 @@ class BackwardSquared(Backward):
 
     for_classes = False
     at_zero = 0.5
+
+    @property
+    def estimable(self) -> bool:
+        return False  # f is no log odds, so it gives no probabilities
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         own, other = _entries(np.linalg.inv(self.transition), observed)

@@ -47,6 +47,8 @@ SECONDS = [1.5, 2.5, 3.5, 4.5]
 FRESH = [0.25, 0.3125, NAN, 0.1875]
 # Of each run the samples by true class (rows: +1, -1) and observed class.
 COUNTS = np.array([[[3, 1], [0, 2]], [[1, 2], [3, 0]], [[0, 0], [1, 5]], [[2, 2], [1, 1]]])
+# Of two runs that completed, and of two that diverged.
+ESTIMATES = np.array([[[0.75, 0.25], [0.5, 0.5]], [[NAN, NAN]] * 2, [[NAN, NAN]] * 2, [[0.65, 0.35], [0.6, 0.4]]])
 RATES = np.array([0.1, 0.2, 0.3, 0.4])
 LAST = [4, 2, None, 4]  # index of the last record of each run
 
@@ -73,6 +75,7 @@ CURVES = Curves(
     fresh_error=np.array(FRESH),
     seconds=np.array(SECONDS),
     counts=np.moveaxis(COUNTS, 0, -1),
+    transition=np.moveaxis(ESTIMATES, 0, -1),
 )
 
 EXPECTED = {
@@ -92,6 +95,11 @@ EXPECTED = {
     "stage2_step": [None, 1, None, None, None],
     "step_size": [0.1, 0.2, 0.3, 0.4, None],
     "realised_transition": [None] * 5,  # of images only: see below
+    "estimated_transition": ["[[0.75, 0.25], [0.5, 0.5]]", None, None, "[[0.65, 0.35], [0.6, 0.4]]", None],
+    # The true rates are 0.35: off by 0.1 and 0.15 in two entries each, and by 0 and 0.25.
+    "transition_error": [0.125, None, None, 0.125, None],
+    "estimated_flip_rate_positive": [0.25, None, None, 0.35, None],
+    "estimated_flip_rate_negative": [0.5, None, None, 0.6, None],
     "wall_seconds": [1.5, 2.5, 3.5, 4.5, None],
     "best_test_error_fresh": [0.25, 0.3125, None, 0.1875, None],
     **{f"flip_rate{kind}": [0.35] * 4 + [None] for kind in ("", "_positive", "_negative")},  # noise=symmetric by default

@@ -157,7 +157,7 @@ BAD = {
     "data=xor data.angle=0": "data.angle=0.0: must lie in (0, 90] degrees",
     "data=xor data.dim=1": "data.dim=1: must be at least 2",
     "strategy=small_loss strategy.keep=best": "strategy.keep=best: must be threshold, share or mixture",
-    "strategy=small_loss strategy.step=2000": "strategy.step=2000: selects at step 2000, but training has 2000 steps",
+    "strategy=small_loss strategy.step=2000": "strategy.step=2000: acts at step 2000, but training has 2000 steps",
     "strategy=small_loss strategy.step=5 strategy.t1=1": "strategy.t1=[5, None, 1.0]: exactly one of the three",
     "strategy=co_teaching strategy.every=2000": "strategy.every=2000: must be below the number of steps, 2000",
     "strategy=early_stopping recordings=2": "strategy.rule=holdout: chooses among the recorded steps; recordings=2 must be",

@@ -188,6 +188,10 @@ class ImageEngine:
         """A smaller loss than this says that the observed class has a probability above 1/2."""
         return self.loss.at_zero
 
+    def probabilities(self) -> Tensor:
+        """Predicted probabilities of the classes of the training samples without augmentation, [R, n, K]."""
+        return self._all_outputs(self.problem.train, self.problem.index).softmax(2)
+
     def snapshot(self) -> Snapshot:
         """Losses and predictions in evaluation mode; `parameters` are the live ones, with batch statistics among them."""
         problem, observed = self.problem, self.problem.observed.at(self.step)

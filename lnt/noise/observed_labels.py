@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lnt.errors import ConfigError
+from lnt.errors import ConfigError, require
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component
 
@@ -98,7 +98,13 @@ class LabelNoise(Component, ABC):
         return np.where(true, wrong, 0).sum(1) / true.sum(1)
 
     def mean_transition(self, samples: Samples) -> np.ndarray:
-        """P(observed = k | true = c), the mean over these samples of class c, [R or 1, K, K]; 1 on the diagonal without any."""
+        """P(observed = k | true = c), the mean over these samples of class c, [R or 1, K, K]; 1 on the diagonal without any.
+
+        Raises ConfigError if only pixels tell.
+        """
+        known = not self.needs_images or samples.index is not None
+        advice = "is not known of noise that looks at pixels; give it, or strategy=estimated_transition"
+        require(known, "matrix", None, advice)
         chances = self.probabilities(samples)  # [R or 1, n, K]
         is_of = np.eye(samples.classes.count)[samples.labels]  # [R or 1, n, K]
         sizes = is_of.sum(1)[..., None]

@@ -108,11 +108,16 @@ def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
     return _table(columns, count * n, SAMPLES)
 
 
-def realised_transition(counts: np.ndarray) -> list[str]:
+def realised_transition(counts: np.ndarray) -> list[str | None]:
     """Shares of the observed classes (columns) among the training samples of each true one (rows), for each run."""
     rows = counts.sum(1, keepdims=True)
-    shares = np.round(counts / np.maximum(rows, 1), 6)  # zeros in the row of a class without samples
-    return [json.dumps(matrix.tolist()) for matrix in np.moveaxis(shares, -1, 0)]
+    return as_json(counts / np.maximum(rows, 1))  # zeros in the row of a class without samples
+
+
+def as_json(matrices: np.ndarray) -> list[str | None]:
+    """Matrices [K, K, R] as text, for each run; null where there is NaN."""
+    rounded = np.round(np.moveaxis(matrices, -1, 0), 6)
+    return [None if np.isnan(matrix).any() else json.dumps(matrix.tolist()) for matrix in rounded]
 
 
 def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
@@ -128,6 +133,21 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
     for label, name in enumerate(("positive", "negative")):
         columns[f"flip_rate_{name}"] = experiment.per_run(noise.flip_rate_of(label, samples).round(12))
         columns[f"clean_{name}"], columns[f"flipped_{name}"] = counts[label, label], counts[label, 1 - label]
+    return columns
+
+
+def estimated_noise(experiment: Experiment, estimate: np.ndarray | None) -> dict[str, Any]:
+    """What a strategy estimates of the label noise, [K, K, R], beside what is true: columns [R]; none without an estimate."""
+    if estimate is None:
+        return {}
+    columns: dict[str, Any] = {"estimated_transition": as_json(estimate)}
+    samples = experiment.representatives()
+    # If only pixels tell it, nobody knows the true matrix.
+    if samples.index is not None or not experiment.noise.needs_images:
+        true = np.moveaxis(experiment.noise.mean_transition(samples), 0, -1)
+        columns["transition_error"] = np.abs(estimate - true).mean((0, 1))
+    if len(estimate) == 2:
+        columns |= {"estimated_flip_rate_positive": estimate[0, 1], "estimated_flip_rate_negative": estimate[1, 0]}
     return columns
 
 
@@ -174,6 +194,7 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
         "step_size": experiment.step_size(),
         **label_noise(experiment, curves.counts),
         "realised_transition": curves.kept and realised_transition(curves.counts),
+        **estimated_noise(experiment, curves.transition),
         "wall_seconds": curves.seconds,
     }
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from lnt.losses import Loss
+
 
 @dataclass(frozen=True)
 class Coefficients:
@@ -77,6 +79,14 @@ class Engine(Protocol):
         """Those of the samples in the loss, [R, n]; their mean is 1. Strategies write into it."""
         ...
 
+    @property
+    def loss(self) -> Loss:
+        """The loss in force. Strategies may put another one in its place."""
+        ...
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None: ...
+
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
         ...
@@ -87,6 +97,10 @@ class Engine(Protocol):
 
     def loss_at_zero(self) -> Tensor | float:
         """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
+        ...
+
+    def probabilities(self) -> Tensor:
+        """Predicted probabilities of the classes of the training samples, [R, n, K], under the cross entropy."""
         ...
 
     def snapshot(self) -> Snapshot:

@@ -182,7 +182,10 @@ class Experiment(ABC):
         with keys_under("noise"):
             self.noise.check(self.classes())
         with keys_under("loss"):
-            self.loss.check(self.classes().count, lambda: self.noise.mean_transition(self.representatives()))
+            self.loss.check(self.classes().count, self.known_transition)
+        estimable = self.loss.estimable or not self.strategy.estimates_transition
+        chosen = self.choices["loss"]
+        require(estimable, "loss", chosen, "has no transition matrix to estimate; use forward or backward, with matrix=null")
         known = self.prior_knowledge()
         with keys_under("strategy"):
             self.strategy.check(self.total_steps(), len(self.recorded_steps()), known)
@@ -279,7 +282,13 @@ class Experiment(ABC):
 
     def bound_loss(self) -> Loss:
         """The loss, which may need to know what the label noise does."""
-        return self.loss.bound(lambda: self.noise.mean_transition(self.representatives()))
+        return self.loss.bound(self.known_transition)
+
+    def known_transition(self) -> np.ndarray:
+        """P(observed | true), [R or 1, K, K], as training knows it at step 0: the identity where a strategy estimates it."""
+        if self.strategy.estimates_transition:
+            return np.eye(self.classes().count)[None]
+        return self.noise.mean_transition(self.representatives())
 
     def batches(self) -> MiniBatches | None:
         """The samples that each step sees; None for full-batch descent."""

@@ -60,6 +60,7 @@ class Curves:
     seconds: np.ndarray  # [R] wall time, shared evenly by the runs of a chunk
     counts: np.ndarray  # [K, K, R] training samples by true and by observed class, at the last recorded step
     kept: KeptNetworks | None = None
+    transition: np.ndarray | None = None  # [K, K, R] P(observed | true) as the strategy estimates it, NaN in runs that diverged
 
 
 def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
@@ -68,7 +69,8 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
         parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts], -1)
-        for name in ("values", "chosen", "fresh_error", "seconds", "counts")
+        for name in ("values", "chosen", "fresh_error", "seconds", "counts", "transition")
+        if getattr(parts[0], name) is not None
     }
     return Curves(parts[0].metrics, parts[0].steps, **joined, kept=parts[0].kept if len(parts) == 1 else None)
 
@@ -197,12 +199,19 @@ class Training:
             "best": None if best is None else {"losses": best.losses, "parameters": dict(best.parameters)},
             "rows": self.rows,
             "acted": self.acted,
+            "transition": self._estimate(),
         }
+
+    def _estimate(self) -> Tensor | None:
+        """P(observed | true) as the strategy estimates it, [R or 1, K, K]."""
+        return torch.as_tensor(self.engines[0].loss.transition) if self.strategy.estimates_transition else None
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Resume from a state."""
         for engine, saved in zip(self.engines, state["engines"], strict=True):
             engine.load(saved)
+            if (estimate := state.get("transition")) is not None:
+                engine.loss = engine.loss.bound(estimate.numpy)
         # A state is loaded to the CPU, whatever device it was saved from.
         device = self.problem.labels.device
         self.alive = state["alive"].numpy()
@@ -231,7 +240,10 @@ class Training:
             kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
         true, observed = self.problem.as_classes(self.problem.labels), self.problem.as_classes(last.observed)
         counts = class_counts(true, observed, self.classes)
-        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, fresh, each, counts, kept)
+        estimate = self._estimate()
+        # A run that diverged may have done so before there was an estimate.
+        found = None if estimate is None else np.where(self.alive, np.moveaxis(estimate.numpy(), 0, -1), np.nan)
+        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, fresh, each, counts, kept, found)
 
 
 def class_counts(true: Tensor, observed: Tensor, classes: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Strategies against label noise, as a practitioner has them: when to stop, which samples to keep.
 
-A strategy acts on engines through their per-sample weights (and may restart a run): it knows neither engine nor data,
-and never sees a true label, at most the share of wrong ones. Every run trains to its end; `choose` says which recorded network
-the strategy would have returned.
+A strategy acts on engines through their per-sample weights and their loss (and may restart a run): it knows neither engine
+nor data, and never sees a true label, at most the share of wrong ones. Every run trains to its end; `choose` says which
+recorded network the strategy would have returned.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lnt.errors import require
+from lnt.losses import MOST_SINGULAR
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component, PerRunFloat, unless
 from lnt.training.engine import Engine, Snapshot
@@ -38,11 +39,14 @@ class Strategy(Component):
 
     networks: ClassVar[int] = 1  # trained side by side for each run; only the first is measured
     copies: ClassVar[int] = 0  # of the weights of each network, that it holds beside them
+    estimates_transition: ClassVar[bool] = False  # whether the loss gets its transition from the strategy, not from the noise
+
+    restart = False  # a setting of some strategies; the others have this value
 
     @property
     def restarts(self) -> bool:
         """Whether training restarts from the initial weights on the way."""
-        return False
+        return self.restart
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
         """Raise ConfigError if the strategy could not act in `total` steps of which about `recordings` are recorded."""
@@ -151,26 +155,15 @@ class EarlyStopping(Strategy):
 
 
 @dataclass(frozen=True)
-class SmallLoss(Strategy):
-    """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
+class ActsOnce(Strategy):
+    """Acts once in each run: at `step`, after `epoch` epochs, or at `t1` times the predicted length of Stage I.
 
-    keep=threshold: losses below that at margin 0, log 2 of the logistic loss (Han et al. 2025). keep=share: the smallest
-    `share` of them (null: 1 - noise rate, see `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the
-    component with the lower mean (Li et al., DivideMix, ICLR 2020). `restart`: training starts again from the initial filters.
-    If nothing is kept, all is.
+    A subclass defines `change`, and may have a setting `restart`: training starts again after it.
     """
 
     step: int | None = None  # when; give this, or epoch, or t1
     epoch: int | None = None  # when, in epochs
     t1: float | None = unless("step", "epoch", value=0.2)  # when, in units of Stage I's predicted scale (constant left open)
-    keep: str = "threshold"  # threshold (below the loss at margin 0) | share (the smallest) | mixture (lower of two Gaussians)
-    share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate (an oracle; or rate=estimated)
-    restart: bool = False  # train again from the initial filters
-    rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
-
-    @property
-    def restarts(self) -> bool:
-        return self.restart
 
     def validate(self) -> None:
         times = self.step, self.epoch, self.t1
@@ -179,43 +172,70 @@ class SmallLoss(Strategy):
         require(self.step is None or self.step >= 1, "step", self.step, "must be at least 1")
         require(self.epoch is None or self.epoch >= 1, "epoch", self.epoch, "must be at least 1")
         require(self.t1 is None or self.t1 > 0, "t1", self.t1, "must be positive")
-        require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
-        check_share(self.share, self.rate)
-        fits = self.rate == "oracle" or self.keep == "share"
-        require(fits, "rate", self.rate, f"is for keep=share; keep={self.keep} looks at no rate")
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
         if self.step is not None:
-            require(self.step < total, "step", self.step, f"selects at step {self.step}, but training has {total} steps")
+            require(self.step < total, "step", self.step, f"acts at step {self.step}, but training has {total} steps")
             return
         if self.epoch is not None:
             at = self.epoch * known.epoch
-            require(at < total, "epoch", self.epoch, f"selects at step {at}, but training has {total} steps")
+            require(at < total, "epoch", self.epoch, f"acts at step {at}, but training has {total} steps")
             return
         last = float(np.max(self.t1 * known.t1))
         unknown = "Stage I has a predicted length for gradient descent on signal-noise data only; give step or epoch instead"
         require(np.isfinite(last), "t1", self.t1, unknown)
-        require(last < total, "t1", self.t1, f"selects at step {last:.6g}, but training has {total} steps")
+        require(last < total, "t1", self.t1, f"acts at step {last:.6g}, but training has {total} steps")
 
     def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
         # Each run has its own T1 and so its own step: `act` is called at all of them, and picks the runs whose step it is.
         return np.unique(self._steps(known))
 
     def _steps(self, known: PriorKnowledge) -> np.ndarray:
-        """When each run selects, [R]."""
+        """When each run is changed, [R]."""
         if self.t1 is not None:
             return np.maximum(np.rint(self.t1 * known.t1), 1).astype(int)
         at = np.full(known.t1.shape, self.step if self.epoch is None else self.epoch * known.epoch)
         return np.maximum(at, 1).astype(int)
 
     def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
-        """Select in the runs whose time it is."""
-        # Fails loudly for a subclass that trains several networks: this rule selects in one.
+        """Change the runs whose time it is."""
+        # Fails loudly for a subclass that trains several networks: these rules look at one.
         (engine,) = engines
-        now = torch.as_tensor(self._steps(known) == engine.step, device=engine.weights.device)
-        engine.weights[now] = normalised(self._kept(engine, now, known)).to(engine.weights)
+        due = self._steps(known) == engine.step
+        self.change(engine, due, known)
         if self.restart:
-            engine.restart(now)
+            engine.restart(torch.as_tensor(due, device=engine.weights.device))
+
+    def change(self, engine: Engine, due: np.ndarray, known: PriorKnowledge) -> None:
+        """Set the weights or the loss of the runs that are `due` [R] (bool)."""
+
+
+@dataclass(frozen=True)
+class SmallLoss(ActsOnce):
+    """Once, at `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, keep the samples with a small loss.
+
+    keep=threshold: losses below that at margin 0, log 2 of the logistic loss (Han et al. 2025). keep=share: the smallest
+    `share` of them (null: 1 - noise rate, see `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the
+    component with the lower mean (Li et al., DivideMix, ICLR 2020). `restart`: training starts again from the initial filters.
+    If nothing is kept, all is.
+    """
+
+    keep: str = "threshold"  # threshold (below the loss at margin 0) | share (the smallest) | mixture (lower of two Gaussians)
+    share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate (an oracle; or rate=estimated)
+    restart: bool = False  # train again from the initial filters
+    rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
+
+    def validate(self) -> None:
+        super().validate()
+        require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
+        check_share(self.share, self.rate)
+        fits = self.rate == "oracle" or self.keep == "share"
+        require(fits, "rate", self.rate, f"is for keep=share; keep={self.keep} looks at no rate")
+
+    def change(self, engine: Engine, due: np.ndarray, known: PriorKnowledge) -> None:
+        """Select samples."""
+        now = torch.as_tensor(due, device=engine.weights.device)
+        engine.weights[now] = normalised(self._kept(engine, now, known)).to(engine.weights)
 
     def _kept(self, engine: Engine, now: Tensor, known: PriorKnowledge) -> Tensor:
         """Mask of the samples to keep in the runs whose time is `now` [R] (bool)."""
@@ -227,6 +247,40 @@ class SmallLoss(Strategy):
             return smallest(losses, clean_share(share, self.rate, losses, known.clean_share[due]))
         # scikit-learn fits one mixture at a time, on the CPU.
         return torch.stack([torch.as_tensor(low_component(row)) for row in losses.double().cpu().numpy()]).to(losses.device)
+
+
+@dataclass(frozen=True)
+class EstimatedTransition(ActsOnce):
+    """Train with the cross entropy, estimate the transition matrix once, and go on with loss=forward or backward under it.
+
+    At `step`, after `epoch` epochs or `t1` times the predicted length of Stage I, T[i, j] = p(observed = j | x^i) is read off
+    the network: p(. | x) are its predicted probabilities, and the anchor x^i of class i has rank floor(quantile (n - 1)), from
+    0, among the n training samples by p(i | x). `restart`: training starts again from the initial weights. An estimate without
+    an inverse (two classes with one anchor) is dropped, and training goes on with the cross entropy.
+    Source: Patrini et al., "Making Deep Neural Networks Robust to Label Noise: a Loss Correction Approach", CVPR 2017.
+    """
+
+    # Later than SmallLoss: probabilities take longer to settle than the order of losses.
+    t1: float | None = unless("step", "epoch", value=0.5)  # when, in units of Stage I's predicted scale (constant left open)
+    quantile: PerRunFloat = 0.97  # the anchor of a class among samples by their probability of it; 1 = the largest
+    restart: bool = False  # train again from the initial weights
+
+    estimates_transition = True
+
+    def validate(self) -> None:
+        super().validate()
+        quantile = np.asarray(self.quantile)
+        require((quantile > 0) & (quantile <= 1), "quantile", self.quantile, "must lie in (0, 1]")
+
+    def change(self, engine: Engine, due: np.ndarray, known: PriorKnowledge) -> None:
+        """Estimate, and correct the loss."""
+        quantile = np.broadcast_to(self.quantile, due.shape)[due]
+        found = transition_at_anchors(engine.probabilities().double().cpu().numpy()[due], quantile)
+        transition = np.broadcast_to(engine.loss.transition, (len(due), *found.shape[1:])).copy()
+        # NaN, in a run that has diverged, compares as False and stays.
+        singular = np.linalg.cond(found) >= MOST_SINGULAR
+        transition[due] = np.where(singular[:, None, None], transition[due], found)
+        engine.loss = engine.loss.bound(lambda: transition)
 
 
 @dataclass(frozen=True)
@@ -295,6 +349,15 @@ class WeightAverage(Strategy):
 
     def wrap(self, engine: Engine) -> Engine:
         return AveragedEngine(engine, self.decay, self.start)
+
+
+def transition_at_anchors(probabilities: np.ndarray, quantile: np.ndarray) -> np.ndarray:
+    """T[i, j] = p(j | x^i), [R, K, K], from probabilities [R, n, K]: x^i has rank floor(quantile (n - 1)) by p(i | x)."""
+    runs, n = np.arange(len(probabilities)), probabilities.shape[1]
+    # Stable: equal probabilities go by position, the same way in every batch of runs.
+    order = probabilities.argsort(1, kind="stable")  # [R, n, K]
+    anchors = order[runs, np.floor(quantile * (n - 1)).astype(int)]  # [R, K]
+    return probabilities[runs[:, None], anchors]
 
 
 def smallest(losses: Tensor, share: np.ndarray) -> Tensor:

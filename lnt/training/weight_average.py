@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lnt.losses import Loss
 from lnt.training.engine import Engine, Snapshot
 
 
@@ -29,6 +30,15 @@ class AveragedEngine:
     def weights(self) -> Tensor:
         """Those of the samples in the loss, [R, n]."""
         return self.engine.weights
+
+    @property
+    def loss(self) -> Loss:
+        """The loss in force."""
+        return self.engine.loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        self.engine.loss = loss
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
@@ -58,6 +68,10 @@ class AveragedEngine:
     def loss_at_zero(self) -> Tensor | float:
         """The loss of a sample on the decision boundary."""
         return self.engine.loss_at_zero()
+
+    def probabilities(self) -> Tensor:
+        """Probabilities of the classes [R, n, K] by the network that is trained."""
+        return self.engine.probabilities()
 
     def trained(self) -> Mapping[str, Tensor]:
         """The weights that are trained."""

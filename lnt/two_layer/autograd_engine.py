@@ -15,7 +15,7 @@ from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
 from lnt.two_layer.mixup import Mixup, mixed
 from lnt.two_layer.network import TwoLayerCNN, TwoLayerNet
-from lnt.two_layer.outputs import outputs_of
+from lnt.two_layer.outputs import Outputs, outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
 
 LOGISTIC = Logistic()
@@ -34,7 +34,7 @@ class AutogradEngine:
         loss: Loss = LOGISTIC,
         mixup: Mixup | None = None,
     ) -> None:
-        self.readout, self.mixup = outputs_of(loss, problem.softmax), mixup
+        self.loss, self.mixup = loss, mixup
         self.problem, self.batches, self.step = problem, batches, 0
         self._model = model
         self._numbers, self._step_size = optimizer, step_size
@@ -59,6 +59,11 @@ class AutogradEngine:
         self.optimizer = self._numbers.make(groups, self._step_size)
         # a(t) and its velocity. Gradients lie in the span of the data, so only momentum and weight decay act on a.
         self._decay, self._decay_velocity = problem.patches.new_ones(1), 0.0
+
+    @property
+    def readout(self) -> Outputs:
+        """What outputs mean under the loss in force."""
+        return outputs_of(self.loss, self.problem.softmax)
 
     def trained(self) -> dict[str, Tensor]:
         """Filters, biases and second layer, and a(t)."""
@@ -94,6 +99,11 @@ class AutogradEngine:
     def loss_at_zero(self) -> Tensor | float:
         """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
         return self.readout.loss_at_zero(self.problem.observed.at(self.step))
+
+    @torch.no_grad()
+    def probabilities(self) -> Tensor:
+        """Predicted probabilities of the classes of the training samples, [1, n, K]."""
+        return self.readout.probabilities(self._outputs(self.samples))
 
     def _outputs(self, samples: Tensor) -> Tensor:
         """f [1, B] or [1, K, B] of samples [B, .., D]."""

@@ -5,6 +5,7 @@ Outputs are [R, n] or [R, K, n]; labels [R, n] are -1 and +1, or classes.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lnt.losses import Loss
@@ -35,6 +36,10 @@ class OneOutput:
     def predicted(self, outputs: Tensor) -> Tensor:
         """Predicted labels [R, n]; 0 where f = 0, which is never right."""
         return outputs.sign()
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Of both classes, [R, n, 2], the first of which is +1: f is the log odds."""
+        return torch.stack([outputs.sigmoid(), (-outputs).sigmoid()], -1)
 
     def fitted(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """Which samples are predicted as labelled, [R, n]; NaN is not."""
@@ -68,6 +73,10 @@ class OutputForEachClass:
     def predicted(self, outputs: Tensor) -> Tensor:
         """Predicted classes [R, n]; the first of equal outputs."""
         return outputs.argmax(1)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Of all classes, [R, n, K]."""
+        return outputs.softmax(1).movedim(1, 2)
 
     def fitted(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """Which samples are predicted as labelled, [R, n]; NaN is not."""

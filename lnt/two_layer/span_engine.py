@@ -28,7 +28,7 @@ from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_
 from lnt.two_layer.coefficients import from_span
 from lnt.two_layer.mixup import Mixup, add_by_patch, by_sample, mixed, unmixed
 from lnt.two_layer.network import TwoLayerCNN, second_layer
-from lnt.two_layer.outputs import outputs_of
+from lnt.two_layer.outputs import Outputs, outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
 from lnt.two_layer.update_rules import DESCENT, Descent, Seen
 
@@ -64,7 +64,7 @@ class SpanEngine:
         rule: Descent = DESCENT,
         mixup: Mixup | None = None,
     ) -> None:
-        self.readout, self.on_vectors, self.rule, self.mixup = outputs_of(loss, problem.softmax), on_vectors, rule, mixup
+        self.loss, self.on_vectors, self.rule, self.mixup = loss, on_vectors, rule, mixup
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -101,6 +101,11 @@ class SpanEngine:
         small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
         self._small = small and self._fused and not moving and batches is None and rule is DESCENT
         self._factor_before = factor(0)
+
+    @property
+    def readout(self) -> Outputs:
+        """What outputs mean under the loss in force."""
+        return outputs_of(self.loss, self.problem.softmax)
 
     def advance(self, steps: int) -> None:
         """Take `steps` gradient steps."""
@@ -143,7 +148,7 @@ class SpanEngine:
         """An engine of some of the runs, at this step; what it trains are copies."""
         part = copy.copy(self)
         part.problem, part.rule, part.runs = self.problem.of(runs), self.rule.of(runs), len(runs)
-        part.readout = outputs_of(self.readout.loss.of_runs(runs.cpu().numpy()), self.problem.softmax)
+        part.loss = self.loss.of_runs(runs.cpu().numpy())
         for name in PER_RUN:
             value = getattr(self, name)
             setattr(part, name, None if value is None else value[runs])
@@ -386,8 +391,15 @@ class SpanEngine:
 
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
-        outputs = self._training_outputs(self.sigma.value(self._pre_activations()))
-        return self.readout.losses(outputs, self.problem.observed.at(self.step))
+        return self.readout.losses(self._outputs_now(), self.problem.observed.at(self.step))
+
+    def probabilities(self) -> Tensor:
+        """Predicted probabilities of the classes of the training samples, [R, n, K]."""
+        return self.readout.probabilities(self._outputs_now())
+
+    def _outputs_now(self) -> Tensor:
+        """f [R, n] or [R, K, n] of the training samples at this step."""
+        return self._training_outputs(self.sigma.value(self._pre_activations()))
 
     def loss_at_zero(self) -> Tensor | float:
         """The loss of a sample on the decision boundary, [R, n] where it depends on the observed label."""
