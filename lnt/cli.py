@@ -28,7 +28,7 @@ from lnt.help import help_text
 from lnt.options import TOP
 from lnt.settings import check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
-from lnt.sweeps.hydra_internals import extend_grammar, to_plain
+from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, to_plain
 
 GROUPS = (*COMPONENTS, "experiment")
 TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
@@ -117,7 +117,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach the next lines instead of being printed by Hydra
     try:
         TYPED[:] = TYPED or sys.argv
-        sys.argv[1:] = [word for argument in sys.argv[1:] for word in written_out(argument)]
+        words = [word for argument in sys.argv[1:] for word in written_out(argument)]
+        sys.argv[1:] = for_swept_options(words, COMPONENTS)
         check_options(sys.argv[1:])
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))

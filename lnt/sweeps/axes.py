@@ -51,6 +51,11 @@ def axes_of(overrides: Sequence[Override]) -> list[Axis]:
     return axes
 
 
+def encode(value: Any) -> str:
+    """A value as Hydra's grammar reads it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 # Additions to Hydra's override grammar: data.dim=logspace(2,5,10), data.snr=linspace(0,1,11).
 
 

@@ -5,21 +5,25 @@
    call nothing else of it; `ConfigLoaderImpl` can be made from a search path.
 3. A launcher's configuration names its class under `_target_`: BasicLauncher, SlurmLauncher.
 4. The submitit launcher keeps its settings in `params`, and reads them when it launches.
+5. Hydra composes a sweep's own configuration, of the first options, without what is swept.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser import overrides_parser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lnt.column_names import COMPONENTS
+from lnt.settings import flatten
 
 NOT_SETTINGS = ("hydra", "dry_run", "job", "classes")  # top-level keys that say how to run, not what
 
@@ -31,6 +35,34 @@ def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     plain = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {**plain, "choices": {name: choices.get(name) for name in COMPONENTS}}
+
+
+def for_swept_options(words: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Command-line words, in which the settings of swept groups count as swept: choice(value).
+
+    Hydra would set `optimizer.rho=0.1` also in the configuration of the sweep as a whole, whose option may have no rho.
+    """
+    parser = overrides_parser.OverridesParser.create()
+    given = [word for word in words if "=" in word and not word.startswith("-")]
+    with suppress(HydraException):  # Hydra itself says what is wrong with its grammar
+        parsed = {word: parser.parse_override(word) for word in given}
+        swept = {o.key_or_group for o in parsed.values() if o.key_or_group in groups and o.is_sweep_override()}
+        own = {word for word, o in parsed.items() if o.key_or_group.partition(".")[0] in swept - {o.key_or_group}}
+        return [_as_choice(word) if word in own and not parsed[word].is_sweep_override() else word for word in words]
+    return list(words)
+
+
+def _as_choice(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{key}=choice({value})"
+
+
+def as_typed(line: str) -> str:
+    """The inverse of what `for_swept_options` does to a word: a sweep over one value is a value."""
+    sweep = overrides_parser.OverridesParser.create().parse_override(line).value()
+    one = isinstance(sweep, ChoiceSweep) and len(sweep.list) == 1 and not sweep.tags
+    typed = line.replace("=choice(", "=", 1).removesuffix(")")
+    return typed if one and _as_choice(typed) == line else line
 
 
 @dataclass(frozen=True)
@@ -47,6 +79,12 @@ class Composer:
     def is_group(self, key: str) -> bool:
         """Whether a key chooses an option of a group."""
         return bool(self.loader.get_group_options(key))
+
+    def keys(self, lines: Sequence[str]) -> set[str]:
+        """The keys under these override lines, also those whose value must still be given."""
+        composed = OmegaConf.to_container(self.loader.load_sweep_config(self.config, list(lines)))
+        assert isinstance(composed, dict)
+        return {key for key, _ in flatten({str(key): value for key, value in composed.items() if key != "hydra"})}
 
     def compose(self, lines: Sequence[str]) -> dict[str, Any]:
         """The plain configuration under these override lines."""

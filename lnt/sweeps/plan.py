@@ -15,7 +15,8 @@ from lnt.column_names import COMPONENTS
 from lnt.errors import NO_OPTION, require
 from lnt.runs.experiments_from_settings import expand, with_classes, without_classes
 from lnt.settings import Axis, flatten
-from lnt.sweeps.axes import axes_of
+from lnt.sweeps.axes import axes_of, encode
+from lnt.sweeps.fitting_options import fitting_grids
 from lnt.sweeps.hydra_internals import Composer
 from lnt.sweeps.refinement import Refinement, check_grid
 from lnt.training.experiment import Experiment
@@ -122,7 +123,8 @@ def plan(
 
     `one_job`: what runs_per_job=auto means where jobs run one after another.
     """
-    groups = [group for overrides in grids for group in _groups(overrides, composer)]
+    fitting = [grid for overrides in grids for grid in fitting_grids(overrides, composer)]
+    groups = [group for overrides in fitting for group in _groups(overrides, composer)]
     # The size of jobs depends on the batches, and only a plan makes batches; 1 is replaced at once.
     found = Plan(tuple(groups), 1)
     if refine:
@@ -189,11 +191,6 @@ def _dependent_keys(moved: Sequence[Axis], axes: Sequence[Axis], compose: Callab
     )
     own = {key for axis in moved for key in axis.keys}
     return {key for key in {*before, *after} - own if before.get(key) != after.get(key)}
-
-
-def encode(value: Any) -> str:
-    """A value as Hydra's grammar reads it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _runs_per_job(wanted: int | str, found: Plan, one_job: bool) -> int:
