@@ -1,11 +1,16 @@
-"""Train and analyse every named study and draw the figures of docs/studies.md again: `make studies`."""
+"""Train and analyse every named study and draw the figures of docs/studies.md again: `make studies`.
 
+The study on MNIST needs the files: `MNIST=DIR make studies`.
+"""
+
+import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import mnist
 import pandas as pd
 from atlas import page
 
@@ -56,11 +61,10 @@ def call(*command: str) -> float:
     return time.perf_counter() - start
 
 
-def draw(study: str) -> tuple[str, float, float]:
+def draw(study: str, arguments: list[str], figures: list[str], settings: tuple[str, ...] = ()) -> tuple[str, float, float]:
     """Train what is missing, analyse, copy the figures; the times of both."""
-    arguments, figures = STUDIES[study]
     directory = RESULTS / study
-    trained = call("train.py", f"experiment={study}", f"hydra.sweep.dir={directory}")
+    trained = call("train.py", f"experiment={study}", f"hydra.sweep.dir={directory}", *settings)
     analysed = call("analyze.py", f"path={directory}", *arguments)
     for figure in figures:
         shutil.copy(directory / "analysis" / f"{figure}.png", DOCS / f"{study}_{figure}.png")
@@ -82,7 +86,13 @@ def scorecard() -> str:
 
 
 if __name__ == "__main__":
-    times = [draw(study) for study in STUDIES]
+    times = [draw(study, *shown) for study, shown in STUDIES.items()]
+    if root := os.environ.get("MNIST"):
+        times.append(draw(mnist.STUDY, [], [], (f"data.root={root}",)))
+        (DOCS / "mnist.md").write_text(mnist.page(RESULTS))
+        mnist.figure_losses(RESULTS).savefig(DOCS / "robust_losses_mnist.png", dpi=200)
+    else:
+        print("docs/mnist.md stays as it is: MNIST=DIR says where the files of MNIST lie")
     (DOCS / "scorecard.md").write_text(f"# Scorecard of `experiment=han2025_scorecard`\n\n{scorecard()}\n{READ}")
     (DOCS / "atlas.md").write_text(page(RESULTS))
     for study, trained, analysed in times:

@@ -17,11 +17,15 @@ NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", 
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
 ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanced": False}
+ADDED_TO_IMAGES: Mapping[str, Any] = {"mixup": 0.0}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
 ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "until": "end"}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("data", "cifar10"): {"verify": True},
-    ("data", "cifar100"): {"verify": True},
+    ("data", "digits"): ADDED_TO_IMAGES,
+    ("data", "mnist"): ADDED_TO_IMAGES,
+    ("data", "fashion_mnist"): ADDED_TO_IMAGES,
+    ("data", "cifar10"): {**ADDED_TO_IMAGES, "verify": True},
+    ("data", "cifar100"): {**ADDED_TO_IMAGES, "verify": True},
     ("strategy", "small_loss"): {"rate": "oracle"},
     ("strategy", "co_teaching"): {"rate": "oracle"},
     ("noise", "symmetric"): {"includes_true": False},

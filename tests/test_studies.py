@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from image_sets import write_mnist
 
 from lnt.runs.experiments_from_settings import expand
 from lnt.runs.tables import schemas, tables
@@ -53,7 +54,10 @@ def test_karhadkar2024_agrees_with_the_published_cells(composed):
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
-def test_every_study_trains(composed, study):
-    short = "optimizer.epochs=1" if "digits" in study else "optimizer.steps=3"
-    (batch,) = expand(composed(f"experiment={study}", "data.n_test=10", short), [])
+def test_every_study_trains(composed, study, tmp_path):
+    short = ["optimizer.epochs=1"] if "digits" in study or "mnist" in study else ["optimizer.steps=3"]
+    if "mnist" in study:
+        write_mnist(tmp_path, "MNIST", per_class=10)
+        short += [f"data.root={tmp_path}", "data.n_train=20"]
+    (batch,) = expand(composed(f"experiment={study}", "data.n_test=10", *short), [])
     assert np.isfinite(train(batch).values[-1, 0]).all()

@@ -27,7 +27,7 @@ class Images(Data, ABC):
     n_train, n_test: how many, null for all of these classes; a subset is drawn from the streams data and test, the same one in
     whatever order the classes are listed. balanced: as many training samples of each class (where n_train is no multiple of K,
     one more of those with the lowest numbers). augment: training images are shifted by up to an eighth of their size each way,
-    and with shift_flip mirrored half of the time.
+    and with shift_flip mirrored half of the time. mixup: after that they are mixed, and their losses too.
     """
 
     n_train: int | None = None  # training samples; null = all of these classes
@@ -35,6 +35,7 @@ class Images(Data, ABC):
     classes: tuple[int, ...] | None = (0, 1)  # the classes kept, null = all; the first is +1 of a binary task
     balanced: bool = True  # as many training samples of each class
     augment: str = "none"  # none | shift | shift_flip, at random for each batch
+    mixup: float = 0.0  # alpha of the Beta(alpha, alpha) by which training samples are mixed at each step; 0 = none
 
     kind = "images"
     all_classes: ClassVar[int] = 10
@@ -45,6 +46,7 @@ class Images(Data, ABC):
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "must be at least 1")
         require(self.augment in AUGMENTATIONS, "augment", self.augment, f"must be one of {', '.join(AUGMENTATIONS)}")
+        require(self.mixup >= 0, "mixup", self.mixup, "must be at least 0")
         if self.classes is not None:
             shown = list(self.classes)
             require(len(shown) >= 2, "classes", shown, "must be at least two")
@@ -213,7 +215,7 @@ def digits() -> Arrays:
 def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """All training and all test images on the device, uint8; selections of one data set share them."""
     # The cache key is the data set without its selection, as all images are moved whatever is selected.
-    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none"), device)
+    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none", mixup=0.0), device)
 
 
 @lru_cache(maxsize=4)

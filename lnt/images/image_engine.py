@@ -16,6 +16,7 @@ from lnt.losses import Loss
 from lnt.noise.observed_labels import ObservedLabels
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Snapshot
+from lnt.training.mixup import Mixup, mixed, mixed_losses
 from lnt.training.optimizers import Optimizer
 
 EVALUATED_AT_ONCE = 1000  # images of each run
@@ -55,9 +56,10 @@ class ImageProblem:
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
-    Everything random is a function of seed and step (MiniBatches, Batches.augmented), so a checkpoint needs only the
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup), so a checkpoint needs only the
     step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or dropout.
-    `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics.
+    `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics; where there are such, mixup leaves
+    these samples out, elsewhere they are mixed in and only their own part of the loss is 0.
     """
 
     def __init__(
@@ -69,8 +71,9 @@ class ImageEngine:
         autocast: bool,
         compiled: bool,
         loss: Loss,
+        mixup: Mixup | None = None,
     ) -> None:
-        self.loss = loss
+        self.loss, self.mixup = loss, mixup
         self.problem, self.batches, self.rate, self.step = problem, batches, rate, 0
         self.weights = torch.ones(problem.labels.shape, device=problem.labels.device)  # [R, n] of the samples in the loss
         self._numbers, self._autocast, self._compiled = optimizer, autocast, compiled
@@ -151,11 +154,19 @@ class ImageEngine:
             for parameter in self.parameters.values():
                 parameter.grad = torch.zeros_like(parameter)
             return
-        logits = self.outputs(images[:, part])
-        losses = weights[:, part] * self._losses(logits, labels[:, part])
+        images, labels, kept = images[:, part], labels[:, part], weights[:, part]
+        if self.mixup is None:
+            logits = self.outputs(images)
+            losses = kept * self._losses(logits, labels)
+        else:
+            # Drawn from the number of the step, so it is the same each time that the optimizer asks.
+            pair = self.mixup.at(self.step, images.shape[1], images)
+            logits = self.outputs(mixed(images, *pair))
+            losses = mixed_losses(partial(self._losses, logits), labels, kept, *pair)
         # The divisor is the whole batch. Runs share no parameters, so no gradients mix in the sum over them.
         (losses.sum(1) / weights.shape[1]).sum().backward()
-        if not self._noted:
+        # The prediction of a mixed sample is that of no sample.
+        if self.mixup is None and not self._noted:
             predicted = self._predicted[1][of_batch]
             predicted[:, part] = logits.detach().argmax(2).to(predicted)
             self._predicted[1][of_batch], self._noted = predicted, True
@@ -203,7 +214,7 @@ class ImageEngine:
             predicted=logits.argmax(2),
             test_predicted=self._all_outputs(problem.test, problem.test_index).argmax(2),
             loss_at_zero=self.loss_at_zero(),
-            changed=self._changed(),
+            changed=None if self.mixup else self._changed(),
             losses_used=self._losses(logits, problem.observed.at(self.step - 1)) if self.step else None,
             parameters=self.trained(),
         )

@@ -172,8 +172,8 @@ class ImageExperiment(Experiment):
         def rate_at(step: int) -> float:
             return rate * self.optimizer.factor(min(step, total - 1), total)
 
-        autocast = self.settings.precision == "bf16"
-        return ImageEngine(problem, self.optimizer, rate_at, self.batches(), autocast, self.model.compile, self.bound_loss())
+        autocast, own = self.settings.precision == "bf16", (self.bound_loss(), self.mixup())
+        return ImageEngine(problem, self.optimizer, rate_at, self.batches(), autocast, self.model.compile, *own)
 
     def chunks(self, workers: int = 1) -> Iterator["Experiment"]:
         """One run at a time; on a GPU small networks side by side, as many as share the optimizer's numbers."""

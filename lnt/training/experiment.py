@@ -24,6 +24,7 @@ from lnt.settings import Component, PerRunInt, flatten
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Engine, Truth
 from lnt.training.metrics import OwnMetric, own_metrics
+from lnt.training.mixup import Mixup
 from lnt.training.optimizers import Optimizer
 from lnt.training.run_id import identity, run_ids
 from lnt.training.strategies import PriorKnowledge, Strategy
@@ -294,6 +295,11 @@ class Experiment(ABC):
         """The samples that each step sees; None for full-batch descent."""
         size = self.optimizer.batch_size
         return None if size is None else MiniBatches(self.n, size, self.per_run(self.seeds.order))
+
+    def mixup(self) -> Mixup | None:
+        """What each step mixes; None if no run mixes."""
+        alpha = self.per_run(self.data.mixup)
+        return Mixup(alpha, self.per_run(self.seeds.order)) if alpha.any() else None
 
 
 def recorded_steps(total: int, recordings: int) -> np.ndarray:

@@ -11,9 +11,9 @@ from torch import Tensor
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.mixup import Mixup, mixed, mixed_losses
 from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
-from lnt.two_layer.mixup import Mixup, mixed
 from lnt.two_layer.network import TwoLayerCNN, TwoLayerNet
 from lnt.two_layer.outputs import Outputs, outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
@@ -139,11 +139,9 @@ class AutogradEngine:
         if self.mixup is None:
             losses = weights * self.readout.losses(self._outputs(samples), labels)
         else:
-            partners, share = pair = self.mixup.at(self.step, len(samples), samples)
-            outputs = self._outputs(mixed(samples.movedim(0, -1)[None], *pair)[0].movedim(-1, 0))
-            own = weights * self.readout.losses(outputs, labels)
-            other = weights[:, partners[0]] * self.readout.losses(outputs, labels[:, partners[0]])
-            losses = share * own + (1 - share) * other
+            pair = self.mixup.at(self.step, len(samples), samples)
+            outputs = self._outputs(mixed(samples[None], *pair)[0])
+            losses = mixed_losses(partial(self.readout.losses, outputs), labels, weights, *pair)
         # The mean over the batch, not over the weights: samples of weight 0 still count in the divisor.
         losses.mean().backward()
 

@@ -23,10 +23,11 @@ from torch.nn.functional import pad
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.mixup import Mixup
 from lnt.two_layer import kernels
 from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_of, sums_with
 from lnt.two_layer.coefficients import from_span
-from lnt.two_layer.mixup import Mixup, add_by_patch, by_sample, mixed, unmixed
+from lnt.two_layer.mixed_patches import add_by_patch, by_sample, mixed_values, unmixed_values
 from lnt.two_layer.network import TwoLayerCNN, second_layer
 from lnt.two_layer.outputs import Outputs, outputs_of
 from lnt.two_layer.sampled_problem import SampledProblem
@@ -297,7 +298,7 @@ class SpanEngine:
         assert self.mixup is not None
         problem = self.problem
         pair = self.mixup.at(self.step, index.shape[1], products)
-        z = mixed(by_sample(products, index, problem.signals, problem.noise_patches), *pair)  # [R, P, patches, B]
+        z = mixed_values(by_sample(products, index, problem.signals, problem.noise_patches), *pair)  # [R, P, patches, B]
         z = z if self.bias is None else z + self.bias[..., None, None]
         activations = self.sigma.value(z).sum(2)  # [R, P, B]
         outputs, (partners, share) = self._combined(activations), pair
@@ -308,7 +309,7 @@ class SpanEngine:
         push = push.repeat_interleave(z.shape[1] // push.shape[1], 1)  # [R, P, B]
         second = self._first_weights if self.second is None else self.second
         moves = self.sigma.slope(z, out=torch.empty_like(z)) * (second[..., None] * push)[:, :, None]
-        add_by_patch(step, unmixed(moves, *pair), index, problem.signals)
+        add_by_patch(step, unmixed_values(moves, *pair), index, problem.signals)
         if "bias" in moved:
             moved["bias"].add_(moves.sum((2, 3)))
         if "second" in moved:

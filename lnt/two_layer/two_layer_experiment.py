@@ -17,7 +17,6 @@ from lnt.training.strategies import NoStrategy
 from lnt.two_layer import kernels
 from lnt.two_layer.autograd_engine import AutogradEngine
 from lnt.two_layer.data import VectorData
-from lnt.two_layer.mixup import Mixup
 from lnt.two_layer.network import TwoLayerCNN
 from lnt.two_layer.sampled_problem import SampledProblem, few_dimensions, sample_problem
 from lnt.two_layer.span_engine import SpanEngine
@@ -136,7 +135,7 @@ class TwoLayerExperiment(Experiment):
         optimizer, batches = self.optimizer, self.batches()
         if self.settings.engine == "autograd":
             # runs_at_once gives this engine one run at a time.
-            own = float(self.step_size()[0]), batches, self.bound_loss(), self._mixup()
+            own = float(self.step_size()[0]), batches, self.bound_loss(), self.mixup()
             return AutogradEngine(problem, self.model, optimizer, *own)
 
         def tensor(numbers: object) -> torch.Tensor:
@@ -148,13 +147,8 @@ class TwoLayerExperiment(Experiment):
             return optimizer.factor(step, self.total_steps())
 
         rule = RULES[optimizer.rule](optimizer, tensor)
-        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule, self._mixup())
+        rest = (batches, factor, self.bound_loss(), bool(self.on_vectors().all()), optimizer.until_fitted, rule, self.mixup())
         return SpanEngine(problem, self.model, eta, momentum, weight_decay, *rest)
-
-    def _mixup(self) -> Mixup | None:
-        """What steps mix, if any run mixes."""
-        alpha = self.per_run(self.data.mixup)
-        return Mixup(alpha, self.per_run(self.seeds.order)) if alpha.any() else None
 
     def on_vectors(self) -> np.ndarray:
         """Whether the span engine trains each run on its vectors, not by the Gram matrix, [R]."""
