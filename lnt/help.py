@@ -23,6 +23,7 @@ TRAIN = """Train one run, or with -m a sweep.
   python train.py noise=instance --help                      the settings of one option
 
 Sweeps take 1,2,3  range(0,1,0.1)  linspace(a,b,num)  geomspace(a,b,num)  logspace(a,b,num)  and glob(*) for options.
+A setting that some of the swept options lack goes to the others: -m optimizer=gd,sam optimizer.rho=0.05,0.1.
 """
 ANALYZE = """Turn results into tables and figures, in DIR/analysis/.
 

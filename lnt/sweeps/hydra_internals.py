@@ -54,14 +54,14 @@ def for_swept_options(words: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 def _as_choice(word: str) -> str:
     key, _, value = word.partition("=")
-    return f"{key}=choice({value})"
+    return f"{key}=null,null" if value == "null" else f"{key}=choice({value})"  # the grammar has no choice(null)
 
 
 def as_typed(line: str) -> str:
     """The inverse of what `for_swept_options` does to a word: a sweep over one value is a value."""
     sweep = overrides_parser.OverridesParser.create().parse_override(line).value()
-    one = isinstance(sweep, ChoiceSweep) and len(sweep.list) == 1 and not sweep.tags
-    typed = line.replace("=choice(", "=", 1).removesuffix(")")
+    one = isinstance(sweep, ChoiceSweep) and (len(sweep.list) == 1 or sweep.list == [None, None])
+    typed = line.replace("=choice(", "=", 1).removesuffix(")").removesuffix(",null")
     return typed if one and _as_choice(typed) == line else line
 
 
