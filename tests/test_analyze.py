@@ -259,8 +259,12 @@ def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("y=data.signal_norm x=data.signal_norm", "must be another key than x"),
-        ("x=noise", "x=noise: no such column"),
+        ("y=data.signal_norm x=data.signal_norm", "must be different keys"),
+        ("x=noise.rate hue=noise.rate", "must be different keys"),
+        ("y=noise", "y=noise: no such column"),
+        ("x=noise y=data.dim", "x=noise: must hold numbers, as y makes a phase diagram"),
+        ("y=data.dim hue=noise", "makes a phase diagram, which has neither hue nor style"),
+        ("hue=colour", "hue=colour: no such column"),
         ("level=abc", "level=abc: must be a number"),
         ("value=colour", "value=colour: no such column; there are .*test_error"),
         ("x=colour", "x=colour: no such column"),
@@ -269,6 +273,30 @@ def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
 def test_a_column_that_does_not_exist(sweep, monkeypatch, override, words):
     with pytest.raises(ValueError, match=words):
         call(monkeypatch, f"path={sweep}", *override.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("compared", "lines"),
+    [  # two strategies, three losses, two optimizers of which one has a setting of its own: as a newcomer would type it
+        ("strategy=none,weight_average noise.rate=0.2,0.4", {"none", "weight_average"}),
+        ("data=signal_noise,xor noise.rate=0.1,0.2,0.3", {"signal_noise", "xor"}),
+        ("loss=logistic,mae,gce data.snr=0.2,0.3,0.4", {"logistic", "mae", "gce"}),
+        ("optimizer=gd,sam optimizer.rho=0.05,0.1 noise.rate=0,0.2", {"gd", "sam rho=0.05", "sam rho=0.1"}),
+    ],
+)
+def test_options_are_compared_by_one_command(tmp_path, monkeypatch, compared, lines):
+    """A line for each option with its settings: no averages over options, no diagram over a setting of one of them."""
+    monkeypatch.chdir(tmp_path)
+    small = ("data.n_train=8", "data.n_test=20", "optimizer.steps=20", "model.width=2", "data.dim=40", "seed=range(2)")
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", *small, *compared.split(), "hydra.sweep.dir=0"])
+    train_entry.main()
+    call(monkeypatch, "path=0")
+    (name,) = [name for name in json.loads(Path("0/analysis/manifest.json").read_text())["figures"] if "comparison" in name]
+    table = pd.read_csv(f"0/analysis/{name}.csv")
+    assert set(table["hue"]) == lines
+    assert (table["n"] == 2).all()
+    assert not list(Path("0/analysis").glob("phase*"))
 
 
 def test_two_studies_in_one_directory_are_refused(sweep, monkeypatch):

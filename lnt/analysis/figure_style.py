@@ -15,6 +15,7 @@ FORMATS = ("pdf", "png", "svg")  # of figures
 getattr(subset.Options, "_drop_tables_default", []).extend(("GDEF", "GPOS", "GSUB", "MATH"))
 # Okabe & Ito's colour-blind-safe palette
 SIGNAL, CLEAN, NOISY, PLAIN = "#0072B2", "#009E73", "#D55E00", "#444444"
+CATEGORIES = (PLAIN, SIGNAL, NOISY, CLEAN, "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")  # in this order
 STYLE: Any = {  # matplotlib types rc keys as one long Literal
     "font.size": 8,
     "axes.titlesize": 8,

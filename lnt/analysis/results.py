@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lnt.analysis import cells
+from lnt.analysis.comparison import compare
+from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_lines import figure_lines
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
@@ -74,6 +76,19 @@ class Results(RunTables):
             cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         x = self._axis("x", x, None)
         return figure_lines(cells.cells(self, [x], chosen), x, chosen, label(chosen[0]))
+
+    def compare(self, x: str, *values: str, hue: str | None = None, style: str | None = None) -> Figure:
+        """Means of some values (default: test error) over numbers or options, with 95 % confidence intervals over seeds.
+
+        `hue` and `style` are further keys, with a colour or dashes for each value. Raises ConfigError for what is no column.
+        """
+        chosen = list(values) or ["test_error"]
+        for name, key in (("x", x), ("hue", hue), ("style", style)):
+            if key is not None:
+                cells.check_column(self.runs, name, key, cells.config_columns(self.runs))
+        for value in chosen:
+            cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
+        return figure_comparison(compare(self, x, hue, style, chosen), chosen)
 
     def _axis(self, name: str, given: str | None, other: str | None) -> str:
         """The key of an axis: the given one, or the first swept one that is not the other axis."""

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lnt.analysis import cells, study_images, study_theory
+from lnt.analysis import cells, comparison, study_images, study_theory
+from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
@@ -34,6 +34,8 @@ def write(
     path: Path,
     x: str | None,
     y: str | None,
+    hue: str | None,
+    style: str | None,
     value: str | None,
     level: float | None,
     formats: Sequence[str],
@@ -51,10 +53,16 @@ def write(
     runs, keys = results.runs, cells.swept_keys(results)
     numeric = [key for key in cells.config_columns(runs) if cells.is_axis(runs[key])]
     outcomes = cells.outcome_columns(runs)
-    for name, column, allowed in (("x", x, numeric), ("y", y, numeric), ("value", value, outcomes)):
+    settings = cells.config_columns(runs)
+    for name, column, allowed in (("x", x, settings), ("y", y, numeric), ("hue", hue, settings), ("style", style, settings)):
         if column is not None:
             cells.check_column(runs, name, column, allowed)
-    require(x is None or x != y, "y", y, "must be another key than x")
+    if value is not None:
+        cells.check_column(runs, "value", value, outcomes)
+    given = [key for key in (x, y, hue, style) if key is not None]
+    require(len(set(given)) == len(given), "x, y, hue, style", given, "must be different keys")
+    require(y is None or (hue is None and style is None), "y", y, "makes a phase diagram, which has neither hue nor style")
+    require(y is None or x is None or x in numeric, "x", x, "must hold numbers, as y makes a phase diagram")
     whole = isinstance(attributions, int) and not isinstance(attributions, bool)
     require(whole and attributions >= 0, "attributions", attributions, "must be an integer of at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
@@ -74,9 +82,9 @@ def write(
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
-    axes = cells.numeric_axes(results)
-    x = x or next((key for key in axes if key != y), None)
-    y = y or next((key for key in axes if key != x), None)
+    axes, lines = cells.numeric_axes(results), hue is not None or style is not None or (x is not None and x not in numeric)
+    x = x or next((key for key in axes if key not in (y, hue, style)), None)
+    y = None if lines else y or next((key for key in axes if key != x), None)
     absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
     if absent:
         report.note(f"{absent} runs that have no value of {x} or {y} are not in the figures over these")
@@ -97,6 +105,8 @@ def write(
     elif x and y:
         for name in values:
             _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level, predicted)
+    elif categories := _categories(report, x, hue, style):
+        _add_comparison(report, *categories, values)
     elif x:
         for key in [key for key in keys if key != x]:
             report.note(f"{key} takes several values and is averaged over in the plots against {x}")
@@ -148,10 +158,7 @@ def _add_strategies(report: Report) -> bool:
     runs = report.results.runs
     if "strategy" not in runs or runs["strategy"].nunique() < 2 or (rates := flip_rate(runs)).nunique() < 3:
         return False
-    options = [str(key) for key in runs if str(key).startswith("strategy.")]
-    # Varied within one strategy. A setting that other strategies merely lack (null there) does not belong in the name.
-    varied = [key for key in options if runs.groupby("strategy")[key].nunique().max() > 1]
-    names = [_strategy_name(setting) for setting in runs[["strategy", *varied]].astype(object).to_dict("records")]
+    names = comparison.names_of(runs, "strategy")
     for key in cells.swept(runs):
         if key.partition(".")[0] not in ("strategy", "noise"):
             report.note(f"{key} takes several values and is averaged over in the figure of strategies")
@@ -165,17 +172,33 @@ def _add_strategies(report: Report) -> bool:
     return True
 
 
-def _strategy_name(setting: dict[Any, Any]) -> str:
-    """A strategy with those of its settings that are varied: words, what is switched on, and numbers under their names."""
-    words = []
-    for key, value in setting.items():
-        name = key.rpartition(".")[2]
-        if isinstance(value, str):
-            words.append(value)
-        # A setting that is switched off is left out of the name.
-        elif pd.notna(value) and value is not False:
-            words.append(name if value is True else f"{name}={value:g}")
-    return " ".join(words)
+def _categories(report: Report, x: str | None, hue: str | None, style: str | None) -> tuple[str, str | None, str | None] | None:
+    """The keys of axis, colour and style of a comparison; None if nothing but one numeric key was swept.
+
+    By default the colour is the categorical key with the fewest levels; without a numeric key the one with most is the axis.
+    """
+    free = [key for key in comparison.categorical_keys(report.results) if key not in (x, hue, style)]
+    x = x or (free.pop() if free else None)
+    if x is None or not (free or hue or style or not cells.is_axis(report.results.runs[x])):
+        return None
+    hue = hue or (free.pop(0) if free else None)
+    return x, hue, style or (free.pop(0) if free and hue else None)
+
+
+def _add_comparison(report: Report, x: str, hue: str | None, style: str | None, values: list[str]) -> None:
+    """Values over the axis x, a colour for each level of hue."""
+    shown = [value for value in values if value != "price_of_memorising"] or values  # the gap between two others
+    compared = comparison.compare(report.results, x, hue, style, shown)
+    for key in compared.averaged:
+        report.note(
+            f"{key} takes several values and is averaged over in the comparison by {x}; hue= or style= tells them apart"
+        )
+    for which in ("hue", "style"):
+        if len(compared.levels(which)) > comparison.MOST_LEVELS:
+            report.note(f"{which} has {len(compared.levels(which))} levels: more than {comparison.MOST_LEVELS} share colours")
+    by = ", ".join(key for key in (x, hue, style) if key)
+    name = f"comparison_by_{'_'.join(key for key in (x, hue, style) if key)}"
+    report.figure(name, figure_comparison(compared, shown), compared.table, f"{', '.join(shown)} by {by}")
 
 
 def _add_lines(report: Report, x: str, values: list[str]) -> None:

@@ -1,0 +1,101 @@
+"""Comparisons: a value over one key (numbers or options), a line or a row of points for each option of others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lnt.analysis import cells
+from lnt.analysis.load import RunTables
+from lnt.column_names import COMPONENTS
+from lnt.intervals import half_width
+
+MOST_LEVELS = 8  # colours that can be told apart, with any colour vision
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: the keys of axis, colour and style, and means with intervals over all other runs.
+
+    `table` has the columns x, hue and style (names of levels, or the numbers of a numeric axis), n, and of each value its mean
+    and 95 % interval over seeds.
+    """
+
+    x: str
+    hue: str | None
+    style: str | None
+    table: pd.DataFrame
+    averaged: Sequence[str] = ()  # swept keys that the means run over, beside the seeds
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the axis holds numbers."""
+        return bool(pd.api.types.is_numeric_dtype(self.table["x"]))
+
+    def levels(self, which: str) -> list[str]:
+        """The levels of hue or style in their order; one without a name where there is no such key."""
+        return list(dict.fromkeys(self.table[which]))
+
+
+def categorical_keys(results: RunTables) -> list[str]:
+    """The swept keys that are options or words, the one with the fewest levels first, without settings of a swept option."""
+    keys = cells.swept_keys(results)
+    own = [key for key in keys if cells.is_axis(results.runs[key]) or _owner(key) in keys]
+    return sorted((key for key in keys if key not in own), key=lambda key: results.runs[key].nunique())
+
+
+def _owner(key: str) -> str | None:
+    """The group that a setting belongs to; None for a group, and for what belongs to none."""
+    group = key.partition(".")[0]
+    return group if "." in key and group in COMPONENTS else None
+
+
+def names_of(runs: pd.DataFrame, key: str, taken: Sequence[str] = ()) -> pd.Series:
+    """The level of each run: the value of a key; of a group the option with those of its settings that vary within it.
+
+    Settings that are `taken`, by an axis say, are no part of the name.
+    """
+    own = [column for column in cells.swept(runs) if _owner(column) == key and column not in taken]
+    varied = [column for column in own if runs.groupby(key)[column].nunique(dropna=False).max() > 1]
+    table = runs[[key, *varied]].drop_duplicates()
+    names = [_name(row, key) for row in table.astype(object).to_dict("records")]
+    return runs[[key, *varied]].merge(table.assign(name=names), how="left", on=[key, *varied])["name"].set_axis(runs.index)
+
+
+def _name(setting: Mapping[Any, Any], key: str) -> str:
+    """An option with its settings: words, what is switched on, and numbers under their names."""
+    words = []
+    for column, value in setting.items():
+        name = str(column).rpartition(".")[2]
+        if column == key or isinstance(value, str):
+            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+        # A setting that is switched off, or that belongs to other options, is left out of the name.
+        elif value is not False and value == value and value is not None:
+            words.append(name if value is True else f"{name}={value:g}")
+    return " ".join(words)
+
+
+def compare(results: RunTables, x: str, hue: str | None, style: str | None, values: Sequence[str]) -> Comparison:
+    """Means of values over the axis x for each level of hue and style."""
+    runs, taken = results.runs, [key for key in (x, hue, style) if key]
+    numeric = cells.is_axis(runs[x])
+    named = {"hue": hue, "style": style}
+    table = (
+        runs[[*values]]
+        .astype(float)
+        .assign(
+            x=runs[x].astype(float) if numeric else names_of(runs, x, taken),
+            **{which: names_of(runs, key, taken) if key else "" for which, key in named.items()},
+        )
+    )
+    # In the order in which levels were typed, as far as the table of runs keeps it.
+    grouped = table.groupby(["hue", "style", "x"], sort=False, dropna=False)
+    mean, sd, count = grouped[[*values]].mean(), grouped[[*values]].std(), grouped[[*values]].count()
+    half = half_width(sd, count)
+    parts = {"mean": mean, "low": mean - half, "high": mean + half}
+    found = pd.concat([part.add_suffix(f"_{name}") for name, part in parts.items()], axis=1).assign(n=grouped.size())
+    settings = {key for key in cells.swept_keys(results) if _owner(key) in taken}
+    averaged = [key for key in cells.swept_keys(results) if key not in {*taken, *settings}]
+    found = found.reset_index()
+    return Comparison(x, hue, style, found.sort_values("x", kind="stable") if numeric else found, averaged)

@@ -1,0 +1,109 @@
+"""Figures of comparisons: lines over numbers, points with intervals over options."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lnt.analysis.comparison import Comparison
+from lnt.analysis.figure_phase_diagram import scale_axis
+from lnt.analysis.figure_style import CATEGORIES, SINGLE, STYLE, NotebookFigure, label
+from lnt.column_names import ERRORS
+from lnt.intervals import TOO_FEW
+
+MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
+THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
+LONGEST = 40  # letters in the names of options, beyond which they are slanted
+SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
+
+
+Group = tuple[str, str]  # a level of hue and one of style
+
+
+def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
+    """A panel for each value: means with 95 % intervals over seeds, a colour for each level of hue, dashes for those of style.
+
+    Lines over a numeric axis, points over options. Where one line lies on another in all panels the legend says so.
+    """
+    table, groups = compared.table, list(itertools.product(compared.levels("hue"), compared.levels("style")))
+    places = list(dict.fromkeys(table["x"]))
+    hidden = [_hidden(_means(table, groups, places, value), groups) for value in values]
+    names = {group: _joined(group) for group in groups}
+    for group in groups:
+        if len(under := {one.get(group) for one in hidden}) == 1 and (other := under.pop()):
+            names[group] += f" (lies on {_joined(other)})"
+    with mpl.rc_context(STYLE):
+        columns = min(2, len(values))
+        rows = -(-len(values) // columns)
+        figure = NotebookFigure(figsize=(SINGLE * max(columns, 1.2), 2.2 * rows + 0.7), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        for ax, value in zip(axes.flat, values, strict=False):
+            for number, group in enumerate(groups):
+                _draw(ax, compared, value, group, (number, len(groups)), names[group])
+            ax.set_ylabel(label(value))
+            if value in ERRORS:
+                ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # intervals reach below 0, errors do not; points at 0 are whole
+        if compared.numeric:
+            scale_axis(axes.flat[0], "x", np.array(places, float))
+        else:
+            axes.flat[0].set(xlim=(-0.5, len(places) - 0.5))
+            axes.flat[0].set_xticks(range(len(places)), places)
+        for number, ax in enumerate(axes.flat):
+            ax.set_visible(number < len(values))
+            if number + columns >= len(values):  # nothing below it
+                ax.set_xlabel(label(compared.x))
+                long = not compared.numeric and sum(map(len, map(str, places))) > LONGEST
+                ax.tick_params("x", labelbottom=True, labelrotation=25 if long else 0)
+        if len(groups) > 1:
+            sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
+            title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
+            handles = axes.flat[0].get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower center", ncols=2, title=title if sure else f"{title} ({TOO_FEW})")
+    return figure
+
+
+def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple[int, int], name: str) -> None:
+    """One line, or row of points, of a value; `place` is its number among how many."""
+    rows, (number, count) = _of(compared.table, group), place
+    hue, style = compared.levels("hue").index(group[0]), compared.levels("style").index(group[1])
+    look: dict[str, Any] = {"color": CATEGORIES[hue % len(CATEGORIES)], "marker": MARKERS[hue % len(MARKERS)], "label": name}
+    mean, low, high = (rows[f"{value}_{kind}"].to_numpy(float) for kind in ("mean", "low", "high"))
+    if compared.numeric:
+        width = THICKEST - (THICKEST - THINNEST) * number / max(count - 1, 1)
+        ax.plot(rows["x"], mean, linestyle=DASHES[style % len(DASHES)], markersize=3, linewidth=width, **look)
+        ax.fill_between(rows["x"], low, high, color=look["color"], alpha=0.15, linewidth=0)
+        return
+    places = list(dict.fromkeys(compared.table["x"]))
+    # Side by side around the place of the option; filled or not by style.
+    at = np.array([places.index(x) for x in rows["x"]]) + 0.6 * ((number + 0.5) / count - 0.5)
+    face = look["color"] if style == 0 else "white"
+    ax.errorbar(at, mean, [mean - low, high - mean], markersize=4, linestyle="", markerfacecolor=face, **look)
+
+
+def _of(table: pd.DataFrame, group: Group) -> pd.DataFrame:
+    return table[(table["hue"] == group[0]) & (table["style"] == group[1])]
+
+
+def _joined(group: Group) -> str:
+    return " ".join(filter(None, group))
+
+
+def _means(table: pd.DataFrame, groups: Sequence[Group], places: Sequence[Any], value: str) -> np.ndarray:
+    """Means [groups, places] of a value."""
+    return np.stack([_of(table, g).set_index("x")[f"{value}_mean"].reindex(list(places)).to_numpy(float) for g in groups])
+
+
+def _hidden(means: np.ndarray, groups: Sequence[Group]) -> dict[Group, Group]:
+    """For each line of means [groups, places] that lies on an earlier one everywhere, that one."""
+    spread = np.nanmax(means) - np.nanmin(means) if np.isfinite(means).any() else 0.0
+    found: dict[Group, Group] = {}
+    for i, j in itertools.combinations(range(len(groups)), 2):
+        alike = np.allclose(means[i], means[j], rtol=0, atol=SAME * spread, equal_nan=True) and np.isfinite(means[i]).any()
+        if alike and groups[i] not in found:
+            found.setdefault(groups[j], groups[i])
+    return found
