@@ -56,6 +56,17 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_new(target: Path, write: Callable[[Path], object]) -> None:
+    """The same for a file that must not be there yet. Raises FileExistsError."""
+    # Taken first: of two processes that write under one name the second one fails here.
+    target.open("xb").close()
+    try:
+        write_atomically(target, write)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
 def check_regular(path: Path) -> int:
     """The size of a regular file. Raises DamagedFile if `path` is anything else: reading a pipe would wait for ever."""
     try:

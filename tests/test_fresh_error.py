@@ -80,6 +80,8 @@ def test_it_is_unbiased_and_the_lowest_error_is_not():
     x = torch.as_tensor(labels + rng.standard_normal((runs, count)))
     problem = SimpleNamespace(
         test_rare=None,
+        labels_known=True,
+        test_labels_known=True,
         labels=torch.ones(runs, 3),
         test_labels=torch.as_tensor(labels),
         test_error_observed=lambda predicted: None,

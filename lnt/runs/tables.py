@@ -100,7 +100,7 @@ def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
     columns = {
         "run_id": np.repeat(experiment.run_ids(), n),
         "index": experiment.positions().ravel(),
-        "true": numbers[kept.labels.cpu().numpy().ravel()],
+        "true": numbers[kept.labels.cpu().numpy().ravel()] if experiment.knows_truth else None,
         "observed": numbers[kept.observed.cpu().numpy().ravel()],
         "loss_best": kept.best.losses.cpu().numpy().ravel(),
         "loss_last": kept.last.losses.cpu().numpy().ravel(),
@@ -120,6 +120,8 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
 
     Those of single classes exist for two classes only: +1 is the first, -1 the second.
     """
+    if not experiment.knows_truth:
+        return {}
     noise, samples = experiment.noise, experiment.representatives()
     # Rounded, so that a rate of 0.3 is 0.3 however its probabilities were added up.
     columns = {"flip_rate": experiment.flip_rate().round(12)}
@@ -160,20 +162,21 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
     # The strategy may have chosen a step that the run has not reached.
     chosen = np.minimum(curves.chosen, last)
     best, measured = error.argmin(0), np.asarray(alive.any(0))
+    judged = measured & ~np.isnan(error).any(0)  # not without true labels of test samples
     return {
         "status": np.where(alive.all(0), "completed", "diverged"),
         "last_step": _steps(curves.steps[last], measured),
         **dict(zip(curves.metrics, final, strict=True)),
         "best_test_error": np.where(measured, error.min(0), np.nan),
         "best_test_error_fresh": np.where(measured, curves.fresh_error, np.nan),
-        "best_step": _steps(curves.steps[best], measured),
+        "best_step": _steps(curves.steps[best], judged),
         "strategy_test_error": np.where(measured, np.take_along_axis(error, chosen[None], 0)[0], np.nan),
         "strategy_step": _steps(curves.steps[chosen], measured),
         "stage1_step": _first_step(curves, "clean_accuracy"),
         "stage2_step": _first_step(curves, "noisy_accuracy"),
         "step_size": experiment.step_size(),
         **label_noise(experiment, curves.counts),
-        "realised_transition": curves.kept and realised_transition(curves.counts),
+        "realised_transition": realised_transition(curves.counts) if curves.kept and experiment.knows_truth else None,
         "wall_seconds": curves.seconds,
     }
 
