@@ -80,6 +80,18 @@ def check_regular(path: Path) -> int:
     return found.st_size
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file from others, and from itself with another content; empty if it is not there.
+
+    The time of its last change of any kind cannot be set, so other files have other stamps.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def read_text(path: Path) -> str:
     """The text of a file. Raises DamagedFile."""
     if (size := check_regular(path)) > MAX_TEXT:

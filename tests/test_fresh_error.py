@@ -110,7 +110,9 @@ def test_errors_on_halves_against_a_loop():
     rng = np.random.default_rng(0)
     predicted, labels = (torch.as_tensor(rng.integers(0, 3, (2, 9))) for _ in range(2))
     train = torch.ones(2, 3)
-    found = errors_on_halves(Snapshot(train, train, train, train, predicted, 0.7), SimpleNamespace(test_labels=labels))
+    found = errors_on_halves(
+        Snapshot(train, train, train, train, predicted, 0.7), SimpleNamespace(test_labels_known=True, test_labels=labels)
+    )
     for run in range(2):
         for number, half in enumerate((first_half(9), ~first_half(9))):
             members = [int(predicted[run, i] != labels[run, i]) for i in range(9) if half[i]]

@@ -296,21 +296,26 @@ def digits() -> Arrays:
 def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """All training and all test images on the device, uint8; selections of one data set share them."""
     # The cache key is the data set without its selection, as all images are moved whatever is selected.
-    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none"), device)
+    everything = replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none")
+    return _on_device(everything, data.fingerprint(), device)
 
 
 @lru_cache(maxsize=4)
-def _on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+def _on_device(data: Images, fingerprint: str, device: torch.device) -> tuple[Tensor, Tensor]:
     arrays = data.arrays()
     return torch.as_tensor(arrays["train"], device=device), torch.as_tensor(arrays["test"], device=device)
 
 
-@lru_cache
 def pixel_statistics(data: Images) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel over the training images of the classes kept, pixel values in [0, 1].
 
     Of vectors those of each feature. What does not vary has 1 for its standard deviation.
     """
+    return _pixel_statistics(data, data.fingerprint())
+
+
+@lru_cache
+def _pixel_statistics(data: Images, fingerprint: str) -> tuple[np.ndarray, np.ndarray]:
     arrays = data.arrays()
     images = arrays["train"][np.isin(arrays["train_labels"], data.task().numbers)]
     if data.is_vectors():

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lnt.errors import ConfigError, printable, require
-from lnt.files import check_regular
+from lnt.files import check_regular, stamp
 from lnt.images.dataset_formats import Arrays
 from lnt.seeding import generator
 
@@ -58,10 +58,21 @@ class OwnSamples(NamedTuple):
     fingerprint: str
 
 
-# A file is read once by each process, and arrays are asked for often.
-@lru_cache(maxsize=4)
 def read(file: str, layout: str | None, keys: Keys, test_share: float | None, split_seed: int, truth: str) -> OwnSamples:
     """The samples in a file or folder. Raises ConfigError if they are not there or do not fit each other."""
+    path = Path(file).expanduser()
+    # Of a folder those of the folders in it: they show what was added, renamed or removed, not what was written over.
+    folders = (
+        [path, *path.glob("*/"), *(place for name in SPLITS for place in path.glob(f"{name}/*/"))] if path.is_dir() else [path]
+    )
+    return _read(file, tuple(map(stamp, folders)), layout, keys, test_share, split_seed, truth)
+
+
+# Arrays are asked for often. By its stamp a file that was written again is another one, as in a notebook.
+@lru_cache(maxsize=4)
+def _read(
+    file: str, stamps: tuple[object, ...], layout: str | None, keys: Keys, test_share: float | None, split_seed: int, truth: str
+) -> OwnSamples:
     path = Path(file).expanduser()
     try:
         parts = contents(path, keys)
@@ -136,8 +147,7 @@ def npz_parts(path: Path, keys: Keys) -> Parts:
 
 def table_parts(path: Path, keys: Keys) -> Parts:
     """A row for each sample: y and observed are columns of labels, split says train or test, all others are features."""
-    exact = {"float_precision": "round_trip"}
-    table = pd.read_csv(path, **exact) if path.suffix.lower() == ".csv" else pd.read_parquet(path)  # type: ignore[call-overload]
+    table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
     names = [str(name) for name in table.columns]
     table.columns = pd.Index(names)
     if unnamed := [name for name in names if name.startswith("Unnamed: ") or name == "__index_level_0__"]:

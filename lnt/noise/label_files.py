@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lnt.errors import ConfigError, require
+from lnt.files import stamp
 
 # Names in a file of labels beside these: where the samples lie in the data's files, and a hash of labels by position.
 POSITIONS, HASH = "positions", "hash"
@@ -39,13 +40,17 @@ def content_hash(labels: np.ndarray) -> str:
     return hashlib.sha256(labels.tobytes()).hexdigest()[:16]
 
 
-# Read several times for each experiment: by the checks, for the run_id and for the labels.
-@lru_cache
 def read_labels(file: str, column: str | None) -> LabelFile:
     """Labels from a .pt or .npz file of arrays by name, a .csv file, or an .npy file; no code in a file is run.
 
     Raises ConfigError.
     """
+    return _read_labels(file, stamp(Path(file)), column)
+
+
+# Read several times for each experiment: by the checks, for the run_id and for the labels.
+@lru_cache
+def _read_labels(file: str, stamped: tuple[int, ...], column: str | None) -> LabelFile:
     path = Path(file)
     require(
         path.is_file(),
