@@ -356,6 +356,14 @@ def test_observed_labels_that_come_with_the_data_are_those_that_train(monkeypatc
     assert wrong >= (test % 5 == 0).sum()
 
 
+def test_observed_labels_that_are_not_trained_on_are_not_passed_over(experiment):
+    few()
+    settings = ("data=arrays", "data.file=mine.npz", "model=linear", "optimizer.epochs=1")
+    (said,) = experiment(*settings).warnings()
+    assert said == "the observed labels that come with the data are not used: noise=symmetric; noise=file takes them"
+    assert experiment(*settings, "noise=file").warnings() == []
+
+
 @pytest.mark.parametrize(
     ("names", "truth", "test_known"),
     [(("observed",), "all", False), (("y",), "none", False), (("y",), "test", True)],

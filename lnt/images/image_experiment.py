@@ -112,6 +112,14 @@ class ImageExperiment(Experiment):
             said = "keeps test samples whose observed class it does not keep"
             require(inside, "data.classes", list(data.task().numbers), said)
 
+    def warnings(self) -> list[str]:
+        """Observed labels that come with the data, and are not trained on."""
+        if self.noise.from_data or self.data.observed("train") is None:
+            return []
+        return [
+            f"the observed labels that come with the data are not used: noise={self.choices['noise']}; noise=file takes them"
+        ]
+
     @property
     def knows_truth(self) -> bool:
         return self.data.knows_truth("train")
