@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
@@ -25,7 +26,7 @@ from lnt.column_names import COMPONENTS
 from lnt.errors import MENDABLE, NO_OPTION, one_line, printable, require
 from lnt.files import is_plain, read_yaml
 from lnt.help import help_text
-from lnt.options import TOP
+from lnt.options import CONF, TOP
 from lnt.settings import check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
 from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, to_plain
@@ -166,6 +167,13 @@ def written_out(argument: str) -> list[str]:
     strange += [key for key, value in values if not _is_setting(key, value)]
     require(not strange, "from", file.parent, f"is no run of train.py: its config.yaml holds {printable(str(strange[:1]))}")
     return [f"{group}={option}" for group, option in choices.items()] + [f"{key}={_quoted(value)}" for key, value in values]
+
+
+def configuration(overrides: Sequence[str]) -> dict[str, Any]:
+    """The plain configuration that train.py would run; of a study that sweeps, its first settings."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+    return to_plain(config, config.hydra.runtime.choices)
 
 
 def _is_setting(key: str, value: Any) -> bool:

@@ -12,7 +12,7 @@ SEEDS = ("seed", "seeds.data", "seeds.noise", "seeds.init", "seeds.order", "seed
 # Settings that say how to run, not what: they are no columns, and another value of them is no other run.
 EXECUTION_SETTINGS = ("keep_networks", "checkpoint_seconds", "metrics")
 # Columns that cannot change a result: seeds.* say what `seed` stands for, and a file's content counts, not its place.
-NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", "noise.file")
+NOT_IN_RUN_ID = ("seed", "device", "data.root", "data.download", "data.verify", "data.file", "noise.file")
 # Columns that came later, with the value that runs had before: left out of the run_id at this value, so that ids stay.
 ADDED_LATER = {"loss": "logistic"}
 # The same for settings of single options.
@@ -93,6 +93,11 @@ METRICS = (
     "stopping_criterion",  # what early stopping looks at
 )
 
+OF_TRUTH = (  # metrics that need the true labels of training samples
+    *("clean_loss", "noisy_loss", "clean_accuracy", "noisy_accuracy", "realised_noise_rate", "kept_precision", "kept_recall"),
+    *("selection_precision", "selection_recall", "selection_auc"),
+)
+OF_TEST_TRUTH = ("test_error", "test_error_rare")  # and those that need the true labels of test samples
 ADDED_METRICS = ("train_loss_used", "test_error_rare")  # they came later: checkpoints of earlier versions lack them
 
 OUTCOME_TYPES = {  # of runs.parquet, after the configuration

@@ -56,6 +56,17 @@ def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_new(target: Path, write: Callable[[Path], object]) -> None:
+    """The same for a file that must not be there yet. Raises FileExistsError."""
+    # Taken first: of two processes that write under one name the second one fails here.
+    target.open("xb").close()
+    try:
+        write_atomically(target, write)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
 def check_regular(path: Path) -> int:
     """The size of a regular file. Raises DamagedFile if `path` is anything else: reading a pipe would wait for ever."""
     try:
@@ -67,6 +78,18 @@ def check_regular(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise DamagedFile(path, "is no regular file")
     return found.st_size
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells a file from others, and from itself with another content; empty if it is not there.
+
+    The time of its last change of any kind cannot be set, so other files have other stamps.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def read_text(path: Path) -> str:

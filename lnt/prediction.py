@@ -4,15 +4,10 @@ A mistyped key is answered before anything heavy is imported.
 """
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-from hydra import compose, initialize_config_dir
 
 from lnt import cli
 from lnt.errors import MENDABLE, one_line, require
-from lnt.options import CONF
-from lnt.sweeps.hydra_internals import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,16 +29,9 @@ def main() -> None:
         print(USAGE)
         return
     try:
-        print(report(configuration([word for argument in sys.argv[1:] for word in cli.written_out(argument)])))
+        print(report(cli.configuration([word for argument in sys.argv[1:] for word in cli.written_out(argument)])))
     except MENDABLE as error:
         sys.exit(f"error: {one_line(error)}")
-
-
-def configuration(overrides: Sequence[str]) -> dict[str, Any]:
-    """The plain configuration that train.py would run; of a study that sweeps, its first settings."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
-    return to_plain(config, config.hydra.runtime.choices)
 
 
 def report(config: dict[str, Any]) -> str:

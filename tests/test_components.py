@@ -67,7 +67,7 @@ def test_top_level_settings_agree_with_the_dataclass():
 def test_a_class_knows_the_name_of_its_option(file):
     """So that a component from Python has the run_id of the same one from the command line."""
     values = read_option(file.parent.name, file.stem)
-    needed = {"matrix": [[1.0, 0.0], [0.0, 1.0]], "human": "labels.npy"}
+    needed = {"matrix": [[1.0, 0.0], [0.0, 1.0]], "human": "labels.npy", "arrays": "mine.npz"}
     numbers = {key: needed[file.stem] if value == "???" else value for key, value in values.items()}
     assert build_component(file.parent.name, numbers, Component).option == file.stem
 

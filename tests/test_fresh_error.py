@@ -80,6 +80,8 @@ def test_it_is_unbiased_and_the_lowest_error_is_not():
     x = torch.as_tensor(labels + rng.standard_normal((runs, count)))
     problem = SimpleNamespace(
         test_rare=None,
+        labels_known=True,
+        test_labels_known=True,
         labels=torch.ones(runs, 3),
         test_labels=torch.as_tensor(labels),
         test_error_observed=lambda predicted: None,
@@ -108,7 +110,9 @@ def test_errors_on_halves_against_a_loop():
     rng = np.random.default_rng(0)
     predicted, labels = (torch.as_tensor(rng.integers(0, 3, (2, 9))) for _ in range(2))
     train = torch.ones(2, 3)
-    found = errors_on_halves(Snapshot(train, train, train, train, predicted, 0.7), SimpleNamespace(test_labels=labels))
+    found = errors_on_halves(
+        Snapshot(train, train, train, train, predicted, 0.7), SimpleNamespace(test_labels_known=True, test_labels=labels)
+    )
     for run in range(2):
         for number, half in enumerate((first_half(9), ~first_half(9))):
             members = [int(predicted[run, i] != labels[run, i]) for i in range(9) if half[i]]

@@ -97,12 +97,16 @@ def snapshot(**changes):
     )
 
 
+KNOWN = {"labels_known": True, "test_labels_known": True}
+
+
 def truth(**changes):
     labels = {
         "labels": tensor(TRUE),
         "test_labels": tensor(TEST_TRUE),
         "as_classes": lambda found: (found < 0).long(),
         "test_rare": torch.tensor(TEST_RARE),
+        **KNOWN,
         "test_error_observed": lambda predicted: (predicted != tensor(TEST_OBSERVED)).double().mean(1),
     }
     return SimpleNamespace(**(labels | changes))
@@ -114,6 +118,28 @@ def test_every_metric_has_the_value_worked_out_by_hand():
     assert measured.shape == (len(METRICS), 3)
     found = dict(zip(METRICS, measured.tolist(), strict=True))
     assert found == {name: pytest.approx(values, rel=1e-15, abs=0, nan_ok=True) for name, values in EXPECTED.items()}
+
+
+@pytest.mark.parametrize(
+    ("unknown", "lost"),
+    [
+        (
+            "labels_known",
+            {
+                *("clean_loss", "noisy_loss", "clean_accuracy", "noisy_accuracy", "realised_noise_rate"),
+                *("selection_precision", "selection_recall", "selection_auc", "kept_precision", "kept_recall"),
+            },
+        ),
+        ("test_labels_known", {"test_error", "test_error_rare"}),
+    ],
+)
+def test_without_true_labels_what_rests_on_them_is_missing(unknown, lost):
+    values = measure(snapshot(coefficients=None), truth(**{unknown: False}))
+    expected = {name: EXPECTED[name] for name in METRICS if name not in lost and "coef" not in name}
+    found = dict(zip(METRICS, values.tolist(), strict=True))
+    assert all(np.isnan(found[name]).all() for name in lost)
+    for name in set(expected) - {"overtaken_share", "decomposition_residual"}:
+        assert found[name] == pytest.approx(expected[name], rel=1e-15, abs=0, nan_ok=True)
 
 
 def test_without_test_labels_or_coefficients_only_these_metrics_are_missing():
@@ -202,7 +228,7 @@ class Shown:
 
 def trained(shown, strategy, steps, labels, test_labels):
     """A training in which the prepared snapshots are recorded."""
-    none = {"test_error_observed": lambda predicted: None, "as_classes": lambda found: found < 0, "test_rare": None}
+    none = {"test_error_observed": lambda predicted: None, "as_classes": lambda found: found < 0, "test_rare": None, **KNOWN}
     problem = SimpleNamespace(labels=labels, test_labels=test_labels, **none)
     known = PriorKnowledge(*[np.zeros(len(labels))] * 3)
     training = Training([Shown(shown)], problem, np.array(steps), strategy, known)

@@ -25,7 +25,7 @@ def test_no_import_circle():
 
 
 def test_no_two_files_share_a_name():
-    names = [file.name for file in (ROOT / "lnt").rglob("*.py") if file.name != "__init__.py"]
+    names = [file.name for file in (ROOT / "lnt").rglob("*.py") if not file.name.startswith("__")]
     assert len(set(names)) == len(names)
 
 
@@ -42,6 +42,9 @@ def test_no_two_files_share_a_name():
         ["-m", "lnt.status", "nowhere"],
         ["-m", "lnt.theory", "--help"],
         ["-m", "lnt.theory", "data.n_trian=3"],
+        ["-m", "lnt.noise", "--help"],
+        ["-m", "lnt.noise", "data=digits"],
+        ["-m", "lnt.noise", "data.n_trian=3", "out=labels.npz"],
     ],
     ids=" ".join,
 )

@@ -218,7 +218,7 @@ def test_a_device_that_is_not_there(call):
     [
         ("data.n_trian=3", ["data.n_trian", "unknown key; known are data.n_train, data.n_test"]),
         ("nosie.rate=0.1", ["nosie.rate", "unknown key; known are noise, model, loss, optimizer"]),
-        ("noise=loud", ["noise/loud", "asymmetric; human; instance; label_multipliers; matrix; none; pair; symmetric"]),
+        ("noise=loud", ["noise/loud", "asymmetric; file; human; instance; label_multipliers; matrix; none; pair; symmetric"]),
     ],
 )
 def test_unknown_keys_and_options_on_the_real_command_line(tmp_path, override, words):
@@ -247,6 +247,13 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
         settings += [f"noise.file={tmp_path}/labels.npy", "data.classes=null", "data.n_train=10"]
     if option == "matrix":
         settings += ["noise.matrix=[[0.8,0.2],[0.1,0.9]]"]
+    if option == "file":
+        np.savez(tmp_path / "labels.npz", observed=digits()["train_labels"])
+        settings += [f"noise.file={tmp_path}/labels.npz"]
+    if option == "arrays":
+        rng = np.random.default_rng(0)
+        np.savez(tmp_path / "mine.npz", x=rng.standard_normal((60, 5)), y=np.arange(60) % 3)
+        settings += [f"data.file={tmp_path}/mine.npz"]
     values = loop.train(experiment(*settings)).values
     assert np.isfinite(values[:, METRICS.index("train_loss")]).all()
 

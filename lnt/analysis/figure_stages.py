@@ -13,17 +13,20 @@ from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.theory.conditions import predicted_t1
 from lnt.theory.run_cells import predictable, predicted_curves
 
+ACCURACY = "training accuracy\n(observed labels)"
+ERROR, OBSERVED_ERROR = "test error\n(true labels)", "test error\n(observed labels)"
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "coefficient (max)": {
         "signal_coef": (SIGNAL, r"signal $\gamma$"),
         "noise_coef_clean": (CLEAN, r"noise $\bar\rho$, clean samples"),
         "noise_coef_noisy": (NOISY, r"noise $\bar\rho$, mislabelled samples"),
     },
-    "training accuracy\n(observed labels)": {
+    ACCURACY: {
         "clean_accuracy": (CLEAN, "clean samples"),
         "noisy_accuracy": (NOISY, "mislabelled samples"),
     },
-    "test error\n(true labels)": {"test_error": (PLAIN, "fresh samples")},
+    ERROR: {"test_error": (PLAIN, "fresh samples")},
+    OBSERVED_ERROR: {"test_error_observed": (PLAIN, "fresh samples")},
     "training loss\n(observed labels)": {
         "clean_loss": (CLEAN, "clean samples"),
         "noisy_loss": (NOISY, "mislabelled samples"),
@@ -45,6 +48,8 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         figure = NotebookFigure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
         measured = [curves for _, curves in groups.values()]
         panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+        if ERROR in panels:  # what stands in for it where true labels are not known
+            panels.pop(OBSERVED_ERROR, None)
         # The height can be set only once it is known which panels have values (images have no coefficients).
         figure.set_figheight(1.6 * len(panels) + 0.2)
         heights = 1
@@ -68,10 +73,12 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         for row in range(len(panels)):
             axes[row, -1].legend(loc="best")
         axes[-1, 0].set_ylim(bottom=-0.05 * axes[-1, 0].get_ylim()[1])
-        # Counted from the end: the panel of coefficients, at the top, may be missing.
-        axes[-3, 0].set_ylim(-0.04, 1.04)
-        axes[-2, 0].set_yscale("symlog", linthresh=1e-3, linscale=0.4)
-        axes[-2, 0].set_ylim(0, 1)
+        for ax, name in zip(axes[:, 0], panels, strict=True):
+            if name == ACCURACY:
+                ax.set_ylim(-0.04, 1.04)
+            elif name in (ERROR, OBSERVED_ERROR):
+                ax.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
+                ax.set_ylim(0, 1)
     return figure
 
 

@@ -91,7 +91,7 @@ def write(
     earlier = int(runs["best_test_error_fresh"].isna().sum())
     if earlier:
         report.note(
-            f"{earlier} runs of an earlier version, or with one test sample, have no best_test_error_fresh and no price"
+            f"{earlier} runs of an earlier version, with one test sample or no true labels lack best_test_error_fresh and price"
         )
     _add_stages(report)
     study_images.add_images(report, attributions, folders)

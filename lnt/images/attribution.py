@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lnt.column_names import STATES
-from lnt.errors import ConfigError
+from lnt.errors import ConfigError, require
 from lnt.files import check_zip
 from lnt.images.augment import Batches
 from lnt.images.datasets import Images, on_device, pixel_statistics
@@ -59,6 +59,7 @@ def explain_run(
     Raises ConfigError if images or weights cannot be read.
     """
     data = component("data", run, Data, folders)
+    require(not data.is_vectors(), "data", run["data"], "is of vectors, and attributions are about pixels")
     network, states = rebuild(run, data, weights, folders)
     mean, std = pixel_statistics(data)
     batches = Batches(on_device(data, torch.device("cpu"))[0], mean, std, torch.float32)
@@ -67,8 +68,10 @@ def explain_run(
         return None
     # A fixed seed: another call of analyze.py explains with the same background.
     rng = np.random.default_rng(0)
-    place = torch.as_tensor(rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False))
-    background, images = (batches.at(p[None])[0] for p in (place, torch.as_tensor(chosen["index"].to_numpy(np.int64))))
+    others = rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False)
+    # The index counts in the files, of which a part may be the training set.
+    places = [np.searchsorted(data.rows(), rows) for rows in (others, chosen["index"].to_numpy(np.int64))]
+    background, images = (batches.at(torch.as_tensor(place)[None])[0] for place in places)
     observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
     try:
         values, method = {state: deep(network, states[state], background, images) for state in STATES}, "deep"
@@ -76,7 +79,7 @@ def explain_run(
         log.info("DeepExplainer does not apply (%s): expected gradients instead", str(error).partition("\n")[0])
         values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
     # The original pixels, for figures; the network has seen them standardised.
-    pixels = data.arrays()["train"][chosen["index"]]
+    pixels = data.arrays()["train"][places[1]]
     deviations = (images - background.mean(0)).numpy()
     return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, deviations, method)
 

@@ -13,12 +13,13 @@ AUGMENT = (1, 0)
 
 
 class Batches:
-    """Takes images by their positions in a tensor [N, C, H, W] of uint8, standardised channel by channel."""
+    """Takes images by their positions in a tensor [N, C, H, W] of uint8, or of floats, standardised channel by channel."""
 
     def __init__(self, images: Tensor, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype) -> None:
         self.images = images
         # Standardised as (pixel - 255 mean) / (255 std), straight from uint8 values.
-        self.scale, self.offset = (torch.as_tensor(a, dtype=dtype, device=images.device) for a in (1 / (255 * std), 255 * mean))
+        one = unit(images.dtype == torch.uint8)
+        self.scale, self.offset = (torch.as_tensor(a, dtype=dtype, device=images.device) for a in (1 / (one * std), one * mean))
 
     def at(self, positions: Tensor) -> Tensor:
         """Images [R, B, C, H, W] at `positions` [R, B]."""
@@ -54,6 +55,11 @@ class Batches:
 
     def _standardised(self, pixels: Tensor) -> Tensor:
         return (pixels.to(self.scale.dtype) - self.offset[:, None, None]) * self.scale[:, None, None]
+
+
+def unit(of_bytes: bool) -> int:
+    """The value that statistics take as 1: that of a white pixel in bytes, else 1 itself."""
+    return 255 if of_bytes else 1
 
 
 def shift(images: Tensor, frame: int, right: Tensor, down: Tensor, flip: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Image data sets as components: which samples of which classes are trained and tested on."""
+"""Image data sets, and data of one's own, as components: which samples of which classes are trained and tested on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from lnt.errors import require
 from lnt.images.dataset_files import DataSet, load
 from lnt.images.dataset_formats import Arrays
+from lnt.images.own_files import Keys, OwnSamples, check_keys, moments, read
 from lnt.noise.observed_labels import Classes
-from lnt.seeding import generator
+from lnt.seeding import generator, is_seed
 from lnt.training.experiment import Data
 
 AUGMENTATIONS = ("none", "shift", "shift_flip")
@@ -57,6 +58,26 @@ class Images(Data, ABC):
     @abstractmethod
     def arrays(self) -> Arrays:
         """All images and labels. Raises ConfigError if they are not there."""
+
+    def is_vectors(self) -> bool:
+        """Whether samples are vectors, [N, D, 1, 1] of float32: D channels of one pixel."""
+        return bool(self.arrays()["train"].dtype != np.uint8)
+
+    def knows_truth(self, split: str) -> bool:
+        """Whether the labels of `split` (train, test) are the true ones, and not observed ones in their place."""
+        return True
+
+    def observed(self, split: str) -> np.ndarray | None:
+        """The observed labels of `split` that come with the data, as numbers of the data set; None without such."""
+        return None
+
+    def rows(self) -> np.ndarray:
+        """Where the training samples in `arrays` lie in the data's files, ascending."""
+        return np.arange(len(self.arrays()["train_labels"]))
+
+    def row_labels(self) -> np.ndarray:
+        """The labels of all samples among which `rows` counts, in the order of the files."""
+        return self.arrays()["train_labels"]
 
     def task(self) -> Classes:
         """The classes kept, in order."""
@@ -183,6 +204,68 @@ class Cifar10(Cifar):
     name, confusions = "CIFAR10", {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
 
+TRUTHS, LAYOUTS = ("all", "test", "none"), (None, "nchw", "nhwc")
+
+
+@dataclass(frozen=True)
+class OwnData(Images):
+    """Images or vectors of one's own, with true labels, observed ones, or both; any number of classes.
+
+    `file` is an .npz, a table (.csv, .parquet) with a row for each sample, or a folder with a sub-folder of images for each
+    class; docs/images.md lists the names of its parts. Without a split of its own round(test_share n_k) samples of each class k
+    are test samples, drawn by split_seed. Features of vectors are standardised one by one, as channels of images are. Another
+    content is another run: a hash of it enters the run_id.
+    """
+
+    classes: tuple[int, ...] | None = None  # the classes kept, null = all; the first is +1 of a binary task
+    balanced: bool = False  # as many training samples of each class
+    file: str = field(kw_only=True)  # an .npz, .csv or .parquet file, or a folder of images with a sub-folder for each class
+    layout: str | None = None  # of images with channels: nchw | nhwc; null = told by the shape
+    keys: tuple[tuple[str, ...], ...] = ()  # other names in the file, as [[y,diagnosis],[observed,vote],[ignore,patient]]
+    test_share: float | None = None  # share of the samples for the test, where the file has no split; null = 0.2
+    split_seed: int = 0  # draws these test samples, the same ones for every `seed`
+    truth: str = "all"  # which labels are true where the file has but one kind: all | test | none (the others: observed only)
+
+    option = "arrays"
+
+    def validate(self) -> None:
+        require(self.layout in LAYOUTS, "layout", self.layout, "must be nchw, nhwc or null")
+        require(self.truth in TRUTHS, "truth", self.truth, f"must be one of {', '.join(TRUTHS)}")
+        share = self.test_share
+        require(share is None or 0 < share < 1, "test_share", share, "must lie in (0, 1)")
+        require(is_seed(self.split_seed), "split_seed", self.split_seed, "must be an integer from 0 to 2^62")
+        check_keys(self.keys)
+        super().validate()
+
+    def loaded(self) -> OwnSamples:
+        """What the file holds. Raises ConfigError."""
+        keys: Keys = self.keys
+        return read(self.file, self.layout, keys, self.test_share, self.split_seed, self.truth)
+
+    @property
+    def all_classes(self) -> int:  # type: ignore[override]
+        """K, of all labels in the file."""
+        return self.loaded().classes
+
+    def arrays(self) -> Arrays:
+        return self.loaded().arrays
+
+    def fingerprint(self) -> str:
+        return self.loaded().fingerprint
+
+    def knows_truth(self, split: str) -> bool:
+        return self.loaded().known[split]
+
+    def observed(self, split: str) -> np.ndarray | None:
+        return self.loaded().observed.get(split)
+
+    def rows(self) -> np.ndarray:
+        return self.loaded().rows
+
+    def row_labels(self) -> np.ndarray:
+        return self.loaded().row_labels
+
+
 # Fine classes of each of the 20 superclasses of CIFAR-100, as its authors list them; numbers are alphabetical positions.
 SUPERCLASSES = (
     (4, 30, 55, 72, 95), (1, 32, 67, 73, 91), (54, 62, 70, 82, 92), (9, 10, 16, 28, 61), (0, 51, 53, 57, 83),
@@ -215,22 +298,33 @@ def digits() -> Arrays:
 def on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """All training and all test images on the device, uint8; selections of one data set share them."""
     # The cache key is the data set without its selection, as all images are moved whatever is selected.
-    return _on_device(replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none", mixup=0.0), device)
+    everything = replace(data, n_train=None, n_test=None, classes=None, balanced=True, augment="none", mixup=0.0)
+    return _on_device(everything, data.fingerprint(), device)
 
 
 @lru_cache(maxsize=4)
-def _on_device(data: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+def _on_device(data: Images, fingerprint: str, device: torch.device) -> tuple[Tensor, Tensor]:
     arrays = data.arrays()
     return torch.as_tensor(arrays["train"], device=device), torch.as_tensor(arrays["test"], device=device)
 
 
-@lru_cache
 def pixel_statistics(data: Images) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel over the training images of the classes kept, pixel values in [0, 1]."""
+    """Mean and standard deviation of each channel over the training images of the classes kept, pixel values in [0, 1].
+
+    Of vectors those of each feature. What does not vary has 1 for its standard deviation.
+    """
+    return _pixel_statistics(data, data.fingerprint())
+
+
+@lru_cache
+def _pixel_statistics(data: Images, fingerprint: str) -> tuple[np.ndarray, np.ndarray]:
     arrays = data.arrays()
     images = arrays["train"][np.isin(arrays["train_labels"], data.task().numbers)]
+    if data.is_vectors():
+        return moments(images[:, :, 0, 0])
     # Exact, from 256 counts for each channel: a copy of all pixels as floats would take eight times the memory.
     counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
     share, values = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
     mean = share @ values
-    return mean, np.sqrt(share @ values**2 - mean**2)
+    varies = (counts > 0).sum(1) > 1
+    return mean, np.sqrt(share @ values**2 - mean**2, where=varies, out=np.ones_like(mean))

@@ -38,6 +38,8 @@ class ImageProblem:
     networks: Callable[[], list[nn.Module]]  # R of them, with their initial weights
     seeds: np.ndarray  # [R] of the stream order
     augment: str
+    labels_known: bool = True  # whether `labels` are the true ones; else observed ones stand in their place
+    test_labels_known: bool = True
 
     @property
     def test_rare(self) -> Tensor | None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from lnt.errors import ConfigError, keys_under, require
 from lnt.hardware import free_bytes, workers_for
-from lnt.images.augment import Batches
+from lnt.images.augment import Batches, unit
 from lnt.images.datasets import Images, on_device, pixel_statistics
 from lnt.images.image_engine import EVALUATED_AT_ONCE, ImageEngine, ImageProblem
 from lnt.images.networks import ImageModel
@@ -49,7 +49,7 @@ class ImageExperiment(Experiment):
     one_run_per_job = True
 
     def completed(self) -> "ImageExperiment":
-        self.check_model("small_cnn, vgg11, vgg16, resnet18 or resnet34")
+        self.check_model("mlp, linear, small_cnn, vgg11, vgg16, resnet18 or resnet34")
         classes_too = "is for signal-noise data: it has no form for K classes (for_classes, of_logits)"
         chosen = self.choices["optimizer"]
         require(self.optimizer.for_images, "optimizer", chosen, "is for signal-noise data; use sgd")
@@ -66,8 +66,8 @@ class ImageExperiment(Experiment):
             raise ConfigError("optimizer.t1_steps", self.optimizer.t1_steps, "has no meaning on images; give optimizer.lr")
         with keys_under("data"):
             n, _ = self.data.size(), self.data.test_size()
-        with keys_under("noise"):
-            self.noise.check_truth(self.data.arrays()["train_labels"])
+        self.check_inputs()
+        self.check_labels()
         epochs, rest = divmod(self.optimizer.total_steps(n), self.steps_per_epoch())
         whole = f"must be whole epochs of {self.steps_per_epoch()} steps on images"
         require(rest == 0, "optimizer.steps", self.optimizer.total_steps(n), whole)
@@ -76,6 +76,53 @@ class ImageExperiment(Experiment):
         recordings = every if self.settings.recordings is None else self.settings.recordings
         self.check_memory()
         return replace(self, settings=replace(self.settings, engine="autograd", recordings=recordings))
+
+    def check_inputs(self) -> None:
+        """Raise ConfigError if the network takes no vectors, and these are."""
+        if self.data.is_vectors():
+            require(
+                self.model.for_vectors,
+                "model",
+                self.choices["model"],
+                "is for images, and these are vectors; use mlp or linear",
+            )
+            require(
+                self.data.augment == "none", "data.augment", self.data.augment, "is for images, and these are vectors; use none"
+            )
+
+    def check_labels(self) -> None:
+        """Raise ConfigError if the label noise is about other labels than these, or has none for some of the samples."""
+        noise, data = self.noise, self.data
+        if not noise.from_data:
+            said = "needs true labels, and the training samples have observed ones only; use noise=file, noise.file=null"
+            require(data.knows_truth("train"), "noise", self.choices["noise"], said)
+            with keys_under("noise"):
+                noise.check_truth(data.row_labels())
+        if noise.needs_positions:
+            with keys_under("noise"):
+                everywhere = bool(noise.covers(self.members()).all())
+            # The same samples for many seeds: they are looked at one by one only where some have no label.
+            for place in () if everywhere else np.unique(self.places(), axis=0):
+                lacking = data.rows()[place][~noise.covers(self.samples_at(place[None]))[0]]
+                said = f"has no label of the classes kept for {len(lacking)} of the samples of this run, the first at position"
+                require(not len(lacking), "noise.file", getattr(noise, "file", None), f"{said} {lacking[:1].sum()}")
+        if noise.from_data and data.observed("test") is not None:
+            chosen = np.flatnonzero(np.isin(data.arrays()["test_labels"], data.task().numbers))
+            inside = bool(noise.covers(self.samples_at(chosen[None], "test")).all())
+            said = "keeps test samples whose observed class it does not keep"
+            require(inside, "data.classes", list(data.task().numbers), said)
+
+    def warnings(self) -> list[str]:
+        """Observed labels that come with the data, and are not trained on."""
+        if self.noise.from_data or self.data.observed("train") is None:
+            return []
+        return [
+            f"the observed labels that come with the data are not used: noise={self.choices['noise']}; noise=file takes them"
+        ]
+
+    @property
+    def knows_truth(self) -> bool:
+        return self.data.knows_truth("train")
 
     def check(self) -> None:
         super().check()
@@ -94,15 +141,39 @@ class ImageExperiment(Experiment):
     def representatives(self) -> Samples:
         classes = self.data.task()
         if self.noise.needs_positions:  # its labels are those of samples, not of classes
-            truth = self.data.as_classes(self.data.arrays()["train_labels"])[None]
-            return Samples(truth, classes, index=np.arange(truth.size)[None])
+            everyone = self.members()
+            covered = self.noise.covers(everyone)[0]
+            return everyone if covered.all() else self.samples_at(np.flatnonzero(self.kept())[covered][None])
         return Samples(np.tile(np.arange(classes.count), (self.runs, 1)), classes, features=_no_representative)
 
     def redrawn(self) -> np.ndarray | bool:
         return super().redrawn() or self.data.redrawn()
 
-    def positions(self) -> np.ndarray:
+    def kept(self) -> np.ndarray:
+        """Which training samples are of the classes kept."""
+        return np.isin(self.data.arrays()["train_labels"], self.data.task().numbers)
+
+    def members(self) -> Samples:
+        """All training samples of the classes kept, as one run."""
+        return self.samples_at(np.flatnonzero(self.kept())[None])
+
+    def samples_at(self, places: np.ndarray, split: str = "train") -> Samples:
+        """Samples at places [R, n] in the arrays of the data, without their pixels."""
+        data = self.data
+        given = data.observed(split)
+        return Samples(
+            data.as_classes(data.arrays()[f"{split}_labels"])[places],
+            data.task(),
+            index=data.rows()[places] if split == "train" else places,
+            given=None if given is None else data.as_classes(given)[places],
+        )
+
+    def places(self) -> np.ndarray:
+        """Where the training samples of each run lie in the arrays of the data, [R, n]."""
         return np.stack([self.data.sample_training_set(int(seed)) for seed in self.per_run(self.seeds.data)])
+
+    def positions(self) -> np.ndarray:
+        return self.data.rows()[self.places()]
 
     def predicted_t1(self) -> np.ndarray:
         return np.full(self.runs, np.nan)
@@ -117,31 +188,32 @@ class ImageExperiment(Experiment):
         return per_epoch * recorded_steps(self.total_steps() // per_epoch, self.settings.recordings)
 
     def sample(self, peer: int = 0) -> ImageProblem:
-        data, like, classes = self.data, self.empty_tensor(), self.data.task()
+        data, like = self.data, self.empty_tensor()
         arrays, (train, test) = data.arrays(), on_device(data, like.device)
         mean, std = (statistic.astype(np.float32) for statistic in pixel_statistics(data))
+        one = np.float32(unit(not data.is_vectors()))
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, device=like.device)
 
-        index = self.positions()
+        index = self.places()
         drawn = [data.sample_test_set(int(seed)) for seed in self.per_run(self.seeds.test)]
         test_index, uniforms = (np.stack(parts) for parts in zip(*drawn, strict=True))
-        labels, test_labels = (data.as_classes(arrays[f"{split}_labels"]) for split in ("train", "test"))
         seeds = self.per_run(self.seeds.noise)
 
-        def samples(split: str, true: np.ndarray, positions: np.ndarray) -> Samples:
+        def samples(split: str, places: np.ndarray) -> Samples:
             # A function: only noise that looks at pixels needs them, and one run at a time.
             def features(run: int) -> np.ndarray:
-                pixels = arrays[split][positions[run]] / np.float32(255)
+                pixels = arrays[split][places[run]] / one
                 # In place: a copy of the training set for each operation would take twice the memory.
                 pixels -= mean[:, None, None]
                 pixels /= std[:, None, None]
                 return pixels.reshape(len(pixels), -1)
 
-            return Samples(true[positions], classes, seeds, features, positions)
+            return replace(self.samples_at(places, split), seeds=seeds, features=features)
 
-        truth, test_truth = samples("train", labels, index), samples("test", test_labels, test_index)
+        truth, test_truth = samples("train", index), samples("test", test_index)
+        for_test = data.observed("test") is not None if self.noise.from_data else self.noise.for_test
         return ImageProblem(
             train=Batches(train, mean, std, like.dtype),
             test=Batches(test, mean, std, like.dtype),
@@ -150,10 +222,12 @@ class ImageExperiment(Experiment):
             labels=tensor(truth.labels),
             observed=ObservedLabels(self.noise, truth, seeds, tensor),
             test_labels=tensor(test_truth.labels),
-            test_observed=tensor(self.noise.observe(test_truth, uniforms)) if self.noise.for_test else None,
+            test_observed=tensor(self.noise.observe(test_truth, uniforms)) if for_test else None,
             networks=lambda: self.networks(peer),
             seeds=self.per_run(self.seeds.order),
             augment=data.augment,
+            labels_known=data.knows_truth("train"),
+            test_labels_known=data.knows_truth("test"),
         )
 
     def networks(self, peer: int = 0) -> list[nn.Module]:
@@ -214,10 +288,13 @@ class ImageExperiment(Experiment):
         return self.strategy.networks * (held + self.activation_bytes()) + self.recorded_bytes()
 
     def activation_bytes(self) -> int:
-        """Rough size of the activations in a forward pass of the largest batch: 64 numbers for each of its pixels."""
+        """Rough size of the activations in a forward pass of the largest batch: 64 numbers for each of its pixels.
+
+        Networks without convolutions have few more than their input.
+        """
         pixels = int(np.prod(self.data.arrays()["train"].shape[1:]))
         batch = max(self.optimizer.batch_size or self.n, min(self.n, EVALUATED_AT_ONCE))
-        return 4 * 64 * min(batch, self.n) * pixels
+        return 4 * (4 if self.model.for_vectors else 64) * min(batch, self.n) * pixels
 
     def check_memory(self) -> None:
         """Raise ConfigError if not even one batch fits."""

@@ -1,4 +1,4 @@
-"""Networks for images: torchvision's, adapted to 32 x 32 pixels, and a small one. K outputs, one for each class."""
+"""Networks with K outputs: torchvision's for images, adapted to 32 x 32 pixels; small ones, some of which take vectors too."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ class ImageModel(Model, ABC):
 
     takes = "images"
     small: ClassVar[bool] = False  # trained on one core each, and many at once on a GPU, which one alone leaves idle
+    for_vectors: ClassVar[bool] = False  # whether it takes vectors, too: D channels of one pixel
 
     @abstractmethod
     def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
@@ -52,6 +53,40 @@ class SmallCNN(ImageModel):
         # Two poolings halve the size, rounded down, twice.
         features = channels * (pixels // 4) ** 2
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 64), nn.ReLU(), nn.Linear(64, classes))
+
+
+@dataclass(frozen=True)
+class Mlp(ImageModel):
+    """A fully connected network: `depth` hidden layers of `width` ReLUs each, with biases, on all pixels or features."""
+
+    width: int = 256  # units of each hidden layer
+    depth: int = 2  # hidden layers
+
+    small = True
+    for_vectors = True
+
+    def validate(self) -> None:
+        for key in ("width", "depth"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "must be at least 1")
+
+    def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
+        layers: list[nn.Module] = [nn.Flatten()]
+        features = channels * pixels**2
+        for _ in range(self.depth):
+            layers += [nn.Linear(features, self.width), nn.ReLU()]
+            features = self.width
+        return nn.Sequential(*layers, nn.Linear(features, classes))
+
+
+@dataclass(frozen=True)
+class Linear(ImageModel):
+    """A linear function of all pixels or features, with a bias, for each class: softmax regression under the logistic loss."""
+
+    small = True
+    for_vectors = True
+
+    def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * pixels**2, classes))
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,12 @@
 """Label noise that depends on the sample, not only on its class: on its pixels, or on the labels that people gave."""
 
-import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from lnt.errors import ConfigError, require
+from lnt.errors import require
+from lnt.noise.label_files import LabelFile, content_hash, read_labels
 from lnt.noise.observed_labels import Classes, LabelNoise, Samples
 from lnt.seeding import generator
 from lnt.settings import PerRunFloat
@@ -18,15 +15,6 @@ from lnt.settings import PerRunFloat
 # share a generator with these.
 DIRECTIONS, CHANCES = (0, 1), (0, 2)
 LAWS = ("ranked", "published")
-# Only these may be unpickled from a .pt file: what an array of integers consists of. numpy 2 renamed numpy.core to
-# numpy._core, and files of either version must load.
-RECONSTRUCT = np.empty(0).__reduce__()[0]
-NUMPY_ARRAYS: list[Any] = [
-    *((RECONSTRUCT, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.int64, np.int32, np.uint8, np.int16)),
-]
 
 
 @dataclass(frozen=True)
@@ -109,7 +97,89 @@ class Instance(LabelNoise):
 
 
 @dataclass(frozen=True)
-class Human(LabelNoise):
+class FileLabels(LabelNoise):
+    """Observed labels of one's own, for training samples: those that come with the data (file=null), or those of a file.
+
+    An .npy file holds a class for each sample in the order of the data's files; an .npz or .csv file has them under `column`,
+    and may say under `positions` which samples they are for, and under `true` their true classes, which must then be those of
+    the data set. Classes are numbered as in the data set, and all or some of them may be kept (data.classes).
+    """
+
+    file: str | None = None  # an .npy, .npz or .csv of classes by position; null = the observed labels that come with the data
+    column: str | None = None  # which array or column of that file; null = observed, or the only one
+
+    option = "file"
+    needs_images = True
+    needs_positions = True
+    for_test = False
+
+    def validate(self) -> None:
+        require(
+            self.file is not None or self.column is None, "column", self.column, "is that of a file; it must be null without"
+        )
+
+    @property
+    def from_data(self) -> bool:
+        return self.file is None
+
+    def one_wrong_class(self) -> bool:
+        return True
+
+    def found(self) -> LabelFile:
+        """What the file holds. Raises ConfigError."""
+        assert self.file is not None
+        return read_labels(self.file, self.column)
+
+    def labels(self) -> np.ndarray:
+        """Observed classes by position in the data's files, -1 where there is none. Raises ConfigError."""
+        return self.found().labels
+
+    def fingerprint(self) -> str:
+        return "" if self.from_data else content_hash(self.labels())
+
+    def check_truth(self, truth: np.ndarray) -> None:
+        found = self.found()
+        fits = len(found.labels) == len(truth) or (found.sparse and len(found.labels) < len(truth))
+        require(fits, "file", self.file, f"has {len(found.labels)} labels, the training set has {len(truth)}")
+        here = found.labels >= 0
+        truth, labels = truth[: len(here)][here], found.labels[here]
+        # The file may hold the true labels too: where these differ, it is in another order than the data set.
+        if found.true is not None:
+            differ = (found.true[here] != truth).sum()
+            said = f"its {found.true_name} is not the data set's label in {differ} of {len(truth)} places"
+            require(differ == 0, "file", self.file, said)
+            if found.sparse:
+                return  # lnt.noise has written it, for any rate
+        agrees, classes = (labels == truth).mean(), len(np.unique(truth))
+        # Three standard errors above what labels reach that have nothing to do with the samples.
+        chance = 1 / classes + 3 * np.sqrt((1 - 1 / classes) / classes / len(truth))
+        few = f"{agrees:.1%} of its labels are the true ones, as by chance: are they of other classes, or in another order?"
+        require(agrees > chance, "file", self.file, few)
+
+    def observed_of(self, samples: Samples) -> np.ndarray:
+        """Observed classes 0 .. K - 1 of samples, [R, n]; -1 for those without a label of a class that is kept."""
+        if self.from_data:
+            require(samples.given is not None, "file", None, "must be given: no observed labels come with this data set")
+            return np.asarray(samples.given)
+        labels, places = self.labels(), samples.positions
+        known = np.where(places < len(labels), labels[np.minimum(places, len(labels) - 1)], -1).clip(-1)
+        place = np.full(max(labels.max(), *samples.classes.numbers) + 2, -1)  # the last one is that of no label, -1
+        place[list(samples.classes.numbers)] = np.arange(samples.classes.count)
+        return place[known]
+
+    def covers(self, samples: Samples) -> np.ndarray:
+        return self.observed_of(samples) >= 0
+
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        observed = self.observed_of(samples)
+        lacks = f"has no label of the classes {list(samples.classes.numbers)} for some of the samples"
+        require((observed >= 0).all(), "file", self.file, lacks)
+        # One-hot: the label is certain, so the uniforms decide nothing and the same labels come back each time.
+        return np.eye(samples.classes.count)[observed]
+
+
+@dataclass(frozen=True)
+class Human(FileLabels):
     """Labels that people gave: `file` is CIFAR-10_human.pt or CIFAR-100_human.pt of CIFAR-N, `column` one of its arrays.
 
     Or a .npy file of integers, one for each training sample in the order of the data set's files (column is then null). All
@@ -117,23 +187,8 @@ class Human(LabelNoise):
     CC BY-NC 4.0).
     """
 
-    file: str  # CIFAR-10_human.pt, CIFAR-100_human.pt, or a .npy of integers
+    file: str = field()  # CIFAR-10_human.pt, CIFAR-100_human.pt, or a .npy of integers
     column: str | None = None  # worse_label, aggre_label, random_label1 .. 3 (CIFAR-10N); noisy_label (CIFAR-100N)
-
-    needs_images = True
-    needs_positions = True
-    for_test = False
-
-    def one_wrong_class(self) -> bool:
-        return True
-
-    def labels(self) -> np.ndarray:
-        """Observed classes of all samples in the files. Raises ConfigError."""
-        return read_labels(self.file, self.column)
-
-    def fingerprint(self) -> str:
-        """A hash of the content of the file."""
-        return hashlib.sha256(self.labels().tobytes()).hexdigest()[:16]
 
     def check(self, classes: Classes) -> None:
         found = self.labels()
@@ -141,46 +196,3 @@ class Human(LabelNoise):
         complete = classes.numbers == tuple(range(classes.count))
         allowed = f"holds classes from {found.min()} to {found.max()}; data.classes must be null (all classes)"
         require(complete and ((found >= 0) & (found < classes.count)).all(), "file", self.file, allowed)
-
-    def check_truth(self, truth: np.ndarray) -> None:
-        found = self.labels()
-        require(len(found) == len(truth), "file", self.file, f"has {len(found)} labels, the training set has {len(truth)}")
-        # CIFAR-N's files hold the true labels too: where these differ, the file is in another order than the data set.
-        if self.column is not None:
-            clean = read_labels(self.file, "clean_label")
-            differ = f"its clean_label is not the data set's label in {(clean != truth).sum()} of {len(truth)} places"
-            require((clean == truth).all(), "file", self.file, differ)
-
-        agrees, classes = (found == truth).mean(), len(np.unique(truth))
-        # Three standard errors above what labels reach that have nothing to do with the samples.
-        chance = 1 / classes + 3 * np.sqrt((1 - 1 / classes) / classes / len(truth))
-        few = f"{agrees:.1%} of its labels are the true ones, as by chance: are they of other classes, or in another order?"
-        require(agrees > chance, "file", self.file, few)
-
-    def probabilities(self, samples: Samples) -> np.ndarray:
-        # One-hot: the label is certain, so the uniforms decide nothing and the same labels come back each time.
-        return np.eye(samples.classes.count)[self.labels()[samples.positions]]
-
-
-# Read several times for each experiment: by the checks, for the run_id and for the labels.
-@lru_cache
-def read_labels(file: str, column: str | None) -> np.ndarray:
-    """Integer labels [N] from a .pt file of arrays by name, or from a .npy file; no code in a file is run."""
-    path = Path(file)
-    require(path.is_file(), "file", file, "is not a file; put the label file of CIFAR-N (CIFAR-10_human.pt) there")
-    try:
-        if path.suffix == ".npy":
-            require(column is None, "column", column, "must be null for a .npy file")
-            found = np.load(path, allow_pickle=False)
-        else:
-            with torch.serialization.safe_globals(NUMPY_ARRAYS):
-                arrays = torch.load(path, weights_only=True)
-            require(column in arrays, "column", column, f"must be one of {', '.join(arrays)}")
-            found = np.asarray(arrays[column])
-    # `require` above raises it with a message of its own, which the wrapper below would bury.
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError("file", file, f"cannot be read as labels: {str(error).splitlines()[0]}") from error
-    require(found.ndim == 1 and found.dtype.kind in "iu", "file", file, "must hold one integer for each training sample")
-    return found.astype(np.int64)

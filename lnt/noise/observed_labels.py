@@ -49,6 +49,7 @@ class Samples:
     seeds: np.ndarray | None = None  # [R] of the stream noise
     features: Callable[[int], np.ndarray] = no_features  # of run r: [n, S], standardised pixels
     index: np.ndarray | None = None  # [R, n] positions in the files of the training set
+    given: np.ndarray | None = None  # [R, n] observed classes that come with the data; -1 for a class that is not kept
 
     @property
     def positions(self) -> np.ndarray:
@@ -68,6 +69,11 @@ class LabelNoise(Component, ABC):
     for_test: ClassVar[bool] = True  # whether test samples have observed labels too
     multiplies: ClassVar[bool] = False  # whether observed labels -1, +1 have a size, too (`sizes`)
 
+    @property
+    def from_data(self) -> bool:
+        """Whether observed labels are those that come with the data, `samples.given`."""
+        return False
+
     resample = False  # the settings of most kinds of noise; a kind without them has these values
     exact = False
 
@@ -76,6 +82,10 @@ class LabelNoise(Component, ABC):
 
     def check_truth(self, truth: np.ndarray) -> None:
         """Raise ConfigError if it does not fit training samples of these true classes, in the order of the data's files."""
+
+    def covers(self, samples: Samples) -> np.ndarray:
+        """Which samples it has a label for, one of the classes kept, [R, n]."""
+        return np.ones(samples.labels.shape, bool)
 
     def fingerprint(self) -> str:
         """A hash of the content of the file that the labels come from; empty without one."""

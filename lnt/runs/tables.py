@@ -100,7 +100,7 @@ def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
     columns = {
         "run_id": np.repeat(experiment.run_ids(), n),
         "index": experiment.positions().ravel(),
-        "true": numbers[kept.labels.cpu().numpy().ravel()],
+        "true": numbers[kept.labels.cpu().numpy().ravel()] if experiment.knows_truth else None,
         "observed": numbers[kept.observed.cpu().numpy().ravel()],
         "loss_best": kept.best.losses.cpu().numpy().ravel(),
         "loss_last": kept.last.losses.cpu().numpy().ravel(),
@@ -125,6 +125,8 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
 
     Those of single classes exist for two classes only: +1 is the first, -1 the second.
     """
+    if not experiment.knows_truth:
+        return {}
     noise, samples = experiment.noise, experiment.representatives()
     # Rounded, so that a rate of 0.3 is 0.3 however its probabilities were added up.
     columns = {"flip_rate": experiment.flip_rate().round(12)}
@@ -143,8 +145,8 @@ def estimated_noise(experiment: Experiment, estimate: np.ndarray | None) -> dict
     columns: dict[str, Any] = {"estimated_transition": as_json(estimate)}
     samples = experiment.representatives()
     # If only pixels tell it, nobody knows the true matrix.
-    if samples.index is not None or not experiment.noise.needs_images:
-        true = np.moveaxis(experiment.noise.mean_transition(samples), 0, -1)
+    if experiment.knows_truth and (samples.index is not None or not experiment.noise.needs_images):
+        true = np.moveaxis(experiment.transition(), 0, -1)
         columns["transition_error"] = np.abs(estimate - true).mean((0, 1))
     if len(estimate) == 2:
         columns |= {"estimated_flip_rate_positive": estimate[0, 1], "estimated_flip_rate_negative": estimate[1, 0]}
@@ -180,20 +182,21 @@ def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
     # The strategy may have chosen a step that the run has not reached.
     chosen = np.minimum(curves.chosen, last)
     best, measured = error.argmin(0), np.asarray(alive.any(0))
+    judged = measured & ~np.isnan(error).any(0)  # not without true labels of test samples
     return {
         "status": np.where(alive.all(0), "completed", "diverged"),
         "last_step": _steps(curves.steps[last], measured),
         **dict(zip(curves.metrics, final, strict=True)),
         "best_test_error": np.where(measured, error.min(0), np.nan),
         "best_test_error_fresh": np.where(measured, curves.fresh_error, np.nan),
-        "best_step": _steps(curves.steps[best], measured),
+        "best_step": _steps(curves.steps[best], judged),
         "strategy_test_error": np.where(measured, np.take_along_axis(error, chosen[None], 0)[0], np.nan),
         "strategy_step": _steps(curves.steps[chosen], measured),
         "stage1_step": _first_step(curves, "clean_accuracy"),
         "stage2_step": _first_step(curves, "noisy_accuracy"),
         "step_size": experiment.step_size(),
         **label_noise(experiment, curves.counts),
-        "realised_transition": curves.kept and realised_transition(curves.counts),
+        "realised_transition": realised_transition(curves.counts) if curves.kept and experiment.knows_truth else None,
         **estimated_noise(experiment, curves.transition),
         "wall_seconds": curves.seconds,
     }

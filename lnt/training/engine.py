@@ -53,6 +53,16 @@ class Truth(Protocol):
         ...
 
     @property
+    def labels_known(self) -> bool:
+        """Whether the true training labels are known; else observed ones stand in their place."""
+        ...
+
+    @property
+    def test_labels_known(self) -> bool:
+        """The same of the test labels."""
+        ...
+
+    @property
     def test_rare(self) -> Tensor | None:
         """Which test samples show the rarest feature, [R, N] (bool); None where there are no features to tell apart."""
         ...

@@ -173,6 +173,11 @@ class Experiment(ABC):
 
     # All kinds share these.
 
+    @property
+    def knows_truth(self) -> bool:
+        """Whether the true labels of training samples are known."""
+        return True
+
     def check(self) -> None:
         """Raise ConfigError if these runs are too long, or label noise or strategy cannot act in them."""
         takes, fits = self.total_steps(), f"must come to at most {MAX_STEPS:.0e} steps"
@@ -278,8 +283,18 @@ class Experiment(ABC):
         return PriorKnowledge(self.predicted_t1(), 1 - self.flip_rate(), seeds, self.steps_per_epoch())
 
     def flip_rate(self) -> np.ndarray:
-        """P(observed != true) of the label noise, [R]: the rate on average, not the one realised in a run's own labels."""
+        """P(observed != true) of the label noise, [R]: the rate on average, not the one realised in a run's own labels.
+
+        NaN where true labels are not known.
+        """
+        if not self.knows_truth:
+            return np.full(self.runs, np.nan)
         return self.per_run(self.noise.flip_rate(self.representatives()))
+
+    def transition(self) -> np.ndarray:
+        """P(observed = k | true = c) of the label noise, [R or 1, K, K]. Raises ConfigError where nobody knows it."""
+        require(self.knows_truth, "matrix", None, "must be given: true labels, which would tell the noise, are not known")
+        return self.noise.mean_transition(self.representatives())
 
     def bound_loss(self) -> Loss:
         """The loss, which may need to know what the label noise does."""
@@ -287,9 +302,7 @@ class Experiment(ABC):
 
     def known_transition(self) -> np.ndarray:
         """P(observed | true), [R or 1, K, K], as training knows it at step 0: the identity where a strategy estimates it."""
-        if self.strategy.estimates_transition:
-            return np.eye(self.classes().count)[None]
-        return self.noise.mean_transition(self.representatives())
+        return np.eye(self.classes().count)[None] if self.strategy.estimates_transition else self.transition()
 
     def batches(self) -> MiniBatches | None:
         """The samples that each step sees; None for full-batch descent."""

@@ -23,7 +23,9 @@ from lnt.training.metrics import OwnMetric, cross_fitted_error, errors_on_halves
 from lnt.training.strategies import PriorKnowledge, Strategy
 
 log = logging.getLogger(__name__)
-LOSS, ERROR, CRITERION = (METRICS.index(name) for name in ("train_loss", "test_error", "stopping_criterion"))
+LOSS, ERROR, OBSERVED_ERROR, CRITERION = (
+    METRICS.index(name) for name in ("train_loss", "test_error", "test_error_observed", "stopping_criterion")
+)
 # Steps between two updates of the progress, offers of a checkpoint and looks at signals: a job that is told to stop must
 # react in time also where recorded steps lie far apart.
 BLOCK = 50
@@ -44,7 +46,7 @@ class KeptNetworks:
 
     labels: Tensor  # [R, n] true classes
     observed: Tensor  # [R, n] at the end
-    best: NetworkState  # at the first recorded step with the lowest test error
+    best: NetworkState  # at the first recorded step with the lowest test error (observed labels, where true ones are not known)
     last: NetworkState
 
 
@@ -175,9 +177,10 @@ class Training:
         # For good: a run whose loss is finite again after it diverged stays diverged.
         self.alive &= np.isfinite(measured[LOSS])
         # `initial` covers the first row, where there is nothing to compare with, and columns that are all NaN.
-        lowest = np.nanmin(self.values[: self.rows, ERROR], 0, initial=np.inf)
+        error = ERROR if self.problem.test_labels_known else OBSERVED_ERROR
+        lowest = np.nanmin(self.values[: self.rows, error], 0, initial=np.inf)
         # "<", not "<=": the first of equal steps counts, as in best_step of the tables.
-        better = self.alive & (measured[ERROR] < lowest)
+        better = self.alive & (measured[error] < lowest)
         # Runs that diverged still train with their batch, since a batch has one shape; their numbers are dropped.
         self.values[self.rows], self.before = np.where(self.alive, measured, np.nan), now.predicted
         # Infinite, not NaN, after a run has diverged: these steps are never the best, NaN would say that one was not measured.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnt.column_names import METRICS, TAKEN
+from lnt.column_names import METRICS, OF_TEST_TRUTH, OF_TRUTH, TAKEN
 from lnt.errors import ConfigError, require
 from lnt.settings import import_module_of
 from lnt.training.engine import Coefficients, Snapshot, Truth
@@ -53,6 +53,9 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
         values |= measure_coefficients(snapshot.coefficients, problem.as_classes(snapshot.observed), clean)
     if (rare := problem.test_rare) is not None:
         values["test_error_rare"] = mean_over(wrong.to(fitted.dtype), rare)
+    # Where observed labels stand in for true ones, what rests on the truth is not known.
+    unknown = {*(() if problem.labels_known else OF_TRUTH), *(() if problem.test_labels_known else OF_TEST_TRUTH)}
+    values = {name: value for name, value in values.items() if name not in unknown}
     missing = torch.full_like(values["train_loss"], torch.nan)
     measured = [values.get(name, missing) for name in METRICS]
     # A user's metric may return another dtype or device, which torch.stack would refuse.
@@ -60,8 +63,10 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
 
 
 def errors_on_halves(snapshot: Snapshot, problem: Truth) -> Tensor:
-    """Test error on each half of the test samples, [2, R]; NaN on a half without samples."""
+    """Test error on each half of the test samples, [2, R]; NaN on a half without samples, and without true labels."""
     wrong = (snapshot.test_predicted != problem.test_labels).to(snapshot.losses)  # [R, N]
+    if not problem.test_labels_known:
+        return torch.full_like(wrong[:, :2].mT, torch.nan)
     first = torch.as_tensor(first_half(wrong.shape[1]), device=wrong.device).to(wrong)
     halves = torch.stack([first, 1 - first])  # [2, N]
     return halves @ wrong.T / halves.sum(1, keepdim=True)

@@ -29,7 +29,7 @@ class PriorKnowledge:
     """Knowledge that strategies may have about R runs besides their training: each [R]."""
 
     t1: np.ndarray  # predicted length of Stage I in steps
-    clean_share: np.ndarray  # 1 - P(observed != true)
+    clean_share: np.ndarray  # 1 - P(observed != true); NaN where true labels are not known
     seeds: np.ndarray  # of the stream `order`
     epoch: int = 1  # steps in which every sample is seen once, the same for all runs
 
@@ -232,6 +232,11 @@ class SmallLoss(ActsOnce):
         fits = self.rate == "oracle" or self.keep == "share"
         require(fits, "rate", self.rate, f"is for keep=share; keep={self.keep} looks at no rate")
 
+    def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        super().check(total, recordings, known)
+        if self.keep == "share":
+            check_oracle(self.share, self.rate, known)
+
     def change(self, engine: Engine, due: np.ndarray, known: PriorKnowledge) -> None:
         """Select samples."""
         now = torch.as_tensor(due, device=engine.weights.device)
@@ -307,6 +312,7 @@ class CoTeaching(Strategy):
             require(value is None or value >= 1, key, value, "must be at least 1")
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
+        check_oracle(self.share, self.rate, known)
         every = self._every(known)
         require(every < total, "every", every, f"must be below the number of steps, {total}")
 
@@ -373,6 +379,12 @@ def check_share(share: PerRunFloat | None, rate: str) -> None:
     if share is not None:
         require((np.asarray(share) > 0) & (np.asarray(share) <= 1), "share", share, "must lie in (0, 1]")
         require(rate == "oracle", "rate", rate, f"is for share=null; share={share} says how many samples are kept")
+
+
+def check_oracle(share: PerRunFloat | None, rate: str, known: PriorKnowledge) -> None:
+    """Raise ConfigError if the share is to come from a noise rate that nobody knows."""
+    told = share is not None or rate == "estimated" or bool(np.isfinite(known.clean_share).all())
+    require(told, "share", share, "must be given, or rate=estimated: the noise rate is not known without true labels")
 
 
 def clean_share(share: PerRunFloat | None, rate: str, losses: Tensor, oracle: np.ndarray) -> np.ndarray:

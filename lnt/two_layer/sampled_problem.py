@@ -1,7 +1,7 @@
 """R sampled training problems, as the engines take them: vectors in coordinates, labels, initial filters, test samples."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ class SampledProblem:
     axes: int  # V
     orthogonal_noise: bool
     noise_patches: int = 1  # L
+
+    labels_known: ClassVar[bool] = True
+    test_labels_known: ClassVar[bool] = True
     softmax: bool = False  # whether the network has an output for each class
     rare: tuple[bool, ...] | None = None  # [S] which signal patches show the rarest feature
     means: Tensor | None = None  # [R, S, D]: the signals, where a sample is one patch
