@@ -87,7 +87,9 @@ class SpanEngine:
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
         usual = usual and problem.means is None and not until_fitted and mixup is None
         usual = usual and not problem.softmax and problem.noise_patches == 1 and problem.test_scale is None
-        self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
+        slope = loss.slope() if usual and problem.patches.device.type == "cpu" else None
+        self._fused = slope is not None
+        self._slope = None if slope is None else (slope.form, slope.table(self.runs).astype(problem.patches.numpy().dtype))
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
         self._judged = -1  # the last step at whose start it was asked which runs have
@@ -173,10 +175,11 @@ class SpanEngine:
     def _descend_small(self, steps: int, rate: Tensor) -> None:
         """Take steps of plain descent on small runs, all steps of one run after another."""
         assert self.gram is not None
+        assert self._slope is not None
         factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
         seen = self.problem.signal_index, self.problem.observed.at(self.step), rate
         arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias, *seen)
-        kernels.descend_small(self.problem.signals, *(array.numpy() for array in arrays))
+        kernels.descend_small(self.problem.signals, *self._slope, *(array.numpy() for array in arrays))
         self.step += steps
 
     def states(self) -> dict[str, Tensor]:
@@ -244,10 +247,10 @@ class SpanEngine:
         if self.mixup is not None:
             self._add_mixed_step(step, moved, products, index, observed, rate)
             return
-        if self._fused:
+        if self._slope is not None:
             arrays = (products, step, self.bias, bias_step, index, observed, rate)
             given = (self._no_bias if array is None else array for array in arrays)
-            kernels.descend(self.problem.signals, *(array.numpy() for array in given))
+            kernels.descend(self.problem.signals, *self._slope, *(array.numpy() for array in given))
             return
         z = products if self.bias is None else products.add_(self.bias[..., None])
         # The scratch memory holds activations here and slopes below; activations are no longer needed then.
