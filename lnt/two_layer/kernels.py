@@ -53,8 +53,10 @@ def turn_into_pulls(form: int, coefficients: np.ndarray, values: np.ndarray) -> 
 @fused
 def by_sample(of_classes: np.ndarray, labels: np.ndarray, coefficients: np.ndarray) -> None:
     """Write the coefficients of samples, [COEFFICIENTS, N], given those of a run's classes, [2, COEFFICIENTS], +1 first."""
-    for i in range(len(labels)):
-        coefficients[:, i] = of_classes[0 if labels[i] > 0 else 1]
+    for number in range(COEFFICIENTS):
+        plus, minus = of_classes[0, number], of_classes[1, number]
+        for i in range(len(labels)):
+            coefficients[number, i] = plus if labels[i] > 0 else minus
 
 
 @fused

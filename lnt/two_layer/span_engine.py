@@ -65,7 +65,7 @@ class SpanEngine:
         rule: Descent = DESCENT,
         mixup: Mixup | None = None,
     ) -> None:
-        self.loss, self.on_vectors, self.rule, self.mixup = loss, on_vectors, rule, mixup
+        self.on_vectors, self.rule, self.mixup = on_vectors, rule, mixup
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -87,9 +87,9 @@ class SpanEngine:
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
         usual = usual and problem.means is None and not until_fitted and mixup is None
         usual = usual and not problem.softmax and problem.noise_patches == 1 and problem.test_scale is None
-        slope = loss.slope() if usual and problem.patches.device.type == "cpu" else None
-        self._fused = slope is not None
-        self._slope = None if slope is None else (slope.form, slope.table(self.runs).astype(problem.patches.numpy().dtype))
+        # Whether the kernels know all but the loss.
+        self._usual = usual and problem.patches.device.type == "cpu"
+        self.loss = loss
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
         self._judged = -1  # the last step at whose start it was asked which runs have
@@ -102,8 +102,19 @@ class SpanEngine:
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
         self.velocities = {name: torch.zeros_like(state) for name, state in self.states().items()} if moving else {}
         small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
-        self._small = small and self._fused and not moving and batches is None and rule is DESCENT
+        self._small = small and not moving and batches is None and rule is DESCENT
         self._factor_before = factor(0)
+
+    @property
+    def loss(self) -> Loss:
+        """The loss in force."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        self._loss, slope = loss, loss.slope() if self._usual else None
+        # As the kernels take it; None: batched operations of PyTorch.
+        self._slope = None if slope is None else (slope.form, slope.table(self.runs).astype(self.problem.patches.numpy().dtype))
 
     @property
     def readout(self) -> Outputs:
@@ -117,7 +128,7 @@ class SpanEngine:
             return
         # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
-        if self._small and not self.problem.observed.changes:
+        if self._small and self._slope is not None and not self.problem.observed.changes:
             self._descend_small(steps, full_rate)
             return
         counts = self.weights > 0
@@ -449,7 +460,7 @@ class SpanEngine:
         outputs = filters.new_empty(len(filters), *([self._outputs_count] if problem.softmax else []), samples)
         count, width = filters.shape[1], samples * patches_each
         at_once = max(1, TEST_BUFFER_BYTES[outputs.device.type] // (count * width * outputs.element_size()))
-        short = self._fused and filters.shape[2] <= kernels.SHORT
+        short = self._slope is not None and filters.shape[2] <= kernels.SHORT
         buffer = None if short else outputs.new_empty(min(at_once, len(outputs)), count, width)
         for draw, patches in enumerate(problem.test_patches):
             sharing = torch.as_tensor(np.flatnonzero(problem.test_index == draw), device=filters.device)
@@ -462,7 +473,7 @@ class SpanEngine:
             for runs in sharing.split(at_once):
                 z = buffer[: len(runs)]  # [runs, P, L N]
                 torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
-                if self._fused:
+                if self._slope is not None:
                     given = (z, self._bias_of(runs), signal[runs], index, runs, outputs)
                     kernels.write_outputs(*(array.numpy() for array in given))
                     continue
