@@ -1,4 +1,4 @@
-"""Losses as functions of the margin z = y~ f(x), each defined once: its value and -loss'(z).
+"""Losses as functions of the margin z = y~ f(x), each defined once: its value, and -l'(z) by coefficients (lnt/slopes.py).
 
 Per-sample losses are l(z_i); training minimises their mean. With K classes p is the probability that softmax gives the observed
 class, with two sigmoid(z): the logistic loss -log p is the cross entropy.
@@ -15,6 +15,7 @@ import numpy as np
 
 from lnt.errors import ConfigError, require
 from lnt.settings import Component
+from lnt.slopes import Line, OfChances, PowerOfChance, Slope, of_class
 
 if TYPE_CHECKING:  # PyTorch takes seconds to import, and commands that only print need none of it
     from torch import Tensor
@@ -25,15 +26,15 @@ LOG2 = math.log(2)  # below it the observed class has a probability above 1/2, s
 
 
 class Loss(Component, ABC):
-    """A loss of the margin. Adding one takes `value`; `minus_slope` follows from it by automatic differentiation."""
+    """A loss of the margin. Adding one takes `value`; -l'(z) follows by automatic differentiation, or from `slope`, faster."""
 
     for_classes: ClassVar[bool] = False  # whether `of_logits` is defined, so that networks on images can train with it
-    has_kernel: ClassVar[bool] = False  # whether lnt/two_layer/kernels.py has its derivative
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # The kernel knows the slope of its own class only: a subclass that changes `value` must not inherit the promise.
-        cls.reset_unless_declared("has_kernel")
+        # A subclass may have changed `value`: it repeats the slope if that has stayed.
+        if "slope" not in cls.__dict__:
+            cls.slope = Loss.slope  # type: ignore[method-assign]
 
     @abstractmethod
     def value(self, margins: "Tensor") -> "Tensor":
@@ -43,14 +44,16 @@ class Loss(Component, ABC):
         """The loss at margin 0 of samples with the observed labels [R, n], -1 or +1."""
         return self.at_zero
 
+    def slope(self) -> Slope | None:
+        """-l'(z) in a form that the kernels for CPUs know, so that small runs train several times as fast. Not inherited."""
+        return None
+
     def minus_slope(self, margins: "Tensor") -> "Tensor":
         """-l'(z), elementwise: how hard a sample pulls on the network."""
         import torch
 
-        with torch.enable_grad():
-            z = margins.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.value(z).sum(), z)
-        return -slope
+        slope = self.slope()
+        return minus_gradient(self.value, margins) if slope is None else slope.pull(margins, torch.ones_like(margins))
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         """Losses [B] of logits [B, K] for the classes `labels` [B]."""
@@ -58,12 +61,7 @@ class Loss(Component, ABC):
 
     def pull_of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         """Minus the gradient of each loss by its logits, [B, K]."""
-        import torch
-
-        with torch.enable_grad():
-            z = logits.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.of_logits(z, labels).sum(), z)
-        return -gradient
+        return minus_gradient(lambda z: self.of_logits(z, labels), logits)
 
     def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
@@ -95,7 +93,8 @@ class Loss(Component, ABC):
 
     def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         """-l'(z) of the same, [R, n]."""
-        return self.minus_slope(margins)
+        slope = self.slope()
+        return self.minus_slope(margins) if slope is None else slope.pull(margins, observed)
 
     @property
     def at_zero(self) -> float:
@@ -105,12 +104,21 @@ class Loss(Component, ABC):
         return float(self.value(torch.zeros(1, dtype=torch.float64)))
 
 
+def minus_gradient(losses: Callable[["Tensor"], "Tensor"], at: "Tensor") -> "Tensor":
+    """Minus the gradient of the sum of losses, by automatic differentiation."""
+    import torch
+
+    with torch.enable_grad():
+        z = at.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(losses(z).sum(), z)
+    return -gradient
+
+
 @dataclass(frozen=True)
 class Logistic(Loss):
     """l(z) = log(1 + exp(-z)); for K classes the cross entropy."""
 
     for_classes = True
-    has_kernel = True
     at_zero = LOG2
 
     def value(self, margins: "Tensor") -> "Tensor":
@@ -118,8 +126,8 @@ class Logistic(Loss):
 
         return softplus(-margins)
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return (-margins).sigmoid()
+    def slope(self) -> Slope:
+        return OfChances(s=1.0)
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         from torch.nn.functional import cross_entropy
@@ -134,8 +142,8 @@ class Hinge(Loss):
     def value(self, margins: "Tensor") -> "Tensor":
         return (1 - margins).relu()
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return (margins < 1).to(margins)
+    def slope(self) -> Slope:
+        return Line(1.0, below=1.0)
 
 
 @dataclass(frozen=True)
@@ -145,8 +153,8 @@ class Exponential(Loss):
     def value(self, margins: "Tensor") -> "Tensor":
         return (-margins).exp()
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return (-margins).exp()
+    def slope(self) -> Slope:
+        return OfChances(s=1.0, over_s=0.0)  # s / p
 
 
 @dataclass(frozen=True)
@@ -156,8 +164,8 @@ class Squared(Loss):
     def value(self, margins: "Tensor") -> "Tensor":
         return (1 - margins).square() / 2
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return 1 - margins
+    def slope(self) -> Slope:
+        return Line(1.0, rise=-1.0)
 
 
 class OfChance(Loss):
@@ -187,8 +195,8 @@ class MeanAbsoluteError(OfChance):
     def of_chance(self, log_p: "Tensor") -> "Tensor":
         return -2 * log_p.expm1()
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return 2 * margins.sigmoid() * (-margins).sigmoid()
+    def slope(self) -> Slope:
+        return OfChances(sp=2.0)
 
 
 @dataclass(frozen=True)
@@ -205,8 +213,8 @@ class GeneralisedCrossEntropy(OfChance):
     def of_chance(self, log_p: "Tensor") -> "Tensor":
         return -(self.q * log_p).expm1() / self.q
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return margins.sigmoid() ** self.q * (-margins).sigmoid()
+    def slope(self) -> Slope:
+        return PowerOfChance(self.q)
 
 
 @dataclass(frozen=True)
@@ -229,9 +237,8 @@ class SymmetricCrossEntropy(OfChance):
     def of_chance(self, log_p: "Tensor") -> "Tensor":
         return -self.a * log_p - 4 * self.b * log_p.expm1()
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        wrong = (-margins).sigmoid()
-        return wrong * (self.a + 4 * self.b * margins.sigmoid())
+    def slope(self) -> Slope:
+        return OfChances(s=self.a, sp=4 * self.b)
 
 
 @dataclass(frozen=True)
@@ -253,8 +260,8 @@ class LabelSmoothing(Loss):
 
         return (1 - self.eps / 2) * softplus(-margins) + self.eps / 2 * softplus(margins)
 
-    def minus_slope(self, margins: "Tensor") -> "Tensor":
-        return (-margins).sigmoid() - self.eps / 2
+    def slope(self) -> Slope:
+        return OfChances(s=1 - self.eps / 2, p=-self.eps / 2)
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         from torch.nn.functional import cross_entropy
@@ -314,16 +321,16 @@ class Correction(Loss):
         require(alike, "loss", type(self).option, "is a function of the margin only if both classes have the same rate")
         return self.of(margins, torch.ones_like(margins))
 
+    def minus_slope(self, margins: "Tensor") -> "Tensor":
+        # Not from `slope`, which has an entry for each class.
+        return minus_gradient(self.value, margins)
 
-def _entries(matrices: np.ndarray, observed: "Tensor", transposed: bool = False) -> tuple["Tensor", "Tensor"]:
-    """M[k, k] and M[k, c] of the observed class k and the other one c, [R, n]; `transposed`: M[c, k]."""
-    import torch
 
-    m = torch.as_tensor(matrices.swapaxes(1, 2).copy() if transposed else matrices).to(observed)
+def _entries(matrices: np.ndarray, transposed: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """M[k, k] and M[k, c] of each observed class k and the other one c, [R or 1, 2]; `transposed`: M[c, k]."""
+    m = matrices.swapaxes(1, 2) if transposed else matrices
     # Class 0 is +1, class 1 is -1.
-    own = torch.where(observed > 0, m[:, 0, 0, None], m[:, 1, 1, None])
-    other = torch.where(observed > 0, m[:, 0, 1, None], m[:, 1, 0, None])
-    return own, other
+    return np.stack([m[:, 0, 0], m[:, 1, 1]], 1), np.stack([m[:, 0, 1], m[:, 1, 0]], 1)
 
 
 @dataclass(frozen=True)
@@ -333,25 +340,25 @@ class Forward(Correction):
     matrix: Matrix | None = None  # T, rows are true classes; null = that of the label noise
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        return -self._parts(margins, observed)[0]
+        import torch
+        from torch.nn.functional import logsigmoid
+
+        # In logarithms, since p underflows at large -z.
+        own, other = (torch.as_tensor(of_class(part, observed)).log() for part in self._columns())
+        return -torch.logaddexp(own + logsigmoid(margins), other + logsigmoid(-margins))
 
     def zero(self, observed: "Tensor") -> "Tensor | float":
         import torch
 
         return self.of(torch.zeros_like(observed), observed)
 
-    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        log_chance, own, other = self._parts(margins, observed)
-        return (own - log_chance).exp() * (-margins).sigmoid() - (other - log_chance).exp() * margins.sigmoid()
+    def slope(self) -> Slope:
+        own, other = self._columns()
+        return OfChances(sp=own - other, over_s=other, over_p=own)
 
-    def _parts(self, margins: "Tensor", observed: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
-        """The logarithms of sum_c T[c, y~] p_c and of its two terms: in logarithms nothing underflows at large -z."""
-        import torch
-        from torch.nn.functional import logsigmoid
-
-        own, other = _entries(self.transition, observed, transposed=True)
-        right, wrong = own.log() + logsigmoid(margins), other.log() + logsigmoid(-margins)
-        return torch.logaddexp(right, wrong), right, wrong
+    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
+        """T[k, k] and T[c, k]."""
+        return _entries(self.transition, transposed=True)
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         import torch
@@ -371,12 +378,16 @@ class Backward(Correction):
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         from torch.nn.functional import softplus
 
-        own, other = _entries(np.linalg.inv(self.transition), observed)
+        own, other = (of_class(part, observed) for part in self._rows())
         return own * softplus(-margins) + other * softplus(margins)
 
-    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        own, other = _entries(np.linalg.inv(self.transition), observed)
-        return own * (-margins).sigmoid() - other * margins.sigmoid()
+    def slope(self) -> Slope:
+        own, other = self._rows()
+        return OfChances(s=own, p=-other)
+
+    def _rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """(T^-1)[k, k] and (T^-1)[k, c]."""
+        return _entries(np.linalg.inv(self.transition))
 
     def of_logits(self, logits: "Tensor", labels: "Tensor") -> "Tensor":
         import torch
@@ -402,9 +413,9 @@ class BackwardSquared(Backward):
         return False  # f is no log odds, so it gives no probabilities
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        own, other = _entries(np.linalg.inv(self.transition), observed)
+        own, other = (of_class(part, observed) for part in self._rows())
         return (own * (1 - margins).square() + other * (1 + margins).square()) / 2
 
-    def pull(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
-        own, other = _entries(np.linalg.inv(self.transition), observed)
-        return own * (1 - margins) - other * (1 + margins)
+    def slope(self) -> Slope:
+        own, other = self._rows()
+        return Line(own - other, rise=-(own + other))

@@ -106,16 +106,18 @@ def test_the_slope_by_differentiation_is_that_of_each_margin_and_leaves_no_trace
 
 
 def test_promises_of_a_loss_are_not_inherited():
-    """The kernel and the cross entropy are those of the logistic loss."""
+    """The slope and the cross entropy are those of the logistic loss."""
 
     class Other(Logistic):
         def value(self, margins):
             return margins**2
 
     class Promised(Logistic):
-        has_kernel = True
+        slope = Logistic.slope
 
-    assert (Logistic.has_kernel, Other.has_kernel, Promised.has_kernel) == (True, False, True)
+    assert [kind().slope() is None for kind in (Logistic, Other, Promised)] == [False, True, False]
+    margins = torch.tensor([[-1.0, 0.5]])
+    np.testing.assert_allclose(Other().pull(margins, torch.ones_like(margins)), [[2, -1]])
     assert (Logistic.for_classes, Decaying.for_classes) == (True, False)
     with pytest.raises(NotImplementedError, match="Decaying is a loss of margins only; for_classes promises of_logits"):
         Decaying().of_logits(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))

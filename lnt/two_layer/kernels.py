@@ -1,5 +1,5 @@
-"""The work of the span engine for CPUs, for q = 1 and the logistic loss: many steps of small runs, each within the first cache
-of a core, and of larger ones what a step does beside its matrix product, in one pass over memory.
+"""The work of the span engine for CPUs, for q = 1 and losses with a `slope`: many steps of small runs, each within the first
+cache of a core, and of larger ones what a step does beside its matrix product, in one pass over memory.
 
 Numba compiles these once and keeps the result. They run on one core: runs are spread over cores by worker processes
 (lnt/runs/workers.py).
@@ -8,7 +8,8 @@ Numba compiles these once and keeps the result. They run on one core: runs are s
 import numba
 import numpy as np
 
-from lnt.two_layer.vector_code import LANES, ROWS, backward, forward, logistic, test
+from lnt.slopes import COEFFICIENTS, LINE, QUOTIENT, SUM
+from lnt.two_layer.vector_code import LANES, ROWS, backward, forward, of_chances, test
 
 # Up to this many patches a product of matrices is so small that a library's overhead counts, and the state of a run, which
 # all its steps share, stays in the first cache.
@@ -23,12 +24,46 @@ fused = numba.njit(cache=True, error_model="numpy", fastmath={"contract", "reass
 _forward_wide, _forward = forward(WIDE), forward(1)
 _backward_wide, _backward = backward(WIDE), backward(1)
 _test_wide, _test = test(WIDE), test(1)
-_logistic = logistic()
+_sum, _quotient = of_chances(False), of_chances(True)
+
+
+@fused
+def turn_into_pulls(form: int, coefficients: np.ndarray, values: np.ndarray) -> None:
+    """values <- -l'(values): margins [N], with N a multiple of LANES, become slopes of the `form` (lnt/slopes.py).
+
+    coefficients [COEFFICIENTS, N] are those of each sample.
+    """
+    one, zero = values.dtype.type(1), values.dtype.type(0)
+    if form == SUM:
+        for i in range(0, len(values), LANES):
+            _sum(values, coefficients, i)
+    elif form == QUOTIENT:
+        for i in range(0, len(values), LANES):
+            _quotient(values, coefficients, i)
+    elif form == LINE:
+        level, rise, below = coefficients[0], coefficients[1], coefficients[2]
+        for i in range(len(values)):
+            values[i] = zero if values[i] >= below[i] else level[i] + rise[i] * values[i]
+    else:
+        for i in range(len(values)):
+            z = values[i]
+            values[i] = (one / (one + np.exp(-z))) ** coefficients[0, i] / (one + np.exp(z))
+
+
+@fused
+def by_sample(of_classes: np.ndarray, labels: np.ndarray, coefficients: np.ndarray) -> None:
+    """Write the coefficients of samples, [COEFFICIENTS, N], given those of a run's classes, [2, COEFFICIENTS], +1 first."""
+    for number in range(COEFFICIENTS):
+        plus, minus = of_classes[0, number], of_classes[1, number]
+        for i in range(len(labels)):
+            coefficients[number, i] = plus if labels[i] > 0 else minus
 
 
 @fused
 def descend_small(
     signals: int,
+    form: int,
+    slopes: np.ndarray,
     factors: np.ndarray,
     initial: np.ndarray,
     gram: np.ndarray,
@@ -40,6 +75,7 @@ def descend_small(
 ) -> None:
     """Take as many steps of plain descent as there are `factors` of the rate, and change span [R, P, K] and bias [R, P].
 
+    `form` and slopes [R, 2, COEFFICIENTS], for each observed class, are those of the loss (lnt/slopes.py).
     initial [R, P, K] is H(0), gram [R, K, K] is G, with K a multiple of LANES; the others are those of `descend`. A bias moves
     by the sum of its filter's row of C. So b - sum C, which stays as it is, is added to all of H(0), and 1 to all of G.
     """
@@ -54,10 +90,12 @@ def descend_small(
     )
     share, outputs, push = np.zeros(rows, span.dtype), np.zeros(patches, span.dtype), np.zeros(patches, span.dtype)
     pulls, strength = np.zeros(-(-n // LANES) * LANES, span.dtype), np.zeros(n, span.dtype)
+    coefficients = np.zeros((COEFFICIENTS, len(pulls)), span.dtype)
     share[:half], share[half:filters] = one / half, -one / half
     depth, wide, g = signals + n, patches - patches % (WIDE * LANES), np.zeros((patches, patches), span.dtype)
     for run in range(runs):
         signal, labels = signal_index[run], observed[run]
+        by_sample(slopes[run], labels, coefficients)
         h0[:filters], c[:filters], strength[:] = initial[run], span[run], labels * rate[run]
         g[:] = gram[run]
         if bias.size > 0:
@@ -74,8 +112,7 @@ def descend_small(
                     _forward(h0, c, g, share, products, outputs, depth, p, k)
             for i in range(n):
                 pulls[i] = labels[i] * (outputs[signal[i]] + outputs[signals + i])
-            for i in range(0, n, LANES):
-                _logistic(pulls, i)
+            turn_into_pulls(form, coefficients, pulls)
             push[:] = zero
             for i in range(n):
                 pushed = strength[i] * factor * pulls[i]
@@ -95,6 +132,8 @@ def descend_small(
 @fused
 def descend(
     signals: int,
+    form: int,
+    slopes: np.ndarray,
     products: np.ndarray,
     span: np.ndarray,
     bias: np.ndarray,
@@ -107,17 +146,18 @@ def descend(
 
     products [R, P, K] are W X^T, of which the first `signals` patches are signal patches; bias [R, P] is added to them
     (empty: nothing); signal_index [R, n] is the signal patch of each sample; observed [R, n] are labels; rate [R, n] is
-    eta / n times the weight of each sample. sigma(z) = max(0, z).
+    eta / n times the weight of each sample; `form` and slopes are those of the loss. sigma(z) = max(0, z).
 
     Loops are split so that the compiler turns each into vector instructions.
     """
     runs, filters, patches = products.shape
     n, half = observed.shape[1], filters // 2
     # In the dtype of the arrays: Python floats would turn all arithmetic on float32 into float64.
-    zero, one, share = products.dtype.type(0), products.dtype.type(1), products.dtype.type(1 / half)
+    zero, share = products.dtype.type(0), products.dtype.type(1 / half)
     biased = bias.size > 0
-    # One buffer [K] for three things in turn, so that it stays in cache: margin, its exponential, slope of the loss.
     outputs, push = np.empty(patches, products.dtype), np.zeros(patches, products.dtype)
+    pulls = np.zeros(-(-n // LANES) * LANES, products.dtype)
+    coefficients = np.zeros((COEFFICIENTS, len(pulls)), products.dtype)
     for run in range(runs):
         outputs[:] = zero
         for p in range(filters):
@@ -126,11 +166,11 @@ def descend(
             for k in range(patches):
                 outputs[k] += j * max(products[run, p, k] + b, zero)
         for i in range(n):
-            push[signals + i] = observed[run, i] * (outputs[signal_index[run, i]] + outputs[signals + i])  # the margin y~ f
+            pulls[i] = observed[run, i] * (outputs[signal_index[run, i]] + outputs[signals + i])  # the margin y~ f
+        by_sample(slopes[run], observed[run], coefficients)
+        turn_into_pulls(form, coefficients, pulls)
         for i in range(n):
-            push[signals + i] = np.exp(push[signals + i])
-        for i in range(n):
-            push[signals + i] = observed[run, i] * rate[run, i] / (one + push[signals + i])
+            push[signals + i] = observed[run, i] * rate[run, i] * pulls[i]
         # A signal patch is pushed by all the samples that share it. Patches beyond S + n are zero padding: nobody reads
         # their outputs, and their push stays 0.
         push[:signals] = zero
@@ -215,8 +255,9 @@ def load(dtype: np.dtype) -> None:
     """Load the kernels for a dtype, so that processes forked from this one have them."""
     state, gram, bias = np.zeros((0, 2, LANES), dtype), np.zeros((0, LANES, LANES), dtype), np.zeros((0, 0), dtype)
     signal, labels = np.zeros((0, 1), np.int64), np.zeros((0, 1), dtype)
-    descend_small(2, np.ones(1, dtype), state, gram, state, bias, signal, labels, labels)
-    descend(2, state, state, bias, bias, signal, labels, labels)
+    slopes = np.zeros((0, 2, COEFFICIENTS), dtype)
+    descend_small(2, SUM, slopes, np.ones(1, dtype), state, gram, state, bias, signal, labels, labels)
+    descend(2, SUM, slopes, state, state, bias, bias, signal, labels, labels)
     none = np.zeros(0, np.int64)
     write_outputs(state, bias, labels, none, none, labels)
     write_short(state, bias, np.zeros((1, LANES), dtype), labels, none, none, labels)

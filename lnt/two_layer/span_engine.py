@@ -65,7 +65,7 @@ class SpanEngine:
         rule: Descent = DESCENT,
         mixup: Mixup | None = None,
     ) -> None:
-        self.loss, self.on_vectors, self.rule, self.mixup = loss, on_vectors, rule, mixup
+        self.on_vectors, self.rule, self.mixup = on_vectors, rule, mixup
         self.problem, self.sigma, self.batches, self.factor, self.step = problem, model.sigma, batches, factor, 0
         self.step_size, self.momentum, self.weight_decay = step_size, momentum, weight_decay
         self.n, self.runs = problem.labels.shape[1], len(problem.labels)
@@ -87,7 +87,9 @@ class SpanEngine:
         usual = model.sigma.is_plain and model.output == "mean" and model.second_layer == "fixed"
         usual = usual and problem.means is None and not until_fitted and mixup is None
         usual = usual and not problem.softmax and problem.noise_patches == 1 and problem.test_scale is None
-        self._fused = usual and loss.has_kernel and problem.patches.device.type == "cpu"
+        # Whether the kernels know all but the loss.
+        self._usual = usual and problem.patches.device.type == "cpu"
+        self.loss = loss
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
         self._judged = -1  # the last step at whose start it was asked which runs have
@@ -100,8 +102,19 @@ class SpanEngine:
         # Plain descent has no velocities to keep and adds gradients to C directly, which saves passes over memory.
         self.velocities = {name: torch.zeros_like(state) for name, state in self.states().items()} if moving else {}
         small = self.gram is not None and self.patches.shape[1] <= kernels.SMALL
-        self._small = small and self._fused and not moving and batches is None and rule is DESCENT
+        self._small = small and not moving and batches is None and rule is DESCENT
         self._factor_before = factor(0)
+
+    @property
+    def loss(self) -> Loss:
+        """The loss in force."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: Loss) -> None:
+        self._loss, slope = loss, loss.slope() if self._usual else None
+        # As the kernels take it; None: batched operations of PyTorch.
+        self._slope = None if slope is None else (slope.form, slope.table(self.runs).astype(self.problem.patches.numpy().dtype))
 
     @property
     def readout(self) -> Outputs:
@@ -115,7 +128,7 @@ class SpanEngine:
             return
         # Weights change between calls only, when a strategy acts.
         full_rate = self.weights * (self.step_size / self.n)[:, None]
-        if self._small and not self.problem.observed.changes:
+        if self._small and self._slope is not None and not self.problem.observed.changes:
             self._descend_small(steps, full_rate)
             return
         counts = self.weights > 0
@@ -173,10 +186,11 @@ class SpanEngine:
     def _descend_small(self, steps: int, rate: Tensor) -> None:
         """Take steps of plain descent on small runs, all steps of one run after another."""
         assert self.gram is not None
+        assert self._slope is not None
         factors = torch.tensor([self.factor(step) for step in range(self.step, self.step + steps)], dtype=rate.dtype)
         seen = self.problem.signal_index, self.problem.observed.at(self.step), rate
         arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias, *seen)
-        kernels.descend_small(self.problem.signals, *(array.numpy() for array in arrays))
+        kernels.descend_small(self.problem.signals, *self._slope, *(array.numpy() for array in arrays))
         self.step += steps
 
     def states(self) -> dict[str, Tensor]:
@@ -244,10 +258,10 @@ class SpanEngine:
         if self.mixup is not None:
             self._add_mixed_step(step, moved, products, index, observed, rate)
             return
-        if self._fused:
+        if self._slope is not None:
             arrays = (products, step, self.bias, bias_step, index, observed, rate)
             given = (self._no_bias if array is None else array for array in arrays)
-            kernels.descend(self.problem.signals, *(array.numpy() for array in given))
+            kernels.descend(self.problem.signals, *self._slope, *(array.numpy() for array in given))
             return
         z = products if self.bias is None else products.add_(self.bias[..., None])
         # The scratch memory holds activations here and slopes below; activations are no longer needed then.
@@ -446,7 +460,7 @@ class SpanEngine:
         outputs = filters.new_empty(len(filters), *([self._outputs_count] if problem.softmax else []), samples)
         count, width = filters.shape[1], samples * patches_each
         at_once = max(1, TEST_BUFFER_BYTES[outputs.device.type] // (count * width * outputs.element_size()))
-        short = self._fused and filters.shape[2] <= kernels.SHORT
+        short = self._slope is not None and filters.shape[2] <= kernels.SHORT
         buffer = None if short else outputs.new_empty(min(at_once, len(outputs)), count, width)
         for draw, patches in enumerate(problem.test_patches):
             sharing = torch.as_tensor(np.flatnonzero(problem.test_index == draw), device=filters.device)
@@ -459,7 +473,7 @@ class SpanEngine:
             for runs in sharing.split(at_once):
                 z = buffer[: len(runs)]  # [runs, P, L N]
                 torch.mm(filters[runs].flatten(0, 1), patches.T, out=z.view(-1, width))
-                if self._fused:
+                if self._slope is not None:
                     given = (z, self._bias_of(runs), signal[runs], index, runs, outputs)
                     kernels.write_outputs(*(array.numpy() for array in given))
                     continue

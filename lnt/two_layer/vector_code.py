@@ -75,8 +75,11 @@ class Code:
         """`yes` where `value` compares so with 0, else `no`; also where `value` is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(comparison, value, self.zero), yes, no)
 
-    def logistic(self, z: ir.Value) -> ir.Value:
-        """1 / (1 + e^z), with e^z = 2^k e^r where k = round(z / log 2), and the Taylor series of e^r; NaN for NaN."""
+    def chances(self, z: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """s = 1 / (1 + e^z) and p = e^z s, neither of them ever 0; NaN for NaN.
+
+        e^z = 2^k e^r where k = round(z / log 2), with the Taylor series of e^r.
+        """
         builder, mantissa, bias, limit, terms = (
             self.builder,
             *((23, 127, 87.0, 7) if self.bytes == 4 else (52, 1023, 708.0, 13)),
@@ -96,7 +99,9 @@ class Code:
         exponent = builder.add(builder.fptosi(k, whole), ir.Constant(whole, [bias] * LANES))
         scale = builder.bitcast(builder.shl(exponent, ir.Constant(whole, [mantissa] * LANES)), self.vector)
         one = self.all(1.0)
-        return builder.fdiv(one, self.multiply_add(power, scale, one))
+        s = builder.fdiv(one, self.multiply_add(power, scale, one))
+        # Not 1 - s, which has no digits left where p is small.
+        return s, builder.fmul(builder.fmul(power, scale), s)
 
     def all(self, number: float) -> ir.Value:
         """A constant in all lanes."""
@@ -175,19 +180,33 @@ def backward(vectors: int) -> Callable[..., None]:
     return tile
 
 
-def logistic() -> Callable[..., None]:
-    """A function that turns LANES margins into the slopes of their logistic losses."""
+def of_chances(divided: bool) -> Callable[..., None]:
+    """A function that turns LANES margins into slopes of losses of the form OfChances (lnt/slopes.py)."""
 
     @intrinsic
-    def tile(_: Any, values: Any, i: Any) -> Any:
-        """values <- 1 / (1 + e^values) for LANES of them from i on."""
+    def tile(_: Any, values: Any, coefficients: Any, i: Any) -> Any:
+        """values <- a s + b p + c s p for LANES of them from i on; `divided` by d s + e p.
+
+        values are [N]; coefficients are [5, N]: a, b, c, d, e.
+        """
 
         def code(context: Any, builder: ir.IRBuilder, signature: Any, given: list[ir.Value]) -> ir.Value:
-            write, first = Code(context, builder, signature, given, ("values",)), given[-1]
-            write.store(write.logistic(write.load("values", first)), "values", first)
+            write, first = Code(context, builder, signature, given, ("values", "coefficients")), given[-1]
+            s, p = write.chances(write.load("values", first))
+
+            def sum_of(row: int, *terms: ir.Value) -> ir.Value:
+                """The terms times their coefficients, which stand in the rows from this one on."""
+                total = write.zero
+                for number, term in enumerate(terms, row):
+                    place = write.place(ir.Constant(INT, number), write.length("values"), first)
+                    total = write.multiply_add(write.load("coefficients", place), term, total)
+                return total
+
+            slope = sum_of(0, s, p, builder.fmul(s, p))
+            write.store(builder.fdiv(slope, sum_of(3, s, p)) if divided else slope, "values", first)
             return context.get_dummy_value()
 
-        return types.void(values, i), code
+        return types.void(values, coefficients, i), code
 
     return tile
 
