@@ -40,7 +40,7 @@ class PackedSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plan, write the plan to the sweep's directory, launch the jobs that have runs to train, sum up."""
         # Hydra imports this file at every start, also to print help: what trains is imported only here.
-        from lnt.cli import analyze_command, command_line
+        from lnt.cli import analyze_command, command_line, tracker
         from lnt.sweeps.hydra_internals import Composer, JobLauncher
         from lnt.sweeps.plan import plan
         from lnt.sweeps.refinement import refinement
@@ -53,4 +53,5 @@ class PackedSweeper(Sweeper):
         path, launcher = Path(self.config.hydra.sweep.dir), JobLauncher(self.launcher, self.config)
         composer, refine = Composer(self.config, self.loader), refinement(**self.refine)
         found = plan(grids, composer, self.runs_per_job, launcher.one_by_one, refine)
+        tracker(self.config).check_bound(found.runs())
         start(found, path, launcher, bool(self.config.dry_run), command_line(f"hydra.sweep.dir={path}"), analyze_command(path))

@@ -3,16 +3,17 @@
 Nothing heavy is imported here: help, tab completion and a mistyped key are answered at once.
 """
 
+import math
 import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -20,18 +21,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lnt.column_names import COMPONENTS
+from lnt.column_names import COMPONENTS, OUTCOME_TYPES
 from lnt.errors import MENDABLE, NO_OPTION, one_line, printable, require
 from lnt.files import is_plain, read_yaml
 from lnt.help import help_text
 from lnt.options import CONF, TOP
-from lnt.settings import check_writable, flatten
+from lnt.settings import build_component, check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
 from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, to_plain
 
-GROUPS = (*COMPONENTS, "experiment")
+if TYPE_CHECKING:
+    from lnt.runs.trackers import Tracker
+
+ENUMERATING = ("packed", "basic")  # sweepers that train given values; others choose the next ones by what a run returns
+GROUPS = (*COMPONENTS, "tracker", "experiment")
 TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
 
 extend_grammar((linspace, logspace, geomspace))
@@ -52,14 +58,57 @@ class CheckBeforeRun(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Exit with one line of explanation if the configuration cannot be run."""
-        # Hydra would turn an exception here into a warning and train all the same; SystemExit passes.
-        try:
+        with exit_in_one_line():
+            check_outputs(config)
             check(to_plain(config, config.hydra.runtime.choices), Path(config.hydra.run.dir), bool(config.dry_run))
-        except MENDABLE as error:
-            sys.exit(f"error: {one_line(error)}")
-        except Exception:  # a fault in a user's own component: the place counts
-            traceback.print_exc()
-            sys.exit(1)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Exit with one line of explanation if the runs of a sweep could not hand on their results; any sweeper."""
+        with exit_in_one_line():
+            check_outputs(config)
+
+
+@contextmanager
+def exit_in_one_line() -> Iterator[None]:
+    """Exit at an error: Hydra would turn an exception of a callback into a warning and train all the same."""
+    try:
+        yield
+    except MENDABLE as error:
+        sys.exit(f"error: {one_line(error)}")
+    except Exception:  # a fault in a user's own component: the place counts
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def check_outputs(config: DictConfig) -> None:
+    """Raise ConfigError if there is no such tracker, or no such column to be optimised."""
+    tracker(config).check()
+    metric, sweeper = config.optimized_metric, config.hydra.runtime.choices["hydra/sweeper"]
+    columns = {name for name, kind in OUTCOME_TYPES.items() if kind != "str"}
+    columns |= {str(name).rpartition(".")[2] for name in config.metrics or ()}
+    known = "must be a column of numbers among outcomes and metrics (docs/results.md), such as best_test_error_fresh"
+    require(metric is None or metric in columns, "optimized_metric", metric, known)
+    searched = config.hydra.mode == RunMode.MULTIRUN and sweeper not in ENUMERATING
+    require(metric is not None or not searched, "optimized_metric", None, f"hydra/sweeper={sweeper} needs one; it {known}")
+
+
+def tracker(config: DictConfig) -> "Tracker":
+    """The tracker of this process. Raises ConfigError."""
+    from lnt.runs.trackers import Tracker
+
+    values: Any = OmegaConf.to_container(config.tracker, resolve=True)
+    return build_component("tracker", values, Tracker)
+
+
+def optimized(metric: str, run: Mapping[str, Any]) -> float:
+    """The number that a sweeper optimises, from a row of runs.parquet; of a run that diverged the last finite one.
+
+    Raises ConfigError if there is none, which sweepers take for a trial that failed.
+    """
+    value = run[metric]
+    there = value is not None and math.isfinite(value)
+    require(there, "optimized_metric", metric, f"the run has no such number; it is {run['status']}: {run['error'] or 'null'}")
+    return float(value)
 
 
 def check(config: dict[str, Any], directory: Path, dry_run: bool) -> None:
@@ -143,7 +192,7 @@ def check_options(words: Sequence[str]) -> None:
                 given = parser.parse_override(word)
                 named = given.is_sweep_override() or isinstance(given.value(), str | QuotedString)
                 # A sweep composes again, where Hydra takes null for no option.
-                none = given.value() is None and group not in COMPONENTS and not {"-m", "--multirun"} & set(words)
+                none = given.value() is None and group not in (*COMPONENTS, "tracker") and not {"-m", "--multirun"} & set(words)
                 require(named or none, group, given.get_value_element_as_str(), NO_OPTION)
 
 

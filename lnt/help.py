@@ -50,7 +50,7 @@ def help_text(config_name: str, arguments: Sequence[str]) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(config_name, overrides + searched, return_hydra_config=True)
     choices = config.hydra.runtime.choices
-    groups = {key: choices[key] for key in COMPONENTS if key in config}
+    groups = {key: choices[key] for key in (*COMPONENTS, "tracker") if key in config}
     # "noise=instance --help" asks for one group only, plain --help for all of them.
     asked = [key for key in groups if any(override.startswith(f"{key}=") for override in overrides)]
     lines = [line for group in asked or groups for line in _group(group, groups[group], sources, config)]

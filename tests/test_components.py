@@ -20,7 +20,7 @@ from lnt.training.experiment import Settings
 from lnt.training.optimizers import Optimizer, StochasticGradientDescent
 from lnt.two_layer.data import Mixture
 
-OPTIONS = sorted(file for group in COMPONENTS for file in (CONF / group).glob("*.yaml"))
+OPTIONS = sorted(file for group in (*COMPONENTS, "tracker") for file in (CONF / group).glob("*.yaml"))
 FIELD = re.compile(r"^    (\w+): .*?#\s*(.*)$")
 
 

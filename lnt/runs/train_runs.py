@@ -23,6 +23,7 @@ from lnt.progress import Progress, StepCount
 from lnt.runs.directory import RunDirectory
 from lnt.runs.owner import Lost
 from lnt.runs.tables import Schemas, Tables, failed_tables, joined, save_networks, schemas, tables
+from lnt.runs.trackers import NoTracker, Tracker, Tracking
 from lnt.runs.workers import spread
 from lnt.signals import Stopped
 from lnt.training.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from lnt.training.loop import train_chunk
 log = logging.getLogger(__name__)
 Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
 SHARE_AT_RISK, SECONDS_AT_RISK = 0.05, 3.0  # a job that dies loses about this share of its time, or at most these seconds
+NO_TRACKER = NoTracker()
 ENDED = RuntimeError("its process died: a crash below Python, or out of memory")
 
 
@@ -43,16 +45,18 @@ def train_runs(
     being_preempted: Callable[[], bool],
     workers: int | None = None,
     planned: Sequence[Experiment] = (),
+    tracker: Tracker = NO_TRACKER,
 ) -> Counter[str]:
     """Train all runs into a directory that this process has claimed; return how many ended in which status.
 
-    `planned` are all runs of a job of which `batches` are those that are missing: its parts have the columns of all of them.
-    `workers` processes share the chunks, or as many as the experiments ask for. A scheduler's signal ends this process once
-    everything is written down; `being_preempted` tells whether the scheduler wants the job to go on later.
+    Runs that are saved are handed to the `tracker`. `planned` are all runs of a job of which `batches` are those that are
+    missing: its parts have the columns of all of them. `workers` processes share the chunks, or as many as the experiments ask
+    for. A scheduler's signal ends this process once everything is written down; `being_preempted` tells whether the scheduler
+    wants the job to go on later.
     """
     total, schema = sum(batch.runs for batch in batches), schemas(planned or batches)
     # It writes status.json, which its owner touches and lnt.status looks for, before anything that takes long.
-    saved = SavedResults(directory, total)
+    saved = SavedResults(directory, total, Tracking(tracker, directory.path))
     directory.describe(description, device_name(batches), hardware.cores())
     for warning in dict.fromkeys(line for batch in batches for line in batch.warnings()):
         log.warning(warning)
@@ -173,8 +177,8 @@ def device_name(batches: Sequence[Experiment]) -> str:
 class SavedResults:
     """Collects tables, and saves them when the time since the last save exceeds what may be at risk."""
 
-    def __init__(self, directory: RunDirectory, total: int) -> None:
-        self.directory, self.total = directory, total
+    def __init__(self, directory: RunDirectory, total: int, tracking: Tracking) -> None:
+        self.directory, self.total, self.tracking = directory, total, tracking
         self.statuses: Counter[str] = Counter()
         self.error = ""  # of the first run that failed
         self.waiting: list[Done] = []
@@ -210,3 +214,4 @@ class SavedResults:
             with suppress(OSError):
                 Checkpoint.forget(checkpoint)
         self.directory.say("running", done=self.statuses.total(), of=self.total)
+        self.tracking.add(written)

@@ -25,7 +25,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lnt.column_names import COMPONENTS
 from lnt.settings import flatten
 
-NOT_SETTINGS = ("hydra", "dry_run", "job", "classes")  # top-level keys that say how to run, not what
+NOT_SETTINGS = (
+    "hydra",
+    "dry_run",
+    "tracker",
+    "optimized_metric",
+    "job",
+    "classes",
+)  # top-level keys that say how to run, not what
 
 
 def to_plain(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
