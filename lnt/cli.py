@@ -107,7 +107,8 @@ def optimized(metric: str, run: Mapping[str, Any]) -> float:
     """
     value = run[metric]
     there = value is not None and math.isfinite(value)
-    require(there, "optimized_metric", metric, f"the run has no such number; it is {run['status']}: {run['error'] or 'null'}")
+    because = f"it failed: {run['error']}" if run["status"] == "failed" else "the column is null"
+    require(there, "optimized_metric", metric, f"the run has no such number: {because}")
     return float(value)
 
 
