@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 # Where each name of the public interface lives. It is imported when it is asked for: `python -m lnt.status` needs no PyTorch.
 PUBLIC = {
     **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
+    "Probe": "lnt.probe",
     **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor"), "lnt.two_layer.data"),
     **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100", "OwnData"), "lnt.images.datasets"),
     **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix", "LabelMultipliers"), "lnt.noise.by_class"),

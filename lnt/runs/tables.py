@@ -33,6 +33,7 @@ class Tables(NamedTuple):
     samples: pa.Table
 
 
+CLASSES = ("positive", "negative")  # of two: +1 is the first
 STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
 TYPES = {"b": "boolean", "i": "Int64", "f": "float64", "O": "float64", "U": "str"}  # O: None, a number that is not given
 
@@ -79,8 +80,14 @@ def tables(experiment: Experiment, curves: Curves, schema: Schemas) -> Tables:
     """One row per run: run_id, every config value under its dotted key, then outcomes. And the curves, in long form:
     run_id, step, one column per metric, without the records of a run after it diverged.
     """
-    ids = pa.array(experiment.run_ids())
-    runs = _table({"run_id": ids, **experiment.columns(), **outcomes(experiment, curves)}, experiment.runs, schema.runs)
+    found = measured_tables(experiment.run_ids(), {**experiment.columns(), **outcomes(experiment, curves)}, curves, schema)
+    return found if curves.kept is None else found._replace(samples=samples(experiment, curves.kept))
+
+
+def measured_tables(run_ids: Sequence[str], of_runs: Mapping[str, Any], curves: Curves, schema: Schemas) -> Tables:
+    """The tables of runs, from the columns of runs.parquet [R] and the curves."""
+    ids = pa.array(run_ids)
+    runs = _table({"run_id": ids, **of_runs}, len(ids), schema.runs)
     times, metrics, count = curves.values.shape
     columns = {
         "run_id": ids.take(np.repeat(np.arange(count), times)),
@@ -90,7 +97,7 @@ def tables(experiment: Experiment, curves: Curves, schema: Schemas) -> Tables:
     }
     # A diverged run is NaN from that step on, so a finite loss marks the steps to keep.
     recorded = _table(columns, count * times, schema.curves).filter(np.isfinite(columns["train_loss"]))
-    return Tables(runs, recorded, SAMPLES.empty_table() if curves.kept is None else samples(experiment, curves.kept))
+    return Tables(runs, recorded, SAMPLES.empty_table())
 
 
 def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
@@ -132,10 +139,17 @@ def label_noise(experiment: Experiment, counts: np.ndarray) -> dict[str, Any]:
     columns = {"flip_rate": experiment.flip_rate().round(12)}
     if len(counts) > 2:
         return columns
-    for label, name in enumerate(("positive", "negative")):
+    for label, name in enumerate(CLASSES):
         columns[f"flip_rate_{name}"] = experiment.per_run(noise.flip_rate_of(label, samples).round(12))
-        columns[f"clean_{name}"], columns[f"flipped_{name}"] = counts[label, label], counts[label, 1 - label]
-    return columns
+    return columns | label_counts(counts)
+
+
+def label_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Training samples of two classes that are observed as what they are and as the other, [R] each, from [K, K, R]."""
+    if len(counts) > 2:
+        return {}
+    correct = {f"clean_{name}": counts[label, label] for label, name in enumerate(CLASSES)}
+    return correct | {f"flipped_{name}": counts[label, 1 - label] for label, name in enumerate(CLASSES)}
 
 
 def estimated_noise(experiment: Experiment, estimate: np.ndarray | None) -> dict[str, Any]:
@@ -173,32 +187,42 @@ def failed_tables(experiment: Experiment, error: BaseException, schema: Schemas)
 
 
 def outcomes(experiment: Experiment, curves: Curves) -> dict[str, Any]:
-    """Work out how each run ended: the last measured value of every metric, early-stopping oracle, stage steps. Columns [R]."""
-    alive = np.isfinite(curves.values[:, LOSS])  # [T, R]
-    # [R] last recorded step before the run diverged; 0 where nothing was measured, and `measured` then makes it null.
-    last = np.maximum(alive.sum(0) - 1, 0)
-    final = np.take_along_axis(curves.values, last[None, None, :], 0)[0]  # [M, R]
-    error = np.where(alive, curves.values[:, METRICS.index("test_error")], np.inf)
-    # The strategy may have chosen a step that the run has not reached.
-    chosen = np.minimum(curves.chosen, last)
-    best, measured = error.argmin(0), np.asarray(alive.any(0))
-    judged = measured & ~np.isnan(error).any(0)  # not without true labels of test samples
+    """Work out how each run ended, and what is known of it beforehand. Columns [R]."""
     return {
-        "status": np.where(alive.all(0), "completed", "diverged"),
-        "last_step": _steps(curves.steps[last], measured),
-        **dict(zip(curves.metrics, final, strict=True)),
-        "best_test_error": np.where(measured, error.min(0), np.nan),
-        "best_test_error_fresh": np.where(measured, curves.fresh_error, np.nan),
-        "best_step": _steps(curves.steps[best], judged),
-        "strategy_test_error": np.where(measured, np.take_along_axis(error, chosen[None], 0)[0], np.nan),
-        "strategy_step": _steps(curves.steps[chosen], measured),
-        "stage1_step": _first_step(curves, "clean_accuracy"),
-        "stage2_step": _first_step(curves, "noisy_accuracy"),
+        **measured_outcomes(curves),
         "step_size": experiment.step_size(),
         **label_noise(experiment, curves.counts),
         "realised_transition": realised_transition(curves.counts) if curves.kept and experiment.knows_truth else None,
         **estimated_noise(experiment, curves.transition),
         "wall_seconds": curves.seconds,
+    }
+
+
+def measured_outcomes(curves: Curves) -> dict[str, Any]:
+    """The last measured value of every metric, early-stopping oracle, stage steps. Columns [R]."""
+    alive = np.isfinite(curves.values[:, LOSS])  # [T, R]
+    # [R] last recorded step before the run diverged; 0 where nothing was measured, and `measured` then makes it null.
+    last = np.maximum(alive.sum(0) - 1, 0)
+    final = np.take_along_axis(curves.values, last[None, None, :], 0)[0]  # [M, R]
+    # A probe may have seen no test samples at a step, or at none.
+    error = curves.values[:, METRICS.index("test_error")]
+    tested = ~np.isnan(error)
+    error = np.where(alive & tested, error, np.inf)
+    # The strategy may have chosen a step that the run has not reached.
+    chosen = np.minimum(curves.chosen, last)
+    best, measured = error.argmin(0), np.asarray(alive.any(0))
+    at_chosen, judged = np.take_along_axis(error, chosen[None], 0)[0], np.asarray((alive & tested).any(0))
+    return {
+        "status": np.where(alive.all(0), "completed", "diverged"),
+        "last_step": _steps(curves.steps[last], measured),
+        **dict(zip(curves.metrics, final, strict=True)),
+        "best_test_error": np.where(judged, error.min(0), np.nan),
+        "best_test_error_fresh": np.where(judged, curves.fresh_error, np.nan),
+        "best_step": _steps(curves.steps[best], judged),
+        "strategy_test_error": np.where(np.isfinite(at_chosen), at_chosen, np.nan),
+        "strategy_step": _steps(curves.steps[chosen], measured),
+        "stage1_step": _first_step(curves, "clean_accuracy"),
+        "stage2_step": _first_step(curves, "noisy_accuracy"),
     }
 
 
