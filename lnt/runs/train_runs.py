@@ -56,7 +56,7 @@ def train_runs(
     """
     total, schema = sum(batch.runs for batch in batches), schemas(planned or batches)
     # It writes status.json, which its owner touches and lnt.status looks for, before anything that takes long.
-    saved = SavedResults(directory, total, Tracking(tracker, directory.path))
+    saved = SavedResults(directory, total, tracker)
     directory.describe(description, device_name(batches), hardware.cores())
     for warning in dict.fromkeys(line for batch in batches for line in batch.warnings()):
         log.warning(warning)
@@ -177,8 +177,8 @@ def device_name(batches: Sequence[Experiment]) -> str:
 class SavedResults:
     """Collects tables, and saves them when the time since the last save exceeds what may be at risk."""
 
-    def __init__(self, directory: RunDirectory, total: int, tracking: Tracking) -> None:
-        self.directory, self.total, self.tracking = directory, total, tracking
+    def __init__(self, directory: RunDirectory, total: int, tracker: Tracker = NO_TRACKER) -> None:
+        self.directory, self.total, self.tracking = directory, total, Tracking(tracker, directory.path)
         self.statuses: Counter[str] = Counter()
         self.error = ""  # of the first run that failed
         self.waiting: list[Done] = []
