@@ -66,7 +66,7 @@ def errors_on_halves(snapshot: Snapshot, problem: Truth) -> Tensor:
     """Test error on each half of the test samples, [2, R]; NaN on a half without samples, and without true labels."""
     wrong = (snapshot.test_predicted != problem.test_labels).to(snapshot.losses)  # [R, N]
     if not problem.test_labels_known:
-        return torch.full_like(wrong[:, :2].mT, torch.nan)
+        return wrong.new_full((2, len(wrong)), torch.nan)  # of the same shape with no or one test sample, too
     first = torch.as_tensor(first_half(wrong.shape[1]), device=wrong.device).to(wrong)
     halves = torch.stack([first, 1 - first])  # [2, N]
     return halves @ wrong.T / halves.sum(1, keepdim=True)
