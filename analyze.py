@@ -29,7 +29,7 @@ def main(config: DictConfig) -> None:
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what tables no longer need: 0.6 GB of a million runs
 
-    axes = (config.x, config.y, config.hue, config.style, config.value, config.level)
+    axes = (config.x, config.y, config.hue, config.style, config.value, config.level, config.against)
     written = study.write(Path(str(config.path)), *axes, config.formats, config.attributions, cli.config_folders())
     log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
     log.info("open %s", written.folder / "report.html")

@@ -24,7 +24,10 @@ from lnt.sweeps.hydra_internals import to_plain
 
 ROOT = Path(__file__).parents[1]
 RUNS = 100_000
-PUBLISHED = pd.read_csv(ROOT / "tests" / "data" / "kou2023_test_error.csv", comment="#", index_col="d")
+KEYS = ["data.dim", "data.signal_norm"]
+PUBLISHED = (
+    pd.read_csv(ROOT / "docs" / "published" / "kou2023.csv", comment="#").set_index(KEYS)["test_error_observed"].unstack()
+)
 
 
 def usual_training(dim: int, norm: float, seed: int) -> float:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from lnt.intervals import jackknife_interval, mean_interval
 
-PUBLISHED = Path(__file__).parents[1] / "tests" / "data"
+PUBLISHED = Path(__file__).parent / "published"
 HEAD = """# Atlas of published experiments
 
 Each is one command, `python train.py experiment=NAME`, then `python analyze.py path=DIR`; settings and sources are in
@@ -44,16 +44,13 @@ def runs_of(results: Path, study: str) -> pd.DataFrame:
 
 
 def kou2023(results: Path) -> dict[str, float]:
-    table = pd.read_csv(PUBLISHED / "kou2023_test_error.csv", comment="#")
-    long = table.melt("d", var_name="data.signal_norm", value_name="published").rename(columns={"d": "data.dim"})
-    long = long.astype({"data.signal_norm": float})
+    table = pd.read_csv(PUBLISHED / "kou2023.csv", comment="#").rename(columns={"test_error_observed": "published"})
     ours = runs_of(results, "kou2023").round({"data.signal_norm": 6})
-    return compared(ours, long, ["data.dim", "data.signal_norm"], "test_error_observed", 10)
+    return compared(ours, table, ["data.dim", "data.signal_norm"], "test_error_observed", 10)
 
 
 def karhadkar2024(results: Path) -> dict[str, float]:
-    table = pd.read_csv(PUBLISHED / "karhadkar2024_test_error.csv", comment="#")
-    table = table.rename(columns={"n": "data.n_train", "d_over_n": "data.dim_over_n", "test_error": "published"})
+    table = pd.read_csv(PUBLISHED / "karhadkar2024.csv", comment="#").rename(columns={"test_error": "published"})
     ours = runs_of(results, "karhadkar2024")
     return compared(ours, table, ["data.n_train", "data.dim_over_n"], "test_error", 5)
 

@@ -30,6 +30,7 @@ ANALYZE = """Turn results into tables and figures, in DIR/analysis/.
   python analyze.py path=multirun/DIR                        everything that can be drawn
   python analyze.py path=DIR x=data.dim y=noise.rate value=test_error level=0.1
   python analyze.py path=DIR x=noise.rate hue=strategy       options beside each other
+  python analyze.py path=DIR against=FILE.csv                published cells beside one's own
 """
 HYDRA = "Hydra's own flags (--cfg job, --info, --multirun, ...): --hydra-help"
 LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: .*?)?(?:#\s*(?P<meaning>.*))?$")

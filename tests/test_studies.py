@@ -20,7 +20,8 @@ def test_kou2023_agrees_with_the_published_cells(composed):
 
     A published cell's own standard error is about 0.02.
     """
-    published = pd.read_csv(ROOT / "tests" / "data" / "kou2023_test_error.csv", comment="#", index_col="d")
+    table = pd.read_csv(ROOT / "docs" / "published" / "kou2023.csv", comment="#")
+    published = table.set_index(["data.dim", "data.signal_norm"])["test_error_observed"].unstack()
     norms = [float(norm) for norm in published.columns]
     config = composed("experiment=kou2023")
     axes = [
@@ -39,8 +40,8 @@ def test_kou2023_agrees_with_the_published_cells(composed):
 @pytest.mark.slow
 def test_karhadkar2024_agrees_with_the_published_cells(composed):
     """The ten cells of n = 50 from the authors' result file, means of five runs each, whose standard errors are about 0.01."""
-    published = pd.read_csv(ROOT / "tests" / "data" / "karhadkar2024_test_error.csv", comment="#")
-    published = published[published["n"] == 50].set_index("d_over_n")["test_error"]
+    published = pd.read_csv(ROOT / "docs" / "published" / "karhadkar2024.csv", comment="#")
+    published = published[published["data.n_train"] == 50].set_index("data.dim_over_n")["test_error"]
     axes = [
         Axis(("data.dim_over_n",), tuple((ratio,) for ratio in published.index)),
         Axis(("seed",), tuple((s,) for s in range(20))),

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.comparison import Comparison
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_style import CATEGORIES, SINGLE, STYLE, NotebookFigure, label
+from lnt.analysis.figure_style import CATEGORIES, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label, quantity
+from lnt.analysis.reference import Against
 from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
@@ -107,3 +108,20 @@ def _hidden(means: np.ndarray, groups: Sequence[Group]) -> dict[Group, Group]:
         if alike and groups[i] not in found:
             found.setdefault(groups[j], groups[i])
     return found
+
+
+def figure_against(against: Against) -> Figure:
+    """Means of ours over published ones with standard errors, and the diagonal on which both agree."""
+    table = against.table
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(SINGLE, 3.1), layout="constrained")
+        ax = figure.subplots()
+        ours, theirs = table["ours"].to_numpy(float), table["theirs"].to_numpy(float)
+        errors = {"xerr": np.nan_to_num(table["theirs_se"]), "yerr": np.nan_to_num(table["ours_se"])}
+        ends = [min(ours.min(), theirs.min()), max(ours.max(), theirs.max())]
+        ax.plot(ends, ends, color=PLAIN, linewidth=0.8, label="equal")
+        ax.errorbar(theirs, ours, **errors, color=SIGNAL, marker="o", markersize=3, linestyle="", linewidth=0.8)
+        offset, error = against.offset
+        ax.set_title(f"{len(table)} cells: rms {against.rms:.3g}, mean {offset:+.2g} (s.e. {error:.1g})")
+        ax.set(xlabel=f"published {quantity(against.value)}", ylabel=f"{quantity(against.value)} here, with its standard error")
+    return figure

@@ -6,6 +6,7 @@ from typing import Literal
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -61,13 +62,15 @@ def cell_edges(centres: np.ndarray) -> np.ndarray:
     return np.exp(edges) if is_log(centres) else edges
 
 
-def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str, width: float = DOUBLE) -> Figure:
+def figure_phase_diagram(
+    facets: Mapping[str, Facet], x: str, y: str, value: str, width: float = DOUBLE, published: pd.DataFrame | None = None
+) -> Figure:
     """A value over two swept keys, one panel for each facet, on true coordinates.
 
     Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
     White line and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds crosses a level for
     good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
-    prediction crosses the level, with nothing fitted.
+    prediction crosses the level, with nothing fitted. Circles: `published` cells (analysis.reference), in the same colours.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -85,6 +88,11 @@ def figure_phase_diagram(facets: Mapping[str, Facet], x: str, y: str, value: str
             scale_axis(ax, "y", data.y)
             ax.set_title(title)
             marks = _mark_missing(ax, data)
+            if published is not None:
+                look = {"s": 14, "edgecolor": "white", "linewidth": 0.6, "label": "published, same colours"}
+                marks.append(
+                    ax.scatter(published[x], published[y], c=published["theirs"], norm=mesh.norm, cmap=mesh.cmap, **look)
+                )
             if facet.edge is not None:
                 marks += _add_boundary(ax, facet, facet.edge, (x, y), quantity(value))
                 if facet.predicted is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lnt.analysis import cells, comparison, study_images, study_theory
-from lnt.analysis.figure_comparison import figure_comparison
+from lnt.analysis.figure_comparison import figure_against, figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
@@ -17,6 +17,7 @@ from lnt.analysis.figure_style import FORMATS, SINGLE, label
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets
+from lnt.analysis.reference import Against, compared_with
 from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
@@ -38,6 +39,7 @@ def write(
     style: str | None,
     value: str | None,
     level: float | None,
+    against: str | None,
     formats: Sequence[str],
     attributions: int,
     folders: Sequence[Path],
@@ -66,7 +68,10 @@ def write(
     whole = isinstance(attributions, int) and not isinstance(attributions, bool)
     require(whole and attributions >= 0, "attributions", attributions, "must be an integer of at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
-    report, asked = Report(results, path, own_folder(path), formats), x is not None or y is not None or value is not None
+    # Before the folder is touched: a file that cannot be compared leaves nothing behind.
+    published = None if against is None else compared_with(results, Path(against), value)
+    value = published.value if published else value
+    report, asked = Report(results, path, own_folder(path), formats), bool(given) or value is not None
     report.note_versions()
     everything = pd.concat([part for part in (runs, results.diverged, results.failed) if len(part)])
     report.table("all_runs", everything.assign(directory=results.directories.array))
@@ -93,6 +98,9 @@ def write(
         report.note(
             f"{earlier} runs of an earlier version, with one test sample or no true labels lack best_test_error_fresh and price"
         )
+    if published:
+        report.note(f"against {published.source}: {published.summary()}")
+        report.figure("against", figure_against(published), published.table, f"Against {published.source}")
     _add_stages(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
@@ -104,7 +112,7 @@ def write(
         report.note("the sweep is no full grid: no phase diagram is drawn")
     elif x and y:
         for name in values:
-            _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level, predicted)
+            _add_phase(report, x, y, [key for key in keys if key not in (x, y)], name, level, predicted, published)
     elif categories := _categories(report, x, hue, style):
         _add_comparison(report, *categories, values)
     elif x:
@@ -217,7 +225,14 @@ def _add_lines(report: Report, x: str, values: list[str]) -> None:
 
 
 def _add_phase(
-    report: Report, x: str, y: str, others: list[str], value: str, level: float | None, predicted: pd.DataFrame | None
+    report: Report,
+    x: str,
+    y: str,
+    others: list[str],
+    value: str,
+    level: float | None,
+    predicted: pd.DataFrame | None,
+    published: Against | None,
 ) -> None:
     """A phase diagram at single and double width, and the collapse where theory names a combination."""
     # Of all runs together, so that all panels are compared with one law.
@@ -238,9 +253,10 @@ def _add_phase(
     table = cells.cells(report.results, [x, y, *others], [value])
     if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
         report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
-    report.figure(name, figure_phase_diagram(shown, x, y, value), table, caption)
+    marked = published.table if published and set(published.keys) == {x, y} and value == published.value else None
+    report.figure(name, figure_phase_diagram(shown, x, y, value, published=marked), table, caption)
     if len(shown) == 1:
-        report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE))
+        report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE, marked))
     # Cells that were chosen by their values are no fair test of a collapse.
     if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)

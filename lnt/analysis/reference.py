@@ -1,0 +1,111 @@
+"""Cells of somebody else beside one's own: `analyze.py against=FILE`.
+
+The file is a CSV table in the columns of the results: swept keys, one outcome, and if known its standard error as OUTCOME_se.
+Lines that begin with # say where it comes from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lnt.analysis import cells
+from lnt.analysis.load import RunTables
+from lnt.errors import require
+from lnt.files import read_text
+
+NUMBERS = ("ours", "ours_se", "theirs", "theirs_se", "difference")
+
+
+@dataclass(frozen=True)
+class Against:
+    """Cells that both have: `table` has the keys, `ours`, `theirs`, their standard errors (`_se`), `difference`."""
+
+    keys: list[str]
+    value: str
+    table: pd.DataFrame
+    published: int  # cells in the file
+    source: str  # what its first line says
+
+    @property
+    def rms(self) -> float:
+        """Root mean square difference."""
+        return float(np.sqrt((self.table["difference"] ** 2).mean()))
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """Mean difference, ours - theirs, and its standard error over cells."""
+        difference = self.table["difference"]
+        return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+
+    def summary(self) -> str:
+        """All of it in a line."""
+        far, (offset, error) = self.table.to_dict("records")[int(self.table["difference"].abs().argmax())], self.offset
+        place = cells.title_of(self.keys, tuple(far[key] for key in self.keys))
+        spread = np.hypot(*np.nan_to_num([far["ours_se"], far["theirs_se"]]))
+        whose = "s.e." if np.isfinite(far["theirs_se"]) else "s.e. of ours"
+        return (
+            f"{self.value}, {len(self.table)} of {self.published} published cells: rms difference {self.rms:.4f}, "
+            f"mean {offset:+.4f} (s.e. {error:.4f}), largest {far['difference']:+.4f} ({whose} {spread:.4f}) at {place}"
+        )
+
+
+def read_reference(path: Path) -> tuple[pd.DataFrame, str]:
+    """The table, and what the first line says of its source. Raises ConfigError if it is none."""
+    lines = read_text(path).splitlines()
+    comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
+    rows = [line.split(",") for line in lines if line.strip() and not line.startswith("#")]
+    require(
+        len(rows) > 1 and len({len(row) for row in rows}) == 1, "against", path, "must be a CSV table with a line of columns"
+    )
+    names = [name.strip() for name in rows[0]]
+    require(len(set(names)) == len(names), "against", path, "names a column twice")
+    table = pd.DataFrame([[cell.strip() for cell in row] for row in rows[1:]], columns=names)
+    return table, comments[0] if comments else path.name
+
+
+def compared_with(results: RunTables, path: Path, value: str | None) -> Against:
+    """The cells of a file beside the means of the same cells here. Raises ConfigError if they have nothing to compare."""
+    table, source = read_reference(path)
+    runs = results.runs
+    outcomes = [name for name in table if name in cells.outcome_columns(runs) and value in (None, name)]
+    require(
+        len(outcomes) == 1, "against", path, f"must have one outcome that the results have, such as {value or 'test_error'}"
+    )
+    value = str(outcomes[0])
+    keys = [str(name) for name in table if name not in (value, f"{value}_se")]
+    known = cells.config_columns(runs)
+    for key in keys:
+        cells.check_column(runs, "against", key, known)
+    require(len(keys) > 0, "against", path, "names no key of the results beside the outcome")
+    columns = {"theirs": value, "theirs_se": f"{value}_se"}
+    theirs = table[keys].assign(**{name: _numbers(table, column, path) for name, column in columns.items()})
+    own = runs.astype({value: float}).groupby(keys)[value].agg(ours="mean", ours_se="sem").reset_index()
+    # Numbers are the same if nine digits are: 0.1 may have been written as 0.1000.
+    places = [f"place {number}" for number in range(len(keys))]
+    for part in (own, theirs):
+        part[places] = np.stack([_places(part[key]) for key in keys], 1)
+    both = own.merge(theirs.drop(columns=keys), on=places).drop(columns=places)
+    require(len(both) > 0, "against", path, f"has no cell that the results have, by {', '.join(keys)}")
+    return Against(
+        keys,
+        value,
+        both.assign(difference=both["ours"] - both["theirs"]).astype(dict.fromkeys(NUMBERS, float)),
+        len(table),
+        source,
+    )
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    """A column of numbers; NaN where the file has none."""
+    numbers = pd.to_numeric(table[column], errors="coerce") if column in table else pd.Series(np.nan, table.index)
+    require(column not in table or bool(np.isfinite(numbers).all()), "against", path, f"has no number somewhere in {column}")
+    return numbers
+
+
+def _places(values: pd.Series) -> np.ndarray:
+    """Values of a key as text that is equal where they are."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    texts = zip(numbers, values, strict=True)
+    return np.array([str(value) if np.isnan(number) else f"{number:.9g}" for number, value in texts], object)

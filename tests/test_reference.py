@@ -1,0 +1,79 @@
+"""analyze.py against=FILE: numbers by hand, cells that are the same however they are written, refusals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lnt.analysis.figure_comparison import figure_against
+from lnt.analysis.load import RunTables
+from lnt.analysis.reference import compared_with
+from lnt.errors import ConfigError
+
+RUNS = pd.DataFrame(
+    {
+        "run_id": list("abcdef"),
+        "data.dim": [100, 100, 200, 200, 300, 300],
+        "loss": ["mae", "mae", "gce", "gce", "gce", "gce"],
+        "seed": [0, 1] * 3,
+        "status": "completed",
+        "test_error": [0.1, 0.3, 0.4, 0.4, 0.0, 0.2],
+    }
+)
+
+
+def against(tmp_path, text, value=None):
+    (tmp_path / "cells.csv").write_text(text)
+    none = RUNS.head(0)
+    results = RunTables(RUNS, none, none, (), lambda: none, lambda: none)
+    return compared_with(results, tmp_path / "cells.csv", value)
+
+
+def test_differences_by_hand(tmp_path):
+    found = against(
+        tmp_path,
+        "# A. Author 2020\ndata.dim,loss,test_error,test_error_se\n1e2,mae,0.25,0.03\n200.0,gce,0.30,0.04\n9,gce,0,0\n",
+    )
+    table = found.table.set_index("data.dim")
+    assert table["difference"].round(12).to_dict() == {100: -0.05, 200: 0.1}
+    assert table.loc[100, "ours_se"] == pytest.approx(0.1)  # 0.1 and 0.3: standard deviation 0.1414, over the root of 2
+    assert found.rms == pytest.approx(np.sqrt((0.05**2 + 0.1**2) / 2))
+    assert found.offset == (pytest.approx(0.025), pytest.approx(0.15 / np.sqrt(2) / np.sqrt(2)))
+    assert found.source == "A. Author 2020"
+    assert "2 of 3 published cells" in found.summary()
+    assert "largest +0.1000 (s.e. 0.0400) at data.dim=200, loss=gce" in found.summary()
+
+
+def test_without_a_standard_error_the_summary_says_whose_it_is(tmp_path):
+    found = against(tmp_path, "data.dim,test_error\n100,0.25\n300,0.1\n")
+    assert "largest -0.0500 (s.e. of ours 0.1000) at data.dim=100" in found.summary()
+    assert found.source == "cells.csv"
+
+
+def test_the_figure_shows_both(tmp_path):
+    ax = figure_against(against(tmp_path, "data.dim,test_error\n100,0.25\n300,0.15\n")).axes[0]
+    (points,) = (container[0] for container in ax.containers)
+    np.testing.assert_allclose(points.get_xydata(), [[0.25, 0.2], [0.15, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must be a CSV table"),
+        ("data.dim,test_error\n", "must be a CSV table"),
+        ("data.dim,test_error\n100\n", "must be a CSV table"),
+        ("data.dim,data.dim,test_error\n1,1,1\n", "names a column twice"),
+        ("data.dim\n100\n", "must have one outcome"),
+        ("n,test_error\n100,0.1\n", "against=n: no such column"),
+        ("test_error\n0.1\n", "names no key"),
+        ("data.dim,test_error\n100,much\n", "has no number somewhere in test_error"),
+        ("data.dim,test_error\n7,0.1\n", "has no cell that the results have"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        against(tmp_path, text)
+
+
+def test_the_outcome_must_be_the_value_that_was_asked_for(tmp_path):
+    with pytest.raises(ConfigError, match="such as best_test_error"):
+        against(tmp_path, "data.dim,test_error\n100,0.1\n", "best_test_error")
