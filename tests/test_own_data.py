@@ -302,7 +302,10 @@ def test_tables_that_do_not_fit_are_refused(text, message):
             ("data.truth=test", "noise=file", "strategy=small_loss", "strategy.step=1", "strategy.keep=share"),
             "strategy.share=None: must be given, or rate=estimated",
         ),
-        (("data.truth=test", "noise=file", "loss=forward"), "loss.matrix=None: must be given: true labels"),
+        (
+            ("data.truth=test", "noise=file", "loss=forward"),
+            "loss.matrix=None: must be given, or strategy=estimated_transition",
+        ),
         (("data.keys=[[x]]",), r"data.keys=\['x'\]: must be a pair"),
         (("data.keys=[[x,a],[x,b]]",), "must name each part once"),
     ],
@@ -386,6 +389,14 @@ def test_without_true_labels_what_needs_them_is_null(monkeypatch, capsys, names,
     monkeypatch.setattr(sys, "argv", ["analyze.py", "path=run"])
     analyze.main()
     assert Path("run/analysis/report.html").is_file()
+
+
+def test_the_transition_is_estimated_without_true_labels_and_judged_by_none(monkeypatch):
+    few(names=("observed",))
+    call(monkeypatch, *RUN, "loss=forward", "strategy=estimated_transition", "strategy.epoch=1")
+    (run,) = pd.read_parquet("run/runs.parquet").to_dict("records")
+    assert 0 <= run["estimated_flip_rate_positive"] <= 1
+    assert pd.isna(run["transition_error"])
 
 
 def test_networks_kept_are_the_best_against_observed_labels_where_there_are_no_others(monkeypatch):
