@@ -1,7 +1,6 @@
 """Data and labels of one's own: every layout of a file, what is refused, runs without true labels, labels written and read."""
 
 import itertools
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from lnt.noise.observed_labels import Classes, Samples
 from lnt.training.batch_order import MiniBatches
 from lnt.training.loop import train as trained
 
-ROOT = Path(__file__).parents[1]
 RNG = np.random.default_rng(5)
 LABELS = np.arange(12) % 3
 COLOUR = RNG.integers(0, 256, (12, 3, 8, 8)).astype(np.uint8)  # [N, C, H, W]
@@ -304,7 +302,10 @@ def test_tables_that_do_not_fit_are_refused(text, message):
             ("data.truth=test", "noise=file", "strategy=small_loss", "strategy.step=1", "strategy.keep=share"),
             "strategy.share=None: must be given, or rate=estimated",
         ),
-        (("data.truth=test", "noise=file", "loss=forward"), "loss.matrix=None: must be given: true labels"),
+        (
+            ("data.truth=test", "noise=file", "loss=forward"),
+            "loss.matrix=None: must be given, or strategy=estimated_transition",
+        ),
         (("data.keys=[[x]]",), r"data.keys=\['x'\]: must be a pair"),
         (("data.keys=[[x,a],[x,b]]",), "must name each part once"),
     ],
@@ -388,6 +389,14 @@ def test_without_true_labels_what_needs_them_is_null(monkeypatch, capsys, names,
     monkeypatch.setattr(sys, "argv", ["analyze.py", "path=run"])
     analyze.main()
     assert Path("run/analysis/report.html").is_file()
+
+
+def test_the_transition_is_estimated_without_true_labels_and_judged_by_none(monkeypatch):
+    few(names=("observed",))
+    call(monkeypatch, *RUN, "loss=forward", "strategy=estimated_transition", "strategy.epoch=1")
+    (run,) = pd.read_parquet("run/runs.parquet").to_dict("records")
+    assert 0 <= run["estimated_flip_rate_positive"] <= 1
+    assert pd.isna(run["transition_error"])
 
 
 def test_networks_kept_are_the_best_against_observed_labels_where_there_are_no_others(monkeypatch):
@@ -558,10 +567,10 @@ def test_what_cannot_be_written_is_refused(words, message):
     assert not list(Path().glob("l*.npz"))
 
 
-def test_the_command_writes_and_says_so():
-    command = [sys.executable, "-m", "lnt.noise", "data=digits", "data.n_train=20", "noise.rate=0.2", "seed=1"]
-    done = subprocess.run([*command, "out=labels.npz"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("20 labels, ")
+def test_the_command_writes_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lnt.noise", "data=digits", "data.n_train=20", "noise.rate=0.2", "out=labels.npz"])
+    labels_command.main()
+    assert capsys.readouterr().out.startswith("20 labels, ")
     assert Path("labels.npz").is_file()
-    again = subprocess.run([*command, "out=labels.npz"], capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stderr) == (1, "error: out=labels.npz: is there already, and is not overwritten\n")
+    with pytest.raises(SystemExit, match=r"^error: out=labels.npz: is there already, and is not overwritten$"):
+        labels_command.main()

@@ -158,7 +158,7 @@ def estimated_noise(experiment: Experiment, estimate: np.ndarray | None) -> dict
         return {}
     columns: dict[str, Any] = {"estimated_transition": as_json(estimate)}
     samples = experiment.representatives()
-    # If only pixels tell it, nobody knows the true matrix.
+    # If only pixels tell it, or true labels are not known, nobody knows the true matrix.
     if experiment.knows_truth and (samples.index is not None or not experiment.noise.needs_images):
         true = np.moveaxis(experiment.transition(), 0, -1)
         columns["transition_error"] = np.abs(estimate - true).mean((0, 1))

@@ -293,7 +293,8 @@ class Experiment(ABC):
 
     def transition(self) -> np.ndarray:
         """P(observed = k | true = c) of the label noise, [R or 1, K, K]. Raises ConfigError where nobody knows it."""
-        require(self.knows_truth, "matrix", None, "must be given: true labels, which would tell the noise, are not known")
+        unknown = "must be given, or strategy=estimated_transition: true labels, which would tell the noise, are not known"
+        require(self.knows_truth, "matrix", None, unknown)
         return self.noise.mean_transition(self.representatives())
 
     def bound_loss(self) -> Loss:
