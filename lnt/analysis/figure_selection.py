@@ -20,6 +20,7 @@ LOOKS = {  # of the AUC of each signal: colour, name
     "auc_learning_time": (SIGNAL, "learning time"),
     "auc_wrong_events": (NOISY, "wrong events"),
 }
+DASHED = ("margin", "wrong events")  # with two classes the first lies on the loss; the second may lie on the learning time
 WHEN = {"_best": "at the lowest test error", "": "at the end"}
 OVERTAKEN = "overtaken_share"
 
@@ -45,7 +46,7 @@ def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> F
                     if np.isfinite(step := steps.astype(float).fillna(np.inf).median()):
                         ax.axvline(step, color=PLAIN, linewidth=0.8, linestyle=style, label=mark, zorder=1)
             for line in axes[-1, column].lines:
-                if line.get_label() == LOOKS["auc_margin"][1]:
+                if line.get_label() in DASHED:
                     line.set_linestyle("--")
             axes[0, column].set_title(title)
             axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
@@ -69,8 +70,7 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
                 for name, (colour, signal) in LOOKS.items():
                     value = f"{name}{suffix}"
                     half = part[f"{value}_high"] - part[f"{value}_mean"]
-                    # Dashed: with two classes it lies on the loss.
-                    style = "--" if name == "auc_margin" else "-"
+                    style = "--" if signal in DASHED else "-"
                     ax.errorbar(part[x], part[f"{value}_mean"], half, color=colour, linestyle=style, label=signal)
                 scale_axis(ax, "x", part[x].to_numpy(float))
             axes[0, column].set_title(title)
