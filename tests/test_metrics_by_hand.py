@@ -31,6 +31,7 @@ LOSSES_USED = [[1, 2, 3, 4, 5, 6], [0.5] * 6, [0, 0, 0, 0, 0, 1.5]]  # against e
 MARGINS = [[2.0, -1.0, 0.5, 0.5, -0.5, 3.0], [1.0] * 6, [-1.0] * 6]
 LEARNED = [[0, 4, 1, 1, 2, 4], [0] * 6, [4] * 6]  # after four recorded steps; 4 stands for never
 WRONG_EVENTS = [[1, 3, 0, 2, 2, 3], [0] * 6, [4] * 6]
+HISTORY = History(torch.tensor(LEARNED), torch.tensor(WRONG_EVENTS), records=4)
 LOSS_AT_ZERO = 1.0  # a loss of exactly this is not small
 WEIGHTS = [[0.5, 3.0, 0.0, 2.5, 0.0, 0.0], [1.0] * 6, [6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
 TEST_TRUE = [[1, 1, -1, -1]] * 3
@@ -122,8 +123,7 @@ def truth(**changes):
 
 def test_every_metric_has_the_value_worked_out_by_hand():
     """Also: no expectation is left of a metric that is gone."""
-    history = History(torch.tensor(LEARNED), torch.tensor(WRONG_EVENTS), records=4)
-    measured = measure(snapshot(), truth(), history=history)
+    measured = measure(snapshot(), truth(), history=HISTORY)
     assert measured.shape == (len(METRICS), 3)
     found = dict(zip(METRICS, measured.tolist(), strict=True))
     assert found == {name: pytest.approx(values, rel=1e-15, abs=0, nan_ok=True) for name, values in EXPECTED.items()}
@@ -136,14 +136,15 @@ def test_every_metric_has_the_value_worked_out_by_hand():
             "labels_known",
             {
                 *("clean_loss", "noisy_loss", "clean_accuracy", "noisy_accuracy", "realised_noise_rate"),
-                *("selection_precision", "selection_recall", "selection_auc", "kept_precision", "kept_recall"),
+                *("selection_precision", "selection_recall", "kept_precision", "kept_recall"),
+                *("selection_auc", "auc_margin", "auc_learning_time", "auc_wrong_events"),
             },
         ),
         ("test_labels_known", {"test_error", "test_error_rare"}),
     ],
 )
 def test_without_true_labels_what_rests_on_them_is_missing(unknown, lost):
-    values = measure(snapshot(coefficients=None), truth(**{unknown: False}))
+    values = measure(snapshot(coefficients=None), truth(**{unknown: False}), history=HISTORY)
     expected = {name: EXPECTED[name] for name in METRICS if name not in lost and "coef" not in name}
     found = dict(zip(METRICS, values.tolist(), strict=True))
     assert all(np.isnan(found[name]).all() for name in lost)

@@ -52,6 +52,8 @@ def _draw(report: Report, name: str, title: str, shown: pd.DataFrame, run: pd.Se
     except Exception as error:
         report.note(f"no pictures of suspects {title}: {type(error).__name__}: {error}")
         return
+    if images.shape[-1] == 1:  # vectors, each a column
+        return
     wrong = int((shown["true"] != shown["observed"]).sum())
     counted = f"; {wrong} of these {len(shown)} are mislabelled" if shown["true"].notna().all() else ""
     caption = f"Suspects {title}: the largest losses at the lowest test error{counted}"
