@@ -17,7 +17,7 @@ from atlas import page
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "multirun" / "studies"
 STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, and the figures that are shown
-    "han2025_dynamics": ([], ["stages"]),
+    "han2025_dynamics": ([], ["stages", "signals"]),
     "han2025_scorecard": ([], ["scorecard_figure"]),
     "han2025_early_stopping": ([], ["strategies"]),
     "han2025_selection": ([], ["strategies"]),
@@ -43,6 +43,8 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "robust_losses_digits": ([], []),
     "xu2024_grokking": ([], ["stages"]),
     "leak_rate": (["value=best_test_error_fresh", "level=0.1"], ["phase_best_test_error_fresh"]),
+    "selection_signals": (["value=selection_auc_best"], ["signals_by"]),
+    "selection_signals_digits": (["attributions=0"], ["signals", "suspects_1"]),
 }
 
 

@@ -26,7 +26,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "fashion_mnist"): ADDED_TO_IMAGES,
     ("data", "cifar10"): {**ADDED_TO_IMAGES, "verify": True},
     ("data", "cifar100"): {**ADDED_TO_IMAGES, "verify": True},
-    ("strategy", "small_loss"): {"rate": "oracle"},
+    ("strategy", "small_loss"): {"rate": "oracle", "signal": "loss"},
     ("strategy", "co_teaching"): {"rate": "oracle"},
     ("noise", "symmetric"): {"includes_true": False},
     ("noise", "instance"): {"law": "ranked"},
@@ -86,6 +86,9 @@ METRICS = (
     "selection_precision",  # share of clean samples among those with a loss below that at margin 0 (log 2)
     "selection_recall",  # share of clean samples with a loss below that at margin 0
     "selection_auc",  # P(loss of a clean sample < loss of a mislabelled one)
+    "auc_margin",  # the same of minus the margin of the observed class
+    "auc_learning_time",  # of the recorded step from which on a sample is predicted as observed
+    "auc_wrong_events",  # of the recorded steps so far at which it is not
     "realised_noise_rate",
     "kept_share",  # share of samples that the strategy trains on
     "kept_precision",  # share of correctly labelled samples among these
@@ -93,12 +96,17 @@ METRICS = (
     "stopping_criterion",  # what early stopping looks at
 )
 
+SELECTION_AUCS = ("selection_auc", "auc_margin", "auc_learning_time", "auc_wrong_events")
 OF_TRUTH = (  # metrics that need the true labels of training samples
     *("clean_loss", "noisy_loss", "clean_accuracy", "noisy_accuracy", "realised_noise_rate", "kept_precision", "kept_recall"),
-    *("selection_precision", "selection_recall", "selection_auc"),
+    *("selection_precision", "selection_recall", *SELECTION_AUCS),
 )
 OF_TEST_TRUTH = ("test_error", "test_error_rare")  # and those that need the true labels of test samples
-ADDED_METRICS = ("train_loss_used", "test_error_rare")  # they came later: checkpoints of earlier versions lack them
+ADDED_METRICS = (
+    "train_loss_used",
+    "test_error_rare",
+    *SELECTION_AUCS[1:],
+)  # they came later: checkpoints of earlier versions lack them
 
 OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "status": "str",
@@ -108,6 +116,7 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "best_test_error": "float64",  # selected and evaluated on the same samples: optimistic
     "best_test_error_fresh": "float64",  # selected on one half of the test set, evaluated on the other
     "best_step": "Int64",
+    **{f"{name}_best": "float64" for name in SELECTION_AUCS},  # at best_step
     "strategy_test_error": "float64",  # of the network that the strategy returns
     "strategy_step": "Int64",
     "stage1_step": "Int64",

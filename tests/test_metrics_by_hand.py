@@ -15,7 +15,8 @@ from lnt.column_names import METRICS
 from lnt.progress import StepCount
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.loop import Training
-from lnt.training.metrics import mean_over, measure, measure_coefficients, own_metrics, separation
+from lnt.training.metrics import mean_over, measure, measure_coefficients, own_metrics, separation, separation_by_counts
+from lnt.training.selection_signals import History
 from lnt.training.strategies import EarlyStopping, NoStrategy, PriorKnowledge
 
 NAN = math.nan
@@ -27,6 +28,10 @@ OBSERVED = [[1, -1, -1, 1, 1, -1], [1, -1, 1, -1, 1, -1], [-1, -1, -1, -1, -1, -
 PREDICTED = [[1, -1, 1, 0, -1, 1], [1, -1, -1, 1, 1, -1], [-1, 1, 1, 1, 1, 1]]  # 0 is never right
 LOSSES = [[0.25, 1.5, 0.5, 0.5, 1.0, 1.25], [0.5, 0.5, 1.5, 3.0, 0.25, 0.25], [1.0, 2.0, 1.0, 2.0, 3.0, 3.0]]
 LOSSES_USED = [[1, 2, 3, 4, 5, 6], [0.5] * 6, [0, 0, 0, 0, 0, 1.5]]  # against earlier labels
+MARGINS = [[2.0, -1.0, 0.5, 0.5, -0.5, 3.0], [1.0] * 6, [-1.0] * 6]
+LEARNED = [[0, 4, 1, 1, 2, 4], [0] * 6, [4] * 6]  # after four recorded steps; 4 stands for never
+WRONG_EVENTS = [[1, 3, 0, 2, 2, 3], [0] * 6, [4] * 6]
+HISTORY = History(torch.tensor(LEARNED), torch.tensor(WRONG_EVENTS), records=4)
 LOSS_AT_ZERO = 1.0  # a loss of exactly this is not small
 WEIGHTS = [[0.5, 3.0, 0.0, 2.5, 0.0, 0.0], [1.0] * 6, [6.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
 TEST_TRUE = [[1, 1, -1, -1]] * 3
@@ -73,6 +78,12 @@ EXPECTED = {
     "selection_recall": (2 / 4, 4 / 6, NAN),
     # Of run 0's 4 x 2 pairs the clean one has the smaller loss in 5 (four below 1.5, one below 0.5), and one is a tie.
     "selection_auc": (5.5 / 8, NAN, NAN),
+    # Of the same pairs the clean one has the larger margin in 6 (four above -1, two above 0.5), and one is a tie.
+    "auc_margin": (6.5 / 8, NAN, NAN),
+    # It is learned before 4 in three and before 1 in one, with a tie each.
+    "auc_learning_time": (5 / 8, NAN, NAN),
+    # It has fewer wrong events than 3 in three and than 2 in two, with a tie each.
+    "auc_wrong_events": (6 / 8, NAN, NAN),
     "realised_noise_rate": (2 / 6, 0.0, 1.0),
     # Weights above 0: samples 0, 1, 3 of run 0 (0 is clean); all of run 1; 0 of run 2.
     "kept_share": (3 / 6, 1.0, 1 / 6),
@@ -91,10 +102,8 @@ def snapshot(**changes):
     coefficients = Coefficients(tensor(GAMMA), tensor(RHO), tensor(RESIDUAL))
     shown = [tensor(rows) for rows in (LOSSES, OBSERVED, WEIGHTS, PREDICTED, TEST_PREDICTED)]
     fields = ("losses", "observed", "weights", "predicted", "test_predicted")
-    return Snapshot(
-        **dict(zip(fields, shown, strict=True)),
-        **({"loss_at_zero": LOSS_AT_ZERO, "coefficients": coefficients, "losses_used": tensor(LOSSES_USED)} | changes),
-    )
+    rest = {"loss_at_zero": LOSS_AT_ZERO, "losses_used": tensor(LOSSES_USED), "margins": tensor(MARGINS)}
+    return Snapshot(**dict(zip(fields, shown, strict=True)), **({"coefficients": coefficients} | rest | changes))
 
 
 KNOWN = {"labels_known": True, "test_labels_known": True}
@@ -114,7 +123,7 @@ def truth(**changes):
 
 def test_every_metric_has_the_value_worked_out_by_hand():
     """Also: no expectation is left of a metric that is gone."""
-    measured = measure(snapshot(), truth())
+    measured = measure(snapshot(), truth(), history=HISTORY)
     assert measured.shape == (len(METRICS), 3)
     found = dict(zip(METRICS, measured.tolist(), strict=True))
     assert found == {name: pytest.approx(values, rel=1e-15, abs=0, nan_ok=True) for name, values in EXPECTED.items()}
@@ -127,14 +136,15 @@ def test_every_metric_has_the_value_worked_out_by_hand():
             "labels_known",
             {
                 *("clean_loss", "noisy_loss", "clean_accuracy", "noisy_accuracy", "realised_noise_rate"),
-                *("selection_precision", "selection_recall", "selection_auc", "kept_precision", "kept_recall"),
+                *("selection_precision", "selection_recall", "kept_precision", "kept_recall"),
+                *("selection_auc", "auc_margin", "auc_learning_time", "auc_wrong_events"),
             },
         ),
         ("test_labels_known", {"test_error", "test_error_rare"}),
     ],
 )
 def test_without_true_labels_what_rests_on_them_is_missing(unknown, lost):
-    values = measure(snapshot(coefficients=None), truth(**{unknown: False}))
+    values = measure(snapshot(coefficients=None), truth(**{unknown: False}), history=HISTORY)
     expected = {name: EXPECTED[name] for name in METRICS if name not in lost and "coef" not in name}
     found = dict(zip(METRICS, values.tolist(), strict=True))
     assert all(np.isnan(found[name]).all() for name in lost)
@@ -143,12 +153,15 @@ def test_without_true_labels_what_rests_on_them_is_missing(unknown, lost):
 
 
 def test_without_test_labels_or_coefficients_only_these_metrics_are_missing():
-    """Human labels have no observed test labels; images and Adam have no decomposition; most data have no rare feature."""
+    """Human labels have no observed test labels; images and Adam have no decomposition; most data have no rare feature; a
+    checkpoint of an earlier version has no history.
+    """
     values = measure(snapshot(coefficients=None), truth(test_error_observed=lambda predicted: None, test_rare=None))
     lost = {"test_error_observed", "test_error_rare", "overtaken_share", "decomposition_residual"} | {
         n for n in METRICS if "coef" in n
     }
-    assert len(lost) == 11
+    lost |= {"auc_learning_time", "auc_wrong_events"}
+    assert len(lost) == 13
     for name, row in zip(METRICS, values, strict=True):
         np.testing.assert_allclose(row, (NAN, NAN, NAN) if name in lost else EXPECTED[name], rtol=1e-15, err_msg=name)
 
@@ -211,6 +224,7 @@ def test_separation_by_hand():
     losses = tensor([[1, 1, 2, 1, 3], [1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
     clean = torch.tensor([[True, True, True, False, False]]).expand(3, 5)
     np.testing.assert_allclose(separation(losses, clean), [4 / 6, 1, 0], rtol=1e-15)
+    np.testing.assert_allclose(separation_by_counts(losses.long(), clean, 5), [4 / 6, 1, 0], rtol=1e-15)
 
 
 class Shown:
@@ -244,6 +258,30 @@ def prepared(losses=((0.5, 0.5), (0.5, 0.5)), predicted=((1, 1), (1, 1)), test=(
     """A snapshot of two runs with two training samples, all observed +1, and two test samples; the weights are its losses."""
     ones, parameters = tensor([[1, 1]] * 2), {"w": tensor(losses).clone()}
     return Snapshot(tensor(losses), ones, tensor(weights), tensor(predicted), tensor(test), 0.7, parameters=parameters)
+
+
+def test_what_recorded_steps_have_shown_of_samples_whose_predictions_are_given():
+    """All are observed +1; samples 0 and 1 are clean. Sample 0 is always right, 1 from step 1 on, 2 takes turns, 3 is late.
+
+    The test error is lowest at step 5, the third record.
+    """
+    predicted = [(1, -1, 1, -1), (1, 1, -1, -1), (1, 1, 1, -1), (1, 1, -1, 1)]
+    tests, ones = [(-1, -1), (1, -1), (1, 1), (1, -1)], tensor([[1] * 4])
+    shown = {
+        step: Snapshot(ones / 2, ones, ones, tensor([now]), tensor([test]), 0.7, margins=ones * step, parameters={"w": ones})
+        for step, now, test in zip((0, 1, 5, 20), predicted, tests, strict=True)
+    }
+    training = trained(shown, NoStrategy(), [0, 1, 5, 20], tensor([[1, 1, -1, -1]]), tensor([[1, 1]]))
+    kept = training.curves(seconds=1.0).kept
+    assert kept.best.signals["learning_time"].tolist() == [[0, 1, 5, math.inf]]
+    assert kept.last.signals["learning_time"].tolist() == [[0, 1, math.inf, 20]]
+    assert kept.best.signals["wrong_events"].tolist() == [[0, 1, 1, 3]]
+    assert kept.last.signals["wrong_events"].tolist() == [[0, 1, 2, 3]]
+    assert (kept.best.signals["margin"].tolist(), kept.last.signals["margin"].tolist()) == ([[5] * 4], [[20] * 4])
+    # Step 0: right, wrong against right, wrong. Step 1: learned at 0 and 1 against never. Step 5: 0, 1 against 2, 3 (never).
+    np.testing.assert_allclose(column(training, "auc_learning_time"), [[0.5, 1, 1, 1]])
+    # Step 1: 0, 1 against 1, 2. Step 5: 0, 1 against 1, 3. Step 20: 0, 1 against 2, 3.
+    np.testing.assert_allclose(column(training, "auc_wrong_events"), [[0.5, 3.5 / 4, 3.5 / 4, 1]])
 
 
 def test_the_criterion_of_a_holdout_is_the_error_on_what_has_no_weight():

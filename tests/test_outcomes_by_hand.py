@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import lnt
-from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.column_names import METRICS, OUTCOME_TYPES, SELECTION_AUCS
 from lnt.runs.experiments_from_settings import experiment_from
 from lnt.runs.simulate import configuration
 from lnt.runs.tables import (
+    SAMPLES,
     Schemas,
     failed_tables,
     joined,
@@ -89,6 +90,7 @@ EXPECTED = {
     "noisy_accuracy": [0.98, 0.5, None, None, None],
     "best_test_error": [0.125, 0.25, None, 0.125, None],
     "best_step": [3, 1, None, 30, None],  # the first of the lowest, at steps 3 and 10 of run 0
+    **{f"{name}_best": [made_up(0, 2, name), made_up(1, 1, name), None, made_up(3, 4, name), None] for name in SELECTION_AUCS},
     "strategy_test_error": [0.25, 0.375, None, 0.5, None],
     "strategy_step": [1, 3, None, 0, None],
     "stage1_step": [3, 0, None, None, None],  # 0.99 is reached, 0.98 is not; the first time counts
@@ -263,8 +265,21 @@ def images():
 KEPT = KeptNetworks(
     labels=torch.tensor([[0, 0, 0, 1], [1, 1, 1, 1]]),
     observed=torch.tensor([[0, 1, 0, 1], [0, 1, 0, 0]]),
-    best=NetworkState(torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]), {"w": torch.tensor([[1.0, 2], [3, 4]])}),
-    last=NetworkState(torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]]), {"w": torch.tensor([[5.0, 6], [7, 8]])}),
+    best=NetworkState(
+        torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]]),
+        {"w": torch.tensor([[1.0, 2], [3, 4]])},
+        {
+            "margin": torch.tensor([[-1.0, 2, -3, 4], [-5, 6, -7, 8]]),
+            "learning_time": torch.tensor([[0, 10, math.inf, 10], [20, 0, 0, math.inf]]),
+            "wrong_events": torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]]),
+        },
+    ),
+    # Of a run that went on from a checkpoint of an earlier version nobody knows how samples were predicted before.
+    last=NetworkState(
+        torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]]),
+        {"w": torch.tensor([[5.0, 6], [7, 8]])},
+        {"margin": torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]])},
+    ),
 )
 
 
@@ -279,17 +294,32 @@ def test_realised_transition_is_the_share_of_each_observed_class_among_those_of_
     assert [json.loads(text) for text in row] == wanted
 
 
-def test_samples_have_classes_as_the_data_set_numbers_them_and_losses_of_both_networks(images):
+def test_samples_have_classes_as_the_data_set_numbers_them_and_signals_of_both_networks(images):
     found = samples(images, KEPT).to_pandas()
     ids = images.run_ids()
-    assert list(found.columns) == ["run_id", "index", "true", "observed", "loss_best", "loss_last"]
+    signals = [
+        f"{signal}_{state}" for signal in ("loss", "margin", "learning_time", "wrong_events") for state in ("best", "last")
+    ]
+    assert list(found.columns) == ["run_id", "index", "true", "observed", *signals]
     assert found["run_id"].tolist() == [ids[0]] * 4 + [ids[1]] * 4
     assert found["index"].tolist() == images.positions().ravel().tolist()
     assert found["true"].tolist() == [3, 3, 3, 8, 8, 8, 8, 8]
     assert found["observed"].tolist() == [3, 8, 3, 8, 3, 8, 3, 3]
     assert found["loss_best"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     np.testing.assert_allclose(found["loss_last"], np.arange(1, 9) / 10, rtol=1e-6)
-    assert [str(kind) for kind in found.dtypes] == ["str", "int32", "int16", "int16", "float32", "float32"]
+    assert found["margin_best"].tolist() == [-1, 2, -3, 4, -5, 6, -7, 8]
+    assert found["margin_last"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert found["learning_time_best"].tolist() == [0, 10, math.inf, 10, 20, 0, 0, math.inf]
+    assert found["wrong_events_best"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert found[["learning_time_last", "wrong_events_last"]].isna().all(axis=None)
+    kinds = {name: str(field.type) for name, field in zip(SAMPLES.names, SAMPLES, strict=True)}
+    assert kinds == {
+        "run_id": "string",
+        "index": "int32",
+        "true": "int16",
+        "observed": "int16",
+        **{name: "int32" if name.startswith("wrong") else "float" for name in signals},
+    }
     whole = tables(images, replace(empty(2), kept=KEPT), schemas([images])).samples.to_pandas()
     pd.testing.assert_frame_equal(whole, found)
 

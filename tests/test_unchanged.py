@@ -23,7 +23,7 @@ from image_sets import write_all
 import train as train_entry
 from lnt.analysis.load import by_outcome, study_of
 from lnt.analysis.results import load
-from lnt.column_names import ADDED_TO_OPTIONS, added_later
+from lnt.column_names import ADDED_TO_OPTIONS, SELECTION_AUCS, added_later
 from lnt.errors import ConfigError
 from lnt.runs.experiments_from_settings import current, experiment_from, without_classes
 from lnt.runs.tables import schemas, tables
@@ -42,7 +42,13 @@ NULL = {"test_error_rare", "estimated_transition", "transition_error"} | {
 }
 LATER = (
     NULL
-    | {"flip_rate", "best_test_error_fresh", "train_loss_used"}
+    | {
+        "flip_rate",
+        "best_test_error_fresh",
+        "train_loss_used",
+        *SELECTION_AUCS[1:],
+        *(f"{name}_best" for name in SELECTION_AUCS),
+    }
     | {f"{what}_{kind}" for what in ("flip_rate", "clean", "flipped") for kind in ("positive", "negative")}
 )
 LEFT_OUT = ("wall_seconds", "data.root", "noise.file")  # time, and places of files

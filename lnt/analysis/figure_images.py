@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WHEN = {"best": "lowest test error\n(early stopping)", "last": "end of training"}
 BINS = np.logspace(-6, 1.5, 61)
+SUSPECTS_IN_A_ROW = 8
 SHOWN = 4  # samples of each kind in a figure of attributions
 
 
@@ -53,6 +54,24 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
             ax.set_ylabel(f"{WHEN[state]}\nshare of samples")
         axes[0, -1].legend(loc="upper left")
     return figure, pd.concat(rows, ignore_index=True)
+
+
+def figure_suspects(suspects: pd.DataFrame, images: np.ndarray) -> Figure:
+    """Images [n, C, H, W] of the rows of a table of suspects, by rank, with their observed labels, and true ones if known."""
+    rows = -(-len(suspects) // SUSPECTS_IN_A_ROW)
+    with mpl.rc_context(STYLE):
+        figure = NotebookFigure(figsize=(DOUBLE, 1.2 * rows), layout="constrained")
+        axes = figure.subplots(rows, SUSPECTS_IN_A_ROW, squeeze=False)
+        for ax in axes.flat:
+            ax.axis("off")
+        for ax, image, sample in zip(axes.flat, images, suspects.to_dict("records"), strict=False):
+            shown = image.transpose(1, 2, 0)
+            ax.imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray_r")
+            known = pd.notna(sample["true"])
+            colour = PLAIN if not known else CLEAN if sample["true"] == sample["observed"] else NOISY
+            words = f"observed {sample['observed']}" + (f"\ntrue {sample['true']:.0f}" if known else "")
+            ax.set_title(words, color=colour, fontsize=7)
+    return figure
 
 
 def figure_attributions(explained: "Explained") -> Figure:

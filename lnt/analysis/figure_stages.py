@@ -58,7 +58,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
             theory = predicted_curves(runs) if predictable(runs).all() else None
             for row, (label, lines) in enumerate(panels.items()):
                 ax = axes[row, column]
-                _lines(ax, curves, lines)
+                draw_by_step(ax, curves, lines)
                 if theory is not None:
                     _predicted(ax, theory, lines)
                 heights = max(heights, _boundaries(ax, runs, names=row == 0))
@@ -82,7 +82,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
     return figure
 
 
-def _lines(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
+def draw_by_step(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
     """Mean over runs of the given metrics, and its 95 % interval."""
     by_step = curves.groupby("step")[list(lines)]
     mean, half = by_step.mean(), half_width(by_step.std(), by_step.count())

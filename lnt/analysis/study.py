@@ -12,6 +12,7 @@ from lnt.analysis.figure_comparison import figure_against, figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
+from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import FORMATS, SINGLE, label
 from lnt.analysis.goodness_of_fit import compared, fits_table
@@ -102,6 +103,7 @@ def write(
         report.note(f"against {published.source}: {published.summary()}")
         report.figure("against", figure_against(published), published.table, f"Against {published.source}")
     _add_stages(report)
+    _add_signals(report, keys)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
     predicted = study_theory.add_theory(report, x, y)
@@ -139,6 +141,27 @@ def _add_stages(report: Report) -> None:
         report.note(f"there are no curves of {title}")
     data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
     report.figure("stages", figure_stages(tables), data.reset_index(), "Two stages of learning")
+    # Tables of earlier versions lack the AUCs, and so do runs without label noise.
+    measured = {title: table for title, table in tables.items() if table[1].get("auc_margin", pd.Series(np.nan)).notna().any()}
+    if measured:
+        report.figure(
+            "signals", figure_signals(measured), data.reset_index(), "How well signals tell mislabelled samples, by step"
+        )
+
+
+def _add_signals(report: Report, keys: list[str]) -> None:
+    """How well each signal tells mislabelled samples, by the swept key with most values; a column for each value of another."""
+    runs, values = report.results.runs, [f"{name}{suffix}" for name in LOOKS for suffix in WHEN]
+    if not set(values) <= set(runs) or runs["auc_margin"].isna().all() or runs["last_step"].equals(runs["best_step"]):
+        return
+    axes = sorted(cells.numeric_axes(report.results), key=lambda key: -runs[key].nunique())
+    others = [key for key in keys if not axes or key != axes[0]]
+    few = all(runs[key].nunique(dropna=False) <= MAX_CONDITIONS for key in others)
+    if not axes or runs[axes[0]].nunique() < 3 or len(others) > 1 or not few:
+        return
+    table = cells.cells(report.results, [axes[0], *others], values)
+    figure = figure_signals_by(table, axes[0], others[0] if others else None)
+    report.figure("signals_by", figure, table, f"How well signals tell mislabelled samples, by {axes[0]}")
 
 
 def _add_scorecard(report: Report) -> None:

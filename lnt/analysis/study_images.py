@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lnt.analysis import figure_images
+from lnt.analysis import figure_images, study_suspects
 from lnt.analysis.cells import conditions
 from lnt.analysis.report import Report
 from lnt.files import write_atomically
@@ -21,7 +21,10 @@ RUNS_EXPLAINED = 5  # of each condition, those of the first seeds
 def add_images(report: Report, count: int, folders: Sequence[Path]) -> None:
     """Tables and figures that only runs on images have; up to `count` samples of each kind are explained in each run."""
     runs = report.results.runs
-    # Only runs on images have it; a study may hold others beside them.
+    # Only data sets of images have it; a study may hold others beside them.
+    if "data.augment" in runs and (on_images := runs["data.augment"].notna()).any():
+        study_suspects.add_suspects(report, runs[on_images], folders)
+    # Only runs on images whose true labels are known have it.
     if "realised_transition" not in runs or runs["realised_transition"].isna().all():
         return
     runs = runs[runs["realised_transition"].notna()]

@@ -84,6 +84,11 @@ def explain_run(
     return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, deviations, method)
 
 
+def training_images(run: pd.Series, index: np.ndarray, folders: Sequence[Path] = (CONF,)) -> np.ndarray:
+    """The training images of a run's data set at these positions, [n, C, H, W] uint8. Raises ConfigError if there are none."""
+    return np.asarray(component("data", run, Data, folders).arrays()["train"][index])
+
+
 def component(group: str, run: pd.Series, base: type, folders: Sequence[Path] = (CONF,)) -> Any:
     """The component of a run's row: its class as conf/ has it, its numbers from the row. Raises ConfigError."""
     target = read_option(group, str(run[group]), folders)["_target_"]

@@ -18,6 +18,7 @@ from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Snapshot
 from lnt.training.mixup import Mixup, mixed, mixed_losses
 from lnt.training.optimizers import Optimizer
+from lnt.training.selection_signals import class_margins
 
 EVALUATED_AT_ONCE = 1000  # images of each run
 UNSEEN = -1  # stands for the prediction of a sample that no forward pass has seen yet
@@ -197,6 +198,10 @@ class ImageEngine:
         """Losses of the training samples without augmentation, [R, n]."""
         return self._losses(self._all_outputs(self.problem.train, self.problem.index), self.problem.observed.at(self.step))
 
+    def margins(self) -> Tensor:
+        """Margins of the training samples without augmentation, [R, n]."""
+        return class_margins(self._all_outputs(self.problem.train, self.problem.index), self.problem.observed.at(self.step))
+
     def loss_at_zero(self) -> float:
         """A smaller loss than this says that the observed class has a probability above 1/2."""
         return self.loss.at_zero
@@ -219,6 +224,7 @@ class ImageEngine:
             changed=None if self.mixup else self._changed(),
             losses_used=self._losses(logits, problem.observed.at(self.step - 1)) if self.step else None,
             parameters=self.trained(),
+            margins=class_margins(logits, observed),
         )
 
     def trained(self) -> dict[str, Tensor]:

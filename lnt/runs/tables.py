@@ -14,14 +14,16 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
-from lnt.column_names import METRICS, OUTCOME_TYPES
+from lnt.column_names import METRICS, OUTCOME_TYPES, SELECTION_AUCS, STATES
 from lnt.files import write_atomically
 from lnt.training.experiment import Experiment
 from lnt.training.loop import LOSS, Curves, KeptNetworks
 
 SAMPLES = pa.schema(  # of runs on images: a row for each training sample
     {"run_id": pa.string(), "index": pa.int32(), "true": pa.int16(), "observed": pa.int16()}
-    | {"loss_best": pa.float32(), "loss_last": pa.float32()}
+    | {"loss_best": pa.float32(), "loss_last": pa.float32(), "margin_best": pa.float32(), "margin_last": pa.float32()}
+    | {"learning_time_best": pa.float32(), "learning_time_last": pa.float32()}
+    | {"wrong_events_best": pa.int32(), "wrong_events_last": pa.int32()}
 )
 
 
@@ -101,7 +103,7 @@ def measured_tables(run_ids: Sequence[str], of_runs: Mapping[str, Any], curves: 
 
 
 def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
-    """Training samples, run by run: position in the files, true and observed class number, losses at both networks kept."""
+    """Training samples, run by run: position in the files, true and observed class number, signals at both networks kept."""
     count, n = kept.labels.shape
     numbers = np.array(experiment.classes().numbers)
     columns = {
@@ -109,9 +111,10 @@ def samples(experiment: Experiment, kept: KeptNetworks) -> pa.Table:
         "index": experiment.positions().ravel(),
         "true": numbers[kept.labels.cpu().numpy().ravel()] if experiment.knows_truth else None,
         "observed": numbers[kept.observed.cpu().numpy().ravel()],
-        "loss_best": kept.best.losses.cpu().numpy().ravel(),
-        "loss_last": kept.last.losses.cpu().numpy().ravel(),
     }
+    for name, state in zip(STATES, (kept.best, kept.last), strict=True):
+        signals = {"loss": state.losses, **state.signals}
+        columns |= {f"{signal}_{name}": values.cpu().numpy().ravel() for signal, values in signals.items()}
     return _table(columns, count * n, SAMPLES)
 
 
@@ -212,6 +215,7 @@ def measured_outcomes(curves: Curves) -> dict[str, Any]:
     chosen = np.minimum(curves.chosen, last)
     best, measured = error.argmin(0), np.asarray(alive.any(0))
     at_chosen, judged = np.take_along_axis(error, chosen[None], 0)[0], np.asarray((alive & tested).any(0))
+    at_best = np.take_along_axis(curves.values, best[None, None, :], 0)[0]
     return {
         "status": np.where(alive.all(0), "completed", "diverged"),
         "last_step": _steps(curves.steps[last], measured),
@@ -219,6 +223,7 @@ def measured_outcomes(curves: Curves) -> dict[str, Any]:
         "best_test_error": np.where(judged, error.min(0), np.nan),
         "best_test_error_fresh": np.where(judged, curves.fresh_error, np.nan),
         "best_step": _steps(curves.steps[best], judged),
+        **{f"{name}_best": np.where(judged, at_best[METRICS.index(name)], np.nan) for name in SELECTION_AUCS},
         "strategy_test_error": np.where(np.isfinite(at_chosen), at_chosen, np.nan),
         "strategy_step": _steps(curves.steps[chosen], measured),
         "stage1_step": _first_step(curves, "clean_accuracy"),

@@ -37,6 +37,7 @@ class Snapshot:
     changed: Tensor | None = None  # [R] share of the predictions made while training that differ in the last two epochs
     parameters: Mapping[str, Tensor] | None = None  # of the networks, [R, ..] each; a view, where networks are worth keeping
     losses_used: Tensor | None = None  # [R, n] against the labels of the update before; None at step 0
+    margins: Tensor | None = None  # [R, n] of the observed class: y~ f, or its output minus the largest other one
 
 
 class Truth(Protocol):
@@ -103,6 +104,10 @@ class Engine(Protocol):
 
     def losses(self) -> Tensor:
         """Training losses [R, n]."""
+        ...
+
+    def margins(self) -> Tensor:
+        """Margins of the training samples, [R, n]: y~ f, or the output of the observed class minus the largest other one."""
         ...
 
     def loss_at_zero(self) -> Tensor | float:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from lnt.training.checkpoint import Checkpoint
 from lnt.training.engine import Engine, Snapshot, Truth
 from lnt.training.experiment import Experiment
 from lnt.training.metrics import OwnMetric, cross_fitted_error, errors_on_halves, measure
+from lnt.training.selection_signals import History
 from lnt.training.strategies import PriorKnowledge, Strategy
 
 log = logging.getLogger(__name__)
@@ -34,10 +35,11 @@ NO_METRICS: Mapping[str, OwnMetric] = {}
 
 @dataclass(frozen=True)
 class NetworkState:
-    """The part of R networks that is kept of one step: per-sample losses against observed labels, and weights."""
+    """The part of R networks that is kept of one step: selection signals of the training samples, and weights."""
 
-    losses: Tensor  # [R, n]
+    losses: Tensor  # [R, n] against observed labels
     parameters: Mapping[str, Tensor]  # [R, ..] each
+    signals: Mapping[str, Tensor] = field(default_factory=dict)  # the other selection signals, [R, n] each
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class Training:
         self.alive = np.ones(self.runs, bool)
         self.before: Tensor | None = None  # predictions at the recorded step before
         self.best: NetworkState | None = None
+        # None if it is not known: a state of an earlier version has none.
+        self.history: History | None = History.like(problem.labels)
         self.last: Snapshot | None = None
         self.rows = 0  # recorded steps so far
         self.acted = 0  # the last step at which the strategy has acted
@@ -161,7 +165,7 @@ class Training:
                 break
             # After recording, so that a recorded step shows the network before the strategy changes anything.
             if stop in acts and stop > self.acted:
-                self.strategy.act(self.engines, self.known)
+                self.strategy.act(self.engines, replace(self.known, history=self.history))
                 self.acted = int(stop)
             # Offered again, with the row and the action in it. At the end the results are written instead.
             if save is not None and stop < self.steps[-1]:
@@ -171,7 +175,9 @@ class Training:
         """Take a snapshot and measure it."""
         # A strategy may train further networks; only the first one is measured.
         now = self.last = self.engines[0].snapshot()
-        measured = measure(now, self.problem, tuple(self.own_metrics.values())).cpu().numpy()
+        if self.history is not None:
+            self.history.add(now.predicted == now.observed)
+        measured = measure(now, self.problem, tuple(self.own_metrics.values()), self.history).cpu().numpy()
         if (watched := self.strategy.criterion(now, self.before)) is not None:
             measured[CRITERION] = watched.cpu().numpy()
         # For good: a run whose loss is finite again after it diverged stays diverged.
@@ -186,8 +192,17 @@ class Training:
         # Infinite, not NaN, after a run has diverged: these steps are never the best, NaN would say that one was not measured.
         self.halves[self.rows] = np.where(self.alive, errors_on_halves(now, self.problem).cpu().numpy(), np.inf)
         if now.parameters is not None:
-            self.best = updated(self.best, NetworkState(now.losses, now.parameters), torch.as_tensor(better))
+            self.best = updated(self.best, self._kept(now), torch.as_tensor(better))
         self.rows += 1
+
+    def _kept(self, now: Snapshot) -> NetworkState:
+        """What is kept of the networks at the last recorded step."""
+        assert now.parameters is not None
+        signals = {} if now.margins is None else {"margin": now.margins}
+        if self.history is not None:
+            steps = torch.as_tensor(self.steps, dtype=now.losses.dtype, device=now.losses.device)
+            signals |= {"learning_time": self.history.learning_times(steps), "wrong_events": self.history.wrong}
+        return NetworkState(now.losses, now.parameters, signals)
 
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training: tensors and numbers."""
@@ -199,7 +214,8 @@ class Training:
             "halves": torch.as_tensor(self.halves),
             "alive": torch.as_tensor(self.alive),
             "before": self.before,
-            "best": None if best is None else {"losses": best.losses, "parameters": dict(best.parameters)},
+            "best": best and {"losses": best.losses, "parameters": dict(best.parameters), "signals": dict(best.signals)},
+            "history": self.history and dict(vars(self.history)),
             "rows": self.rows,
             "acted": self.acted,
             "transition": self._estimate(),
@@ -227,10 +243,12 @@ class Training:
         self.halves = state["halves"].numpy() if "halves" in state else self.halves
         self.before = None if state["before"] is None else state["before"].to(device)
         self.rows, self.acted = state["rows"], state["acted"]
+        history = state.get("history")
+        self.history = history and History(history["learned"].to(device), history["wrong"].to(device), history["records"])
         if (best := state["best"]) is not None:
-            self.best = NetworkState(
-                best["losses"].to(device), {name: value.to(device) for name, value in best["parameters"].items()}
-            )
+            parts = (best["parameters"], best.get("signals", {}))
+            on_device = ({name: value.to(device) for name, value in part.items()} for part in parts)
+            self.best = NetworkState(best["losses"].to(device), *on_device)
 
     def curves(self, seconds: float) -> Curves:
         """The measurements, once training has ended."""
@@ -240,7 +258,7 @@ class Training:
         kept = None
         assert last is not None, "the last step is always recorded"
         if last.parameters is not None and self.best is not None:
-            kept = KeptNetworks(self.problem.labels, last.observed, self.best, NetworkState(last.losses, last.parameters))
+            kept = KeptNetworks(self.problem.labels, last.observed, self.best, self._kept(last))
         true, observed = self.problem.as_classes(self.problem.labels), self.problem.as_classes(last.observed)
         counts = class_counts(true, observed, self.classes)
         estimate = self._estimate()
@@ -261,10 +279,12 @@ def class_counts(true: Tensor, observed: Tensor, classes: int) -> np.ndarray:
 def updated(best: NetworkState | None, now: NetworkState, better: Tensor) -> NetworkState:
     """`now` in the runs [R] where it is better, `best` in the others; a copy, since `now` is a view of live networks."""
     if best is None:
-        return NetworkState(now.losses.clone(), {name: value.clone() for name, value in now.parameters.items()})
+        copies = ({name: value.clone() for name, value in part.items()} for part in (now.parameters, now.signals))
+        return NetworkState(now.losses.clone(), *copies)
     if bool(better.any()):
         better = better.to(now.losses.device)
         best.losses[better] = now.losses[better]
-        for name, value in best.parameters.items():
-            value[better] = now.parameters[name][better]
+        for kept, new in ((best.parameters, now.parameters), (best.signals, now.signals)):
+            for name, value in kept.items():
+                value[better] = new[name][better]
     return best

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lnt.column_names import METRICS, OF_TEST_TRUTH, OF_TRUTH, TAKEN
 from lnt.errors import ConfigError, require
 from lnt.settings import import_module_of
 from lnt.training.engine import Coefficients, Snapshot, Truth
+from lnt.training.selection_signals import History
 
 OwnMetric = Callable[[Snapshot, Truth], Tensor]  # a user's own: [R]
 
@@ -23,8 +25,8 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, 0).sum(1) / mask.sum(1)
 
 
-def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -> Tensor:
-    """The METRICS of R runs and then the user's own, [M, R]."""
+def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = (), history: History | None = None) -> Tensor:
+    """The METRICS of R runs and then the user's own, [M, R]. `history` has this step in it; None if it is not known."""
     clean = snapshot.observed == problem.labels
     fitted = (snapshot.predicted == snapshot.observed).to(snapshot.losses.dtype)
     wrong = snapshot.test_predicted != problem.test_labels
@@ -45,6 +47,11 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = ()) -
         "kept_precision": mean_over(clean.to(fitted.dtype), kept),
         "kept_recall": mean_over(kept.to(fitted.dtype), clean),
     }
+    if snapshot.margins is not None:
+        values["auc_margin"] = separation(-snapshot.margins, clean)
+    if history is not None:
+        for name, counts in (("auc_learning_time", history.learned), ("auc_wrong_events", history.wrong)):
+            values[name] = separation_by_counts(counts, clean, history.records).to(fitted.dtype)
     if snapshot.losses_used is not None:
         values["train_loss_used"] = snapshot.losses_used.mean(1)
     if (on_observed := problem.test_error_observed(snapshot.test_predicted)) is not None:
@@ -138,12 +145,32 @@ def measure_coefficients(coefficients: Coefficients, observed: Tensor, clean: Te
 def separation(losses: Tensor, clean: Tensor) -> Tensor:
     """Area under the ROC curve of small loss as a sign of a clean label, [R]; ties count one half.
 
-    The Mann-Whitney statistic: AUC = 1 - (sum of ranks of the clean - n_c (n_c + 1) / 2) / (n_c (n - n_c)).
+    AUC = sum over mislabelled samples of (clean ones with a smaller loss + half of those with the same) / (n_c (n - n_c)).
+    With clean or with mislabelled samples only, 0 / 0 gives NaN.
     """
-    ordered = losses.sort(1).values  # [R, n]
-    first, last = torch.searchsorted(ordered, losses), torch.searchsorted(ordered, losses, right=True)
-    ranks = ((first + 1 + last) / 2).to(losses.dtype)  # equal losses share the mean of their ranks
-    count = clean.sum(1).to(losses.dtype)
-    below = torch.where(clean, ranks, 0).sum(1) - count * (count + 1) / 2
-    # One minus, since a small loss stands for a clean label. With clean or with mislabelled samples only, 0 / 0 gives NaN.
-    return 1 - below / (count * (losses.shape[1] - count))
+    ordered, order = losses.sort(1)  # [R, n]
+    sign = clean.gather(1, order)
+    smaller = sign.cumsum(1).double()  # the clean ones up to each place, of which a mislabelled one is none itself
+    # Looking for equal losses takes longer than sorting, and few runs have any.
+    tied = (ordered[:, 1:] == ordered[:, :-1]).any(1).nonzero()[:, 0]
+    if len(tied):
+        values, counted = ordered[tied], pad(smaller[tied], (1, 0))
+        ends = (torch.searchsorted(values, values, right=right) for right in (False, True))
+        smaller[tied] = sum(counted.gather(1, end) for end in ends) / 2
+    return _share_of_pairs(smaller.masked_fill_(sign, 0).sum(1), clean).to(losses.dtype)
+
+
+def separation_by_counts(counts: Tensor, clean: Tensor, most: int) -> Tensor:
+    """`separation` by counts [R, n] from 0 to `most`, [R] in double precision: without sorting."""
+    runs = torch.arange(len(counts), device=counts.device)[:, None]
+    # Numbers of the triples (run, count, kind), so that a single bincount counts them all.
+    triples = ((runs * (most + 1) + counts) * 2 + clean.long()).flatten()
+    mislabelled, right = torch.bincount(triples, minlength=len(counts) * (most + 1) * 2).view(-1, most + 1, 2).unbind(2)
+    smaller = right.cumsum(1) - right / 2
+    return _share_of_pairs((mislabelled * smaller.double()).sum(1), clean)
+
+
+def _share_of_pairs(pairs: Tensor, clean: Tensor) -> Tensor:
+    """Pairs of a clean and a mislabelled sample, [R], as a share of all of them; NaN if there are none."""
+    count = clean.sum(1).double()
+    return pairs / (count * (clean.shape[1] - count))

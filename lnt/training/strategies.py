@@ -18,6 +18,7 @@ from lnt.losses import MOST_SINGULAR
 from lnt.seeding import generator, sample_per_run
 from lnt.settings import Component, PerRunFloat, unless
 from lnt.training.engine import Engine, Snapshot
+from lnt.training.selection_signals import SIGNALS, History, ranks
 from lnt.training.weight_average import AveragedEngine
 
 if TYPE_CHECKING:  # it takes long to import, and few runs need it
@@ -26,12 +27,13 @@ if TYPE_CHECKING:  # it takes long to import, and few runs need it
 
 @dataclass(frozen=True)
 class PriorKnowledge:
-    """Knowledge that strategies may have about R runs besides their training: each [R]."""
+    """Knowledge that strategies may have about R runs besides what engines show: each [R]."""
 
     t1: np.ndarray  # predicted length of Stage I in steps
     clean_share: np.ndarray  # 1 - P(observed != true); NaN where true labels are not known
     seeds: np.ndarray  # of the stream `order`
     epoch: int = 1  # steps in which every sample is seen once, the same for all runs
+    history: History | None = None  # how the first network has predicted the training samples at recorded steps so far
 
 
 class Strategy(Component):
@@ -218,15 +220,23 @@ class SmallLoss(ActsOnce):
     `share` of them (null: 1 - noise rate, see `clean_share`). keep=mixture: those that a mixture of two Gaussians gives to the
     component with the lower mean (Li et al., DivideMix, ICLR 2020). `restart`: training starts again from the initial filters.
     If nothing is kept, all is.
+
+    `signal` ranks the samples for keep=share in place of the loss: by falling margin; by learning time, the recorded step from
+    which on a sample is predicted as observed; or by wrong events, how often at recorded steps it is not. The last two look at
+    the steps recorded until then, and equal samples go by their loss.
     """
 
     keep: str = "threshold"  # threshold (below the loss at margin 0) | share (the smallest) | mixture (lower of two Gaussians)
     share: PerRunFloat | None = None  # for keep=share; null = 1 - noise rate (an oracle; or rate=estimated)
     restart: bool = False  # train again from the initial filters
     rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
+    signal: str = "loss"  # what keep=share ranks by: loss | margin | learning_time | wrong_events
 
     def validate(self) -> None:
         super().validate()
+        require(self.signal in SIGNALS, "signal", self.signal, f"must be one of {', '.join(SIGNALS)}")
+        ranked = self.signal == "loss" or self.keep == "share"
+        require(ranked, "signal", self.signal, f"is for keep=share; keep={self.keep} looks at losses")
         require(self.keep in ("threshold", "share", "mixture"), "keep", self.keep, "must be threshold, share or mixture")
         check_share(self.share, self.rate)
         fits = self.rate == "oracle" or self.keep == "share"
@@ -236,6 +246,8 @@ class SmallLoss(ActsOnce):
         super().check(total, recordings, known)
         if self.keep == "share":
             check_oracle(self.share, self.rate, known)
+        enough = recordings >= 3 or self.signal in ("loss", "margin")
+        require(enough, "signal", self.signal, f"looks at recorded steps; recordings={recordings} must be at least 3")
 
     def change(self, engine: Engine, due: np.ndarray, known: PriorKnowledge) -> None:
         """Select samples."""
@@ -249,9 +261,17 @@ class SmallLoss(ActsOnce):
         losses, due = engine.losses()[now], now.cpu().numpy()
         if self.keep == "share":
             share = None if self.share is None else np.broadcast_to(self.share, due.shape)[due]
-            return smallest(losses, clean_share(share, self.rate, losses, known.clean_share[due]))
+            signal = losses if self.signal == "loss" else ranks(self._suspicion(engine, known)[now], losses)
+            return smallest(signal, clean_share(share, self.rate, losses, known.clean_share[due]))
         # scikit-learn fits one mixture at a time, on the CPU.
         return torch.stack([torch.as_tensor(low_component(row)) for row in losses.double().cpu().numpy()]).to(losses.device)
+
+    def _suspicion(self, engine: Engine, known: PriorKnowledge) -> Tensor:
+        """The signal, [R, n], larger for a sample that is more suspect."""
+        if self.signal == "margin":
+            return -engine.margins()
+        assert known.history is not None, "the loop notes it"
+        return known.history.learned if self.signal == "learning_time" else known.history.wrong
 
 
 @dataclass(frozen=True)

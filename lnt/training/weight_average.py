@@ -65,6 +65,10 @@ class AveragedEngine:
         """Training losses [R, n] of the network that is trained."""
         return self.engine.losses()
 
+    def margins(self) -> Tensor:
+        """Margins of the training samples [R, n] by the network that is trained."""
+        return self.engine.margins()
+
     def loss_at_zero(self) -> Tensor | float:
         """The loss of a sample on the decision boundary."""
         return self.engine.loss_at_zero()

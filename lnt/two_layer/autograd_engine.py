@@ -101,6 +101,11 @@ class AutogradEngine:
         return self.readout.loss_at_zero(self.problem.observed.at(self.step))
 
     @torch.no_grad()
+    def margins(self) -> Tensor:
+        """Margins of the training samples, [1, n]."""
+        return self.readout.margins(self._outputs(self.samples), self.problem.observed.at(self.step))
+
+    @torch.no_grad()
     def probabilities(self) -> Tensor:
         """Predicted probabilities of the classes of the training samples, [1, n, K]."""
         return self.readout.probabilities(self._outputs(self.samples))
@@ -167,6 +172,7 @@ class AutogradEngine:
             loss_at_zero=self.loss_at_zero(),
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(),
+            margins=self.readout.margins(outputs, observed),
         )
 
     def _test_outputs(self) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lnt.losses import Loss
+from lnt.training.selection_signals import class_margins
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class OneOutput:
     def losses(self, outputs: Tensor, observed: Tensor) -> Tensor:
         """Losses against the observed labels, [R, n]."""
         return self.loss.of(observed * outputs, observed)
+
+    def margins(self, outputs: Tensor, observed: Tensor) -> Tensor:
+        """y~ f, [R, n]."""
+        return observed.sign() * outputs
 
     def loss_at_zero(self, observed: Tensor) -> Tensor | float:
         """The loss of a sample on the decision boundary."""
@@ -60,6 +65,10 @@ class OutputForEachClass:
         """Losses against the observed classes, [R, n]."""
         # The loss takes one axis of samples, so R and n become one.
         return self.loss.of_logits(outputs.movedim(1, 2).flatten(0, 1), observed.flatten()).view(observed.shape)
+
+    def margins(self, outputs: Tensor, observed: Tensor) -> Tensor:
+        """The output of the observed class minus the largest other one, [R, n]."""
+        return class_margins(outputs.movedim(1, 2), observed)
 
     def loss_at_zero(self, observed: Tensor) -> Tensor | float:
         """Below it the observed class has a probability above 1/2, as on images."""

@@ -408,6 +408,10 @@ class SpanEngine:
         """l(y~ f) of the training samples, [R, n]."""
         return self.readout.losses(self._outputs_now(), self.problem.observed.at(self.step))
 
+    def margins(self) -> Tensor:
+        """Margins of the training samples, [R, n]."""
+        return self.readout.margins(self._outputs_now(), self.problem.observed.at(self.step))
+
     def probabilities(self) -> Tensor:
         """Predicted probabilities of the classes of the training samples, [R, n, K]."""
         return self.readout.probabilities(self._outputs_now())
@@ -444,6 +448,7 @@ class SpanEngine:
             loss_at_zero=self.loss_at_zero(),
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
+            margins=self.readout.margins(outputs, observed),
         )
 
     def _test_outputs(self, filters: Tensor, activations: Tensor) -> Tensor:
