@@ -17,6 +17,7 @@ from lnt.runs.tables import label_counts, measured_outcomes, measured_tables, re
 from lnt.training.engine import Snapshot
 from lnt.training.loop import LOSS, Curves, class_counts
 from lnt.training.metrics import cross_fitted_error, errors_on_halves, measure
+from lnt.training.selection_signals import History, class_margins
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Probe:
         self._steps: list[int] = []
         self._values: list[np.ndarray] = []  # [M] at each of them
         self._halves: list[np.ndarray] = []  # [2]
+        self._history = History.like(self._observed[None])
         self._start = time.perf_counter()
 
     def record(self, step: int, logits: Any, test_logits: Any = None) -> None:
@@ -85,9 +87,11 @@ class Probe:
             test_predicted=_predicted(of_test)[None],
             loss_at_zero=Logistic.at_zero,
             losses_used=losses if step else None,
+            margins=self._margins(of_train)[None],
         )
+        self._history.add(snapshot.predicted == snapshot.observed)
         truth = Labels(self._true[None], test[None], self._known, test_logits is not None)
-        values = measure(snapshot, truth)[:, 0].numpy()
+        values = measure(snapshot, truth, history=self._history)[:, 0].numpy()
         # As in training by this package: a run whose loss is finite again after it diverged stays diverged.
         alive = bool(np.isfinite(values[LOSS])) and not (self._values and np.isnan(self._values[-1][LOSS]))
         self._steps.append(int(step))
@@ -137,6 +141,10 @@ class Probe:
         if outputs.ndim == 1:
             return Logistic().value(self._observed * outputs)
         return Logistic().of_logits(outputs, self._observed)
+
+    def _margins(self, outputs: Tensor) -> Tensor:
+        """Of the observed classes, [n]."""
+        return self._observed * outputs if outputs.ndim == 1 else class_margins(outputs, self._observed)
 
     def _classes(self, labels: Tensor) -> Tensor:
         """The numbers of the classes, of which +1 is the first."""
