@@ -27,7 +27,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar10"): {**ADDED_TO_IMAGES, "verify": True},
     ("data", "cifar100"): {**ADDED_TO_IMAGES, "verify": True},
     ("strategy", "small_loss"): {"rate": "oracle", "signal": "loss"},
-    ("strategy", "co_teaching"): {"rate": "oracle"},
+    ("strategy", "co_teaching"): {"rate": "oracle", "within": "all", "disagreement": False, "initial": 0},
     ("noise", "symmetric"): {"includes_true": False},
     ("noise", "instance"): {"law": "ranked"},
     ("optimizer", "sgd"): {"milestones": None},

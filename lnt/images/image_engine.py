@@ -15,7 +15,7 @@ from lnt.images.augment import Batches
 from lnt.losses import Loss
 from lnt.noise.observed_labels import ObservedLabels
 from lnt.training.batch_order import MiniBatches
-from lnt.training.engine import Snapshot
+from lnt.training.engine import Ahead, Snapshot
 from lnt.training.mixup import Mixup, mixed, mixed_losses
 from lnt.training.optimizers import Optimizer
 from lnt.training.selection_signals import class_margins
@@ -39,6 +39,7 @@ class ImageProblem:
     networks: Callable[[], list[nn.Module]]  # R of them, with their initial weights
     seeds: np.ndarray  # [R] of the stream order
     augment: str
+    classes: int
     labels_known: bool = True  # whether `labels` are the true ones; else observed ones stand in their place
     test_labels_known: bool = True
 
@@ -60,7 +61,8 @@ class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
     Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup), so a checkpoint needs only the
-    step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or dropout.
+    step number, beside the predictions of the last two epochs and what a loss remembers of samples. R > 1 requires networks
+    without batch normalisation or dropout.
     `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics; where there are such, mixup leaves
     these samples out, elsewhere they are mixed in and only their own part of the loss is 0.
     """
@@ -83,12 +85,15 @@ class ImageEngine:
         # Made in the forward passes of training, in the epoch before and in this one, [2, R, n]; UNSEEN before the first.
         self._predicted = torch.full((2, *problem.labels.shape), UNSEEN, dtype=torch.int16, device=problem.labels.device)
         self._noted = False  # whether those of this step are in it
+        self._ahead: Tensor | None = None  # logits [R, B] of the coming step, if its forward pass has been made
         self._begin()
 
     def _begin(self) -> None:
         """Initial weights, an optimizer without memory."""
         device, networks = self.problem.labels.device, self.problem.networks()
         dtype = self.problem.train.scale.dtype
+        shape = (*self.problem.labels.shape, self.problem.classes)
+        self._targets = torch.zeros(shape, dtype=dtype, device=device) if self.loss.remembers else None  # [R, n, K]
         # Built anew each time, so a restart begins from the same initial weights.
         networks = [network.to(device, dtype) for network in networks]
         if len(networks) == 1:
@@ -126,15 +131,14 @@ class ImageEngine:
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
-        problem, runs = self.problem, torch.arange(len(self.weights), device=self.weights.device)[:, None]
         self.network.train()
         # Only where it matters: networks without batch statistics (which are buffers) treat each sample on its own.
         leave_out = any(True for _ in self.network.buffers()) and bool((self.weights == 0).any())
+        # Whoever looks ahead chooses among samples that have passed through the network already.
+        leave_out = leave_out and self._ahead is None
         for _ in range(steps):
-            seen = slice(None) if self.batches is None else self.batches.at(self.step, runs.device)
-            # One index for positions, labels and weights alike: rows [R, 1] with columns [R, B].
-            of_batch = slice(None) if self.batches is None else (runs, seen)
-            images = problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)
+            of_batch = self._of_batch()
+            images = self._images(of_batch)
             # All networks are one parameter group, hence one step size for all runs.
             self.optimizer.param_groups[0]["lr"] = self.rate(self.step)
             if self.step % self._steps_per_epoch() == 0:
@@ -143,6 +147,27 @@ class ImageEngine:
             # A closure may return the loss, which nobody asks for here.
             self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
             self.step += 1
+
+    def look_ahead(self) -> Ahead:
+        """The samples of the coming step, which starts from this forward pass; batch statistics see all of them."""
+        self.network.train()
+        of_batch = self._of_batch()
+        logits = self._ahead = self.outputs(self._images(of_batch))
+        samples = torch.arange(self.weights.shape[1], device=logits.device).expand(self.weights.shape)[of_batch]
+        shown = logits.detach()
+        return Ahead(samples, self._losses(shown, self.problem.observed.at(self.step)[of_batch]), shown.argmax(2))
+
+    def _of_batch(self) -> Any:
+        """One index for positions, labels and weights of the coming step alike: rows [R, 1] with columns [R, B]."""
+        if self.batches is None:
+            return slice(None)
+        runs = torch.arange(len(self.weights), device=self.weights.device)[:, None]
+        return runs, self.batches.at(self.step, runs.device)
+
+    def _images(self, of_batch: Any) -> Tensor:
+        """Those of the coming step, [R, B, C, H, W]."""
+        problem = self.problem
+        return problem.train.augmented(problem.index[of_batch], problem.augment, problem.seeds, self.step)
 
     def _backward(self, images: Tensor, of_batch: Any, leave_out: bool) -> None:
         """Gradients of the mean loss over a batch, and its predictions; `leave_out` keeps weight 0 out of the network.
@@ -159,8 +184,12 @@ class ImageEngine:
             return
         images, labels, kept = images[:, part], labels[:, part], weights[:, part]
         if self.mixup is None:
-            logits = self.outputs(images)
-            losses = kept * self._losses(logits, labels)
+            logits = self.outputs(images) if self._ahead is None else self._ahead
+            self._ahead = None
+            losses = self._losses(logits, labels)
+            if self._targets is not None:
+                losses = losses + self._penalties(logits, of_batch, part)
+            losses = kept * losses
         else:
             # Drawn from the number of the step, so it is the same each time that the optimizer asks.
             pair = self.mixup.at(self.step, images.shape[1], images)
@@ -173,6 +202,16 @@ class ImageEngine:
             predicted = self._predicted[1][of_batch]
             predicted[:, part] = logits.detach().argmax(2).to(predicted)
             self._predicted[1][of_batch], self._noted = predicted, True
+
+    def _penalties(self, logits: Tensor, of_batch: Any, part: Any) -> Tensor:
+        """What the loss adds to those of the samples `part` of a batch, [R, b], given what it remembers of them."""
+        assert self._targets is not None
+        targets, probabilities = self._targets[of_batch], logits.softmax(2)
+        # Once a step, like the predictions.
+        if not self._noted:
+            targets[:, part] = self.loss.remembered(targets[:, part], probabilities.detach())
+            self._targets[of_batch] = targets
+        return self.loss.penalty(targets[:, part], probabilities)
 
     def _steps_per_epoch(self) -> int:
         return 1 if self.batches is None else self.batches.per_epoch
@@ -242,6 +281,7 @@ class ImageEngine:
             "optimizer": self.optimizer.state_dict(),
             "weights": self.weights,
             "predicted": self._predicted,
+            "targets": self._targets,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -251,6 +291,8 @@ class ImageEngine:
         # A state of an earlier version has no predictions: they stay UNSEEN, and count as changed for two epochs.
         if "predicted" in state:
             self._predicted.copy_(state["predicted"])
+        if self._targets is not None:
+            self._targets.copy_(state["targets"])
         for name, value in self.trained().items():
             # Into the live tensors: the optimizer and the compiled network hold on to these.
             value.copy_(state["networks"][name])

@@ -226,6 +226,7 @@ class ImageExperiment(Experiment):
             networks=lambda: self.networks(peer),
             seeds=self.per_run(self.seeds.order),
             augment=data.augment,
+            classes=self.classes().count,
             labels_known=data.knows_truth("train"),
             test_labels_known=data.knows_truth("test"),
         )
@@ -284,7 +285,7 @@ class ImageExperiment(Experiment):
         # Any seed will do: only the number of weights is needed.
         (network,) = replace(self, seeds=replace(self.seeds, init=0), runs=1).networks()
         weights = sum(parameter.numel() for parameter in network.parameters())
-        held = (24 + 4 * self.strategy.copies) * weights
+        held = (24 + 4 * self.strategy.copies) * weights + (4 * self.n * self.classes().count if self.loss.remembers else 0)
         return self.strategy.networks * (held + self.activation_bytes()) + self.recorded_bytes()
 
     def activation_bytes(self) -> int:

@@ -40,6 +40,15 @@ class Snapshot:
     margins: Tensor | None = None  # [R, n] of the observed class: y~ f, or its output minus the largest other one
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The B samples that the coming step sees, as the network sees them before it."""
+
+    samples: Tensor  # [R, B] their numbers
+    losses: Tensor  # [R, B] against the labels of that step
+    predicted: Tensor  # [R, B]
+
+
 class Truth(Protocol):
     """The labels that predictions are compared with."""
 
@@ -100,6 +109,10 @@ class Engine(Protocol):
 
     def advance(self, steps: int) -> None:
         """Take `steps` optimizer steps."""
+        ...
+
+    def look_ahead(self) -> Ahead:
+        """The samples of the coming step; `advance(1)` comes next."""
         ...
 
     def losses(self) -> Tensor:

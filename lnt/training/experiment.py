@@ -192,7 +192,10 @@ class Experiment(ABC):
         estimable = self.loss.estimable or not self.strategy.estimates_transition
         chosen = self.choices["loss"]
         require(estimable, "loss", chosen, "has no transition matrix to estimate; use forward or backward, with matrix=null")
-        known = self.prior_knowledge()
+        known, mixes = self.prior_knowledge(), self.mixup() is not None
+        alone = "is for steps on samples as they are; use data.mixup=0"
+        require(not (mixes and self.loss.remembers), "loss", chosen, alone)
+        require(not (mixes and self.strategy.looks_ahead), "strategy.within", "batch", alone)
         with keys_under("strategy"):
             self.strategy.check(self.total_steps(), len(self.recorded_steps()), known)
             constant = self.optimizer.schedule == "constant"

@@ -123,6 +123,7 @@ class Training:
         self.last: Snapshot | None = None
         self.rows = 0  # recorded steps so far
         self.acted = 0  # the last step at which the strategy has acted
+        self.memory: dict[str, Tensor] = {}  # what the strategy remembers between steps
 
     @classmethod
     def of(cls, chunk: Experiment) -> "Training":
@@ -148,8 +149,7 @@ class Training:
         for stop in stops[(stops >= self.step) & (stops <= self.steps[-1])]:
             while self.step < stop:
                 block = min(BLOCK, int(stop) - self.step)
-                for engine in self.engines:
-                    engine.advance(block)
+                self.strategy.advance(self.engines, block, self.known, self.memory)
                 progress.update(block * self.runs)
                 if save is not None:
                     save(self.state)
@@ -218,6 +218,7 @@ class Training:
             "history": self.history and dict(vars(self.history)),
             "rows": self.rows,
             "acted": self.acted,
+            "memory": self.memory,
             "transition": self._estimate(),
         }
 
@@ -242,7 +243,7 @@ class Training:
         # A state of an earlier version has none: they stay NaN, and so does the error that rests on all of them.
         self.halves = state["halves"].numpy() if "halves" in state else self.halves
         self.before = None if state["before"] is None else state["before"].to(device)
-        self.rows, self.acted = state["rows"], state["acted"]
+        self.rows, self.acted, self.memory = state["rows"], state["acted"], dict(state.get("memory", {}))
         history = state.get("history")
         self.history = history and History(history["learned"].to(device), history["wrong"].to(device), history["records"])
         if (best := state["best"]) is not None:

@@ -50,6 +50,11 @@ class Strategy(Component):
         """Whether training restarts from the initial weights on the way."""
         return self.restart
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it chooses among the samples of a step after their forward pass."""
+        return False
+
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
         """Raise ConfigError if the strategy could not act in `total` steps of which about `recordings` are recorded."""
 
@@ -63,6 +68,11 @@ class Strategy(Component):
 
     def begin(self, engine: Engine, known: PriorKnowledge) -> None:
         """Called at step 0."""
+
+    def advance(self, engines: Sequence[Engine], steps: int, known: PriorKnowledge, memory: dict[str, Tensor]) -> None:
+        """Take `steps` steps. A strategy may look in between; what it writes into `memory` is there when it is called again."""
+        for engine in engines:
+            engine.advance(steps)
 
     def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
         """Set weights, given the losses."""
@@ -310,47 +320,105 @@ class EstimatedTransition(ActsOnce):
 
 @dataclass(frozen=True)
 class CoTeaching(Strategy):
-    """Two networks from different initial filters; each is trained on the samples whose loss is small in the other.
+    """Two networks from different initial weights; each is trained on the samples whose loss is small in the other.
 
-    Every `every` steps (null: 10, or an epoch if that is longer) a share 1 - (1 - share) min(t / ramp, 1) of the samples is
-    chosen; share=null is 1 - noise rate (see `clean_share`; each network has its own estimate, at every choice), ramp=null is
+    At step t a share 1 - (1 - share) min(t / ramp, 1) is kept; share=null is 1 - noise rate (see `clean_share`), ramp=null is
     100 steps, or ten epochs if these are longer.
-    Source: Han et al., "Co-teaching", NeurIPS 2018 (there in every mini-batch).
+
+    within=all: of all samples, chosen every `every` steps (null: 10, or an epoch if that is longer); an estimated rate is that
+    of each network at each choice. within=batch, as published: of each mini-batch, in its forward passes, with t the step at
+    which the epoch began; an estimated rate is that of each network and epoch, from all training losses.
+    Source: Han et al., "Co-teaching", NeurIPS 2018.
+
+    disagreement (co-teaching plus): after `initial` epochs of this, a share of those samples of a batch for which the networks
+    predict different classes; a batch without one trains nothing.
+    Source: Yu et al., "How does Disagreement Help Generalization against Label Corruption?", ICML 2019.
     """
 
     share: PerRunFloat | None = None  # share of samples kept in the end; null = 1 - noise rate (an oracle; or rate=estimated)
     ramp: int | None = None  # steps over which the share falls from 1; null = 100, or ten epochs if these are longer
-    every: int | None = None  # steps between two choices; null = 10, or an epoch if that is longer
+    every: int | None = None  # steps between two choices of within=all; null = 10, or an epoch if that is longer
     rate: str = "oracle"  # for share=null: oracle (the true noise rate) | estimated (from the losses, by two Gaussians)
+    within: str = "all"  # all (chosen now and then among all samples) | batch (in each mini-batch, as published)
+    disagreement: bool = False  # within=batch: only samples for which both networks predict different classes
+    initial: int = 0  # epochs before `disagreement` counts
 
     networks = 2
+
+    @property
+    def looks_ahead(self) -> bool:
+        return self.within == "batch"
 
     def validate(self) -> None:
         check_share(self.share, self.rate)
         for key in ("ramp", "every"):
             value = getattr(self, key)
             require(value is None or value >= 1, key, value, "must be at least 1")
+        require(self.within in ("all", "batch"), "within", self.within, "must be all or batch")
+        in_batches = self.within == "batch"
+        require(self.every is None or not in_batches, "every", self.every, "is for within=all; batch chooses at each step")
+        require(in_batches or not self.disagreement, "disagreement", self.disagreement, "is for within=batch")
+        require(self.initial >= 0, "initial", self.initial, "must be at least 0")
+        require(self.disagreement or self.initial == 0, "initial", self.initial, "is for disagreement=true")
 
     def check(self, total: int, recordings: int, known: PriorKnowledge) -> None:
         check_oracle(self.share, self.rate, known)
-        every = self._every(known)
-        require(every < total, "every", every, f"must be below the number of steps, {total}")
+        if self.within == "all":
+            every = self._every(known)
+            require(every < total, "every", every, f"must be below the number of steps, {total}")
+        ends = self.initial * known.epoch
+        require(ends < total, "initial", self.initial, f"ends at step {ends}, but training has {total} steps")
 
     def acts_at(self, total: int, known: PriorKnowledge) -> np.ndarray:
-        return np.arange(self._every(known), total, self._every(known))
+        return np.arange(self._every(known), total, self._every(known)) if self.within == "all" else np.empty(0, int)
 
     def _every(self, known: PriorKnowledge) -> int:
         return max(10, known.epoch) if self.every is None else self.every
 
     def act(self, engines: Sequence[Engine], known: PriorKnowledge) -> None:
         """Each network chooses for the other."""
-        ramp = max(100, 10 * known.epoch) if self.ramp is None else self.ramp
         chosen = []
         for losses in (engine.losses() for engine in engines):
             share = clean_share(self.share, self.rate, losses, known.clean_share)
-            chosen.append(smallest(losses, 1 - (1 - share) * min(engines[0].step / ramp, 1)))
+            chosen.append(smallest(losses, self._now(share, engines[0].step, known)))
         for engine, kept in zip(engines, reversed(chosen), strict=True):
             engine.weights.copy_(normalised(kept))
+
+    def _now(self, share: np.ndarray, step: int, known: PriorKnowledge) -> np.ndarray:
+        """The share that is kept at a step, on the way from 1 to `share` [R]."""
+        ramp = max(100, 10 * known.epoch) if self.ramp is None else self.ramp
+        return 1 - (1 - share) * min(step / ramp, 1)
+
+    def advance(self, engines: Sequence[Engine], steps: int, known: PriorKnowledge, memory: dict[str, Tensor]) -> None:
+        """Take `steps` steps; within=batch chooses before each."""
+        if self.within == "all":
+            super().advance(engines, steps, known, memory)
+            return
+        for _ in range(steps):
+            self._choose_in_batch(engines, self._shares(engines, known, memory), known)
+            for engine in engines:
+                engine.advance(1)
+
+    def _shares(self, engines: Sequence[Engine], known: PriorKnowledge, memory: dict[str, Tensor]) -> Sequence[np.ndarray]:
+        """The shares [R] that each network keeps in the end; estimates are made as an epoch begins, and remembered in it."""
+        if self.rate == "oracle":
+            share = known.clean_share if self.share is None else np.broadcast_to(self.share, known.clean_share.shape)
+            return [share] * len(engines)
+        if engines[0].step % known.epoch == 0:
+            found = [clean_share(None, self.rate, engine.losses(), known.clean_share) for engine in engines]
+            memory["shares"] = torch.as_tensor(np.stack(found))
+        return list(memory["shares"].numpy())
+
+    def _choose_in_batch(self, engines: Sequence[Engine], shares: Sequence[np.ndarray], known: PriorKnowledge) -> None:
+        """Set the weights of the samples of the coming step: mean 1 over these, or 0 where none is chosen."""
+        batches, epoch = [engine.look_ahead() for engine in engines], engines[0].step // known.epoch
+        one, other = (batch.predicted for batch in batches)
+        candidates = one != other if self.disagreement and epoch >= self.initial else None
+        shares = [self._now(share, epoch * known.epoch, known) for share in shares]
+        chosen = [smallest(batch.losses, share, candidates) for batch, share in zip(batches, shares, strict=True)]
+        for engine, batch, kept in zip(engines, batches, reversed(chosen), strict=True):
+            weights = kept.double() * kept.shape[1] / kept.sum(1, keepdim=True).clamp(min=1)
+            engine.weights.scatter_(1, batch.samples, weights.to(engine.weights))
 
 
 @dataclass(frozen=True)
@@ -386,11 +454,16 @@ def transition_at_anchors(probabilities: np.ndarray, quantile: np.ndarray) -> np
     return probabilities[runs[:, None], anchors]
 
 
-def smallest(losses: Tensor, share: np.ndarray) -> Tensor:
-    """Mask [R, n] of the round(share n), at least one, smallest losses of each run; share [R]."""
-    count = torch.as_tensor(np.maximum(np.rint(share * losses.shape[1]), 1), device=losses.device)
+def smallest(losses: Tensor, share: np.ndarray, candidates: Tensor | None = None) -> Tensor:
+    """Mask [R, n] of the round(share k), at least one, smallest losses of each run among k candidates; share [R].
+
+    Candidates are all n, or those of a mask [R, n]; where there are none, none is chosen.
+    """
+    among = torch.ones_like(losses, dtype=torch.bool) if candidates is None else candidates
+    count = (torch.tensor(share, device=losses.device) * among.sum(1)).round().clamp(min=1)
     # argsort twice gives ranks. Stable: equal losses go by position, the same way in every batch of runs.
-    return losses.argsort(stable=True, dim=1).argsort(1) < count[:, None]
+    ranks = losses.where(among, torch.inf).argsort(stable=True, dim=1).argsort(1)
+    return (ranks < count[:, None]) & among
 
 
 def check_share(share: PerRunFloat | None, rate: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lnt.losses import Loss
-from lnt.training.engine import Engine, Snapshot
+from lnt.training.engine import Ahead, Engine, Snapshot
 
 
 class AveragedEngine:
@@ -48,6 +48,10 @@ class AveragedEngine:
             share = 1 - self.decay if self.engine.step > self.start else 1.0
             for name, value in self.engine.trained().items():
                 self._average[name].lerp_(value, share) if value.is_floating_point() else self._average[name].copy_(value)
+
+    def look_ahead(self) -> Ahead:
+        """The samples of the coming step, as the network that is trained sees them."""
+        return self.engine.look_ahead()
 
     def snapshot(self) -> Snapshot:
         """Losses and predictions of the average at this step."""

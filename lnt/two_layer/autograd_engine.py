@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
-from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.engine import Ahead, Coefficients, Snapshot
 from lnt.training.mixup import Mixup, mixed, mixed_losses
 from lnt.training.optimizers import Optimizer
 from lnt.two_layer.coefficients import decompose
@@ -118,7 +118,7 @@ class AutogradEngine:
         """Take `steps` optimizer steps."""
         for _ in range(steps):
             observed = self.problem.observed.at(self.step)[0]
-            seen: Tensor | slice = slice(None) if self.batches is None else self.batches.at(self.step, observed.device)[0]
+            seen = self._seen()
             rate = self._step_size * self._numbers.factor(self.step, self._total)
             for group, share in zip(self.optimizer.param_groups, (1, self._model.second_layer_rate), strict=False):
                 group["lr"] = rate * share
@@ -129,6 +129,17 @@ class AutogradEngine:
             self.optimizer.step(partial(self._backward, observed[None, seen], seen))  # type: ignore[arg-type]
             self._shrink(rate)
             self.step += 1
+
+    def _seen(self) -> Tensor | slice:
+        """The samples of the coming step."""
+        return slice(None) if self.batches is None else self.batches.at(self.step, self.weights.device)[0]
+
+    @torch.no_grad()
+    def look_ahead(self) -> Ahead:
+        """The samples of the coming step, as the network sees them before it."""
+        seen, observed = self._seen(), self.problem.observed.at(self.step)
+        outputs, numbers = self._outputs(self.samples[seen]), torch.arange(observed.shape[1], device=observed.device)
+        return Ahead(numbers[None, seen], self.readout.losses(outputs, observed[:, seen]), self.readout.predicted(outputs))
 
     def _ended(self, labels: Tensor, seen: Tensor | slice) -> bool:
         """Whether all labels are fitted, or were, where training ends there."""

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
-from lnt.training.engine import Coefficients, Snapshot
+from lnt.training.engine import Ahead, Coefficients, Snapshot
 from lnt.training.mixup import Mixup
 from lnt.two_layer import kernels
 from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_of, sums_with
@@ -169,6 +169,16 @@ class SpanEngine:
         part.velocities = {name: velocity[runs] for name, velocity in self.velocities.items()}
         part._all = Seen(part.patches if part.gram is None else part.gram, part.problem.signal_index)
         return part
+
+    def look_ahead(self) -> Ahead:
+        """The samples of the coming step, as the networks see them before it."""
+        samples = self._everyone() if self.batches is None else self.batches.at(self.step, self.weights.device)
+        seen = self._all if self.batches is None else self._see(samples)
+        z = self._products_of(seen)
+        z = z if self.bias is None else z + self.bias[..., None]
+        outputs = self._outputs(self.sigma.value(z), seen.signal_index)
+        observed = self.problem.observed.at(self.step).gather(1, samples)
+        return Ahead(samples, self.readout.losses(outputs, observed), self.readout.predicted(outputs))
 
     def _everyone(self) -> Tensor:
         """All samples, [R, n]."""
