@@ -20,6 +20,7 @@ ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanc
 ADDED_TO_IMAGES: Mapping[str, Any] = {"mixup": 0.0}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
 ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "until": "end"}
+ADDED_TO_VGG: Mapping[str, Any] = {"head": "linear", "dropout": 0.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "digits"): ADDED_TO_IMAGES,
     ("data", "mnist"): ADDED_TO_IMAGES,
@@ -37,6 +38,8 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("optimizer", "sam"): ADDED_TO_STEPS,
     ("optimizer", "normalized_gd"): ADDED_TO_STEPS,
     ("optimizer", "muon"): ADDED_TO_STEPS,
+    ("model", "vgg11"): ADDED_TO_VGG,
+    ("model", "vgg16"): ADDED_TO_VGG,
     ("data", "signal_noise"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},

@@ -1,7 +1,8 @@
 """Training networks on images: one network, or R small ones of the same shape side by side through torch.func."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from lnt.images.augment import Batches
 from lnt.losses import Loss
 from lnt.noise.observed_labels import ObservedLabels
+from lnt.seeding import generator
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Snapshot
 from lnt.training.mixup import Mixup, mixed, mixed_losses
@@ -22,6 +24,7 @@ from lnt.training.selection_signals import class_margins
 
 EVALUATED_AT_ONCE = 1000  # images of each run
 UNSEEN = -1  # stands for the prediction of a sample that no forward pass has seen yet
+DROPOUT = 2  # in the key (step, 2, peer), in the stream order, of what the network itself draws at a step; see AUGMENT
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class ImageProblem:
     augment: str
     labels_known: bool = True  # whether `labels` are the true ones; else observed ones stand in their place
     test_labels_known: bool = True
+    peer: int = 0  # which of the networks that a strategy trains for each run
 
     @property
     def test_rare(self) -> Tensor | None:
@@ -56,10 +60,24 @@ class ImageProblem:
         return None if self.test_observed is None else (predicted != self.test_observed).mean(1, dtype=torch.float64)
 
 
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """What PyTorch draws on this device inside is a function of `seed`; its generator is put back afterwards."""
+    on_gpu = device.type == "cuda"
+    # Not torch.manual_seed: it seeds all devices, and without a GPU it formats a stack trace each time.
+    draws = torch.cuda.default_generators[device.index] if on_gpu else torch.default_generator
+    before = draws.get_state()
+    draws.manual_seed(seed)
+    try:
+        yield
+    finally:
+        draws.set_state(before)
+
+
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
-    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup), so a checkpoint needs only the
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup, `seeded`), so a checkpoint needs only the
     step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or dropout.
     `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics; where there are such, mixup leaves
     these samples out, elsewhere they are mixed in and only their own part of the loss is 0.
@@ -140,8 +158,11 @@ class ImageEngine:
             if self.step % self._steps_per_epoch() == 0:
                 self._predicted[0] = self._predicted[1]
             self._noted = False
-            # A closure may return the loss, which nobody asks for here.
-            self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
+            # Of one network: where R are trained by torch.func, it refuses all that is random.
+            draws = generator("order", int(problem.seeds[0]), self.step, DROPOUT, problem.peer)
+            with seeded(runs.device, int(draws.integers(2**62))):
+                # A closure may return the loss, which nobody asks for here.
+                self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
             self.step += 1
 
     def _backward(self, images: Tensor, of_batch: Any, leave_out: bool) -> None:
