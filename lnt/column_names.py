@@ -19,7 +19,7 @@ ADDED_LATER = {"loss": "logistic"}
 ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanced": False}
 ADDED_TO_IMAGES: Mapping[str, Any] = {"mixup": 0.0}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
-ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "until": "end"}
+ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "drop": 0.1, "until": "end"}
 ADDED_TO_VGG: Mapping[str, Any] = {"head": "linear", "dropout": 0.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "digits"): ADDED_TO_IMAGES,
@@ -31,8 +31,9 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("strategy", "co_teaching"): {"rate": "oracle"},
     ("noise", "symmetric"): {"includes_true": False},
     ("noise", "instance"): {"law": "ranked"},
-    ("optimizer", "sgd"): {"milestones": None},
-    ("optimizer", "adam"): {"milestones": None},
+    ("optimizer", "sgd"): {"milestones": None, "drop": 0.1},
+    ("optimizer", "adam"): {"milestones": None, "drop": 0.1},
+    ("optimizer", "adamw"): {"drop": 0.1},
     ("optimizer", "gd"): {"until": "end"},
     ("optimizer", "flow"): {"until": "end"},
     ("optimizer", "sam"): ADDED_TO_STEPS,

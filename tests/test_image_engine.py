@@ -80,9 +80,9 @@ def usual_loop(experiment, optimizer, scheduler=None):
             None,
         ),
         (
-            ("optimizer.schedule=step", "optimizer.milestones=[0.25,0.6]"),
+            ("optimizer.schedule=step", "optimizer.milestones=[2,4]", "optimizer.drop=0.3"),
             lambda p: torch.optim.SGD(p, 0.1),
-            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 8]),  # of 12 steps: 3 and 7.2
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [4, 8], gamma=0.3),  # two steps an epoch
         ),
         (("data.classes=null", "noise=pair"), lambda p: torch.optim.SGD(p, 0.1), None),
     ],

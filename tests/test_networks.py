@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ class PreAct(nn.Module):
         if form == "dividemix":
             self.bn1 = nn.BatchNorm2d(64)
         widths, blocks = [64, 64, 64, 128, 128, 256, 256, 512, 512], []
-        for number, (before, width) in enumerate(zip(widths, widths[1:], strict=False)):
+        for number, (before, width) in enumerate(pairwise(widths)):
             blocks.append(Block(before, width, 2 if number in (2, 4, 6) else 1, form == "he"))
         self.blocks = nn.Sequential(*blocks)
         if form == "he":
@@ -82,7 +83,7 @@ class Vgg11(nn.Module):
     def __init__(self):
         super().__init__()
         widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
-        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
+        self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
         self.linear = nn.ModuleList([nn.Linear(512, 4096), nn.Linear(4096, 4096), nn.Linear(4096, 10)])
 
     def forward(self, x):
