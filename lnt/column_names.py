@@ -29,7 +29,7 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar100"): {**ADDED_TO_IMAGES, "verify": True},
     ("strategy", "small_loss"): {"rate": "oracle", "signal": "loss"},
     ("strategy", "co_teaching"): {"rate": "oracle"},
-    ("noise", "symmetric"): {"includes_true": False},
+    ("noise", "symmetric"): {"includes_true": False, "rounding": "nearest"},
     ("noise", "instance"): {"law": "ranked"},
     ("optimizer", "sgd"): {"milestones": None, "drop": 0.1},
     ("optimizer", "adam"): {"milestones": None, "drop": 0.1},

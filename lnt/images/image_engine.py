@@ -77,8 +77,9 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
-    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup, `seeded`), so a checkpoint needs only the
-    step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or dropout.
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup, `seeded`), so a checkpoint needs
+    only the step number, beside the predictions of the last two epochs. R > 1 requires networks without batch normalisation or
+    dropout.
     `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics; where there are such, mixup leaves
     these samples out, elsewhere they are mixed in and only their own part of the loss is 0.
     """

@@ -24,8 +24,8 @@ def schedule_factor(
     """The factor on the step size at `step` of `total` steps.
 
     step: times `drop` after each of the `milestones`, shares of training; null = from half and again from three quarters on.
-    cosine: (1 + cos(pi t / T)) / 2 (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along cosines
-    (Smith & Topin 2018).
+    cosine: (1 + cos(pi t / T)) / 2 (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along
+    cosines (Smith & Topin 2018).
     """
     if schedule == "step":
         # Rounded: 0.07 * 100 is a little more than 7.
