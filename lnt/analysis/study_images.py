@@ -29,9 +29,9 @@ class Attributions:
     background_size: int  # samples
 
     def __post_init__(self) -> None:
-        for key, value, least in (("", self.count, 0), ("_background_size", self.background_size, 1)):
+        for key, value, least in (("attributions", self.count, 0), ("attributions_background_size", self.background_size, 1)):
             whole = isinstance(value, int) and not isinstance(value, bool)
-            require(whole and value >= least, f"attributions{key}", value, f"must be an integer of at least {least}")
+            require(whole and value >= least, key, value, f"must be an integer of at least {least}")
         require(self.background in ("all", "clean"), "attributions_background", self.background, "must be all or clean")
 
 
