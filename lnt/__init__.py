@@ -26,7 +26,7 @@ PUBLIC = {
     **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix", "LabelMultipliers"), "lnt.noise.by_class"),
     **dict.fromkeys(("Instance", "Human", "FileLabels"), "lnt.noise.by_sample"),
     "TwoLayerCNN": "lnt.two_layer.network",
-    **dict.fromkeys(("SmallCNN", "Mlp", "Linear", "Vgg", "ResNet"), "lnt.images.networks"),
+    **dict.fromkeys(("SmallCNN", "Mlp", "Linear", "Vgg", "ResNet", "PreActResNet", "NineLayerCNN"), "lnt.images.networks"),
     "Logistic": "lnt.losses",
     **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam", "AdamW"), "lnt.training.optimizers"),
     **dict.fromkeys(("SharpnessAwareDescent", "NormalizedGradientDescent", "Muon", "GradientFlow"), "lnt.training.optimizers"),

@@ -19,7 +19,8 @@ ADDED_LATER = {"loss": "logistic"}
 ADDED_TO_VECTORS: Mapping[str, Any] = {"noise_patches": 1, "mixup": 0.0, "balanced": False}
 ADDED_TO_IMAGES: Mapping[str, Any] = {"mixup": 0.0}
 ADDED_TO_TWO_CLASSES: Mapping[str, Any] = {"positive_share": 0.5, "noise_ratio": 1.0}
-ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "until": "end"}
+ADDED_TO_STEPS: Mapping[str, Any] = {"schedule": "constant", "milestones": None, "drop": 0.1, "until": "end"}
+ADDED_TO_VGG: Mapping[str, Any] = {"head": "linear", "dropout": 0.0}
 ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "digits"): ADDED_TO_IMAGES,
     ("data", "mnist"): ADDED_TO_IMAGES,
@@ -28,15 +29,18 @@ ADDED_TO_OPTIONS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("data", "cifar100"): {**ADDED_TO_IMAGES, "verify": True},
     ("strategy", "small_loss"): {"rate": "oracle", "signal": "loss"},
     ("strategy", "co_teaching"): {"rate": "oracle", "within": "all", "disagreement": False, "initial": 0},
-    ("noise", "symmetric"): {"includes_true": False},
+    ("noise", "symmetric"): {"includes_true": False, "rounding": "nearest"},
     ("noise", "instance"): {"law": "ranked"},
-    ("optimizer", "sgd"): {"milestones": None},
-    ("optimizer", "adam"): {"milestones": None},
+    ("optimizer", "sgd"): {"milestones": None, "drop": 0.1},
+    ("optimizer", "adam"): {"milestones": None, "drop": 0.1},
+    ("optimizer", "adamw"): {"drop": 0.1},
     ("optimizer", "gd"): {"until": "end"},
     ("optimizer", "flow"): {"until": "end"},
     ("optimizer", "sam"): ADDED_TO_STEPS,
     ("optimizer", "normalized_gd"): ADDED_TO_STEPS,
     ("optimizer", "muon"): ADDED_TO_STEPS,
+    ("model", "vgg11"): ADDED_TO_VGG,
+    ("model", "vgg16"): ADDED_TO_VGG,
     ("data", "signal_noise"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "mixture"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},
     ("data", "xor"): {**ADDED_TO_VECTORS, **ADDED_TO_TWO_CLASSES},

@@ -12,7 +12,7 @@ from torch import nn
 
 from lnt.column_names import METRICS
 from lnt.errors import ConfigError
-from lnt.images.networks import ImageModel, ResNet, SmallCNN, Vgg
+from lnt.images.networks import ImageModel, NineLayerCNN, PreActResNet, ResNet, SmallCNN, Vgg
 from lnt.progress import StepCount
 from lnt.training.batch_order import MiniBatches
 from lnt.training.checkpoint import Checkpoint
@@ -80,9 +80,9 @@ def usual_loop(experiment, optimizer, scheduler=None):
             None,
         ),
         (
-            ("optimizer.schedule=step", "optimizer.milestones=[0.25,0.6]"),
+            ("optimizer.schedule=step", "optimizer.milestones=[2,4]", "optimizer.drop=0.3"),
             lambda p: torch.optim.SGD(p, 0.1),
-            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [3, 8]),  # of 12 steps: 3 and 7.2
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [4, 8], gamma=0.3),  # two steps an epoch
         ),
         (("data.classes=null", "noise=pair"), lambda p: torch.optim.SGD(p, 0.1), None),
     ],
@@ -225,6 +225,7 @@ def assert_same_curves(one, other, images):
 RESUMED = {f"image {name}": (*DIGITS, *overrides) for name, overrides in STRATEGIES.items()}
 RESUMED |= {
     "batch norm": (*NORMED, "optimizer.momentum=0.5"),
+    "dropout": (*DIGITS[:-2], "optimizer.epochs=6", "~model.width", "++model._target_=test_networks.Dropping"),
     "momentum": (*DIGITS, "optimizer.momentum=0.9", "optimizer.schedule=cosine", "data.augment=shift_flip"),
     "adam": (*DIGITS, "optimizer=adam", "optimizer.epochs=6", "noise.resample=true"),
     "span": ("data.n_train=12", "data.n_test=9", "optimizer.steps=300", "optimizer.momentum=0.5"),
@@ -345,7 +346,7 @@ def test_the_observed_labels_of_data_seeds_and_noise_rates_are_independent(exper
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-NETWORKS = (SmallCNN(4), Vgg(11, False), Vgg(11, True), Vgg(16, True), ResNet(18), ResNet(34))
+NETWORKS = (SmallCNN(4), Vgg(11, False), Vgg(11, True), Vgg(16, True), ResNet(18), ResNet(34), PreActResNet(), NineLayerCNN())
 SHAPES = [(model, *shape) for model in NETWORKS for shape in ((3, 32, 10), (1, 8, 2))]
 SHAPES += [
     (model, 1, 28, 2) for model in (SmallCNN(4), Vgg(11, True), ResNet(18))

@@ -254,7 +254,7 @@ def study(tmp_path_factory):
 
 @pytest.mark.slow
 def test_analysis_of_images(study, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["analyze.py", f"path={study}", "attributions=6"])
+    monkeypatch.setattr(sys, "argv", ["analyze.py", f"path={study}", "attributions=6", "attributions_background=clean"])
     analyze.main()
     folder = study / "analysis"
     figures = json.loads((folder / "manifest.json").read_text())["figures"]
@@ -307,6 +307,49 @@ def test_deep_shap_adds_up_to_the_change_of_the_margin(study):
     sign = torch.as_tensor(1 - 2 * data.as_classes(found.samples["observed"].to_numpy(np.int64)))
     wanted = sign * (logits[:, 0] - logits[:, 1])
     np.testing.assert_allclose(found.values["last"].sum((1, 2, 3)), wanted, rtol=1e-2, atol=1e-2)
+
+
+def test_a_clean_background_is_that_of_the_correctly_labelled_samples(study):
+    """As large as there are any: values add up to the margin minus its mean over exactly these, in NumPy's own words."""
+    runs, samples = pd.read_parquet(study / "0" / "runs.parquet"), pd.read_parquet(study / "0" / "samples.parquet")
+    run = runs[runs["noise.rate"] == 0.2].iloc[0]
+    own, weights = samples[samples["run_id"] == run["run_id"]], study / "0" / "networks" / f"{run['run_id']}.pt"
+    clean, everything = (
+        attribution.explain_run(run, own, weights, 3, background=kind, background_size=10**6) for kind in ("clean", "all")
+    )
+    arrays = attribution.component("data", run, Data).arrays()
+    train = arrays["train"]
+    spread = train[np.isin(arrays["train_labels"], own["true"].unique())].std()
+    taken = train[own["index"]].astype(float)
+    shown = train[clean.samples["index"]].astype(float)
+    for found, pool in ((clean, own["true"] == own["observed"]), (everything, own["true"] >= 0)):
+        wanted = (shown - taken[pool].mean(0)) / spread
+        np.testing.assert_allclose(found.deviations, wanted, atol=1e-5)
+    assert np.abs(clean.deviations - everything.deviations).max() > 0.01
+    difference = [found.values["last"].sum((1, 2, 3)) for found in (clean, everything)]
+    sign = 1 - 2.0 * (clean.samples["observed"].to_numpy() == clean.samples["observed"].max())
+    shift = sign * (difference[1] - difference[0])
+    np.testing.assert_allclose(
+        shift, shift[0], rtol=0.05, atol=0.02, err_msg="one constant: the difference of the mean margins"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("attributions=-1", "attributions=-1: must be an integer of at least 0"),
+        ("attributions_background=noisy", "attributions_background=noisy: must be all or clean"),
+        ("attributions_background_size=0", "attributions_background_size=0: must be an integer of at least 1"),
+    ],
+)
+def test_attributions_that_cannot_be_are_refused(setting, said):
+    from lnt.analysis.study_images import Attributions
+
+    key, value = setting.split("=")
+    given = {"attributions": 1, "attributions_background": "all", "attributions_background_size": 5}
+    given[key] = value if key == "attributions_background" else int(value)
+    with pytest.raises(ConfigError, match=said):
+        Attributions(*given.values())
 
 
 def test_where_deep_shap_fails_expected_gradients_take_over(study, monkeypatch):

@@ -26,6 +26,35 @@ def flips(noise, true, u):
     return noise.observe(Samples(true), u) != true
 
 
+@pytest.mark.parametrize(
+    ("rate", "n", "nearest", "down"),
+    [
+        (0.2, 10, 2, 2),
+        (0.29, 10, 3, 2),
+        (0.29, 100, 29, 29),
+        (0.2, 10_003, 2001, 2000),
+        (0.2, 10_004, 2001, 2000),
+        (0, 7, 0, 0),
+    ],
+)
+def test_the_exact_number_is_rounded_as_asked_over_both_classes(rate, n, nearest, down):
+    """The number is that of all samples together: how many of each class are among them is drawn."""
+    rng = np.random.default_rng(0)
+    true, u = rng.integers(0, 2, (50, n)), rng.random((50, n))
+    for rounding, wanted in (("nearest", nearest), ("down", down)):
+        changed = flips(Symmetric(rate, exact=True, rounding=rounding), true, u)
+        np.testing.assert_array_equal(changed.sum(1), wanted)
+        assert len(set((changed & (true == 0)).sum(1))) > 1 or wanted == 0
+    assert (flips(Symmetric(rate, exact=True, rounding="down"), true, u) <= flips(Symmetric(rate, exact=True), true, u)).all()
+
+
+def test_a_rounding_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match=r"rounding=up: must be one of nearest, down"):
+        Symmetric(0.2, exact=True, rounding="up")
+    with pytest.raises(ConfigError, match=r"rounding=down: is that of exact=true"):
+        Symmetric(0.2, rounding="down")
+
+
 def binary(plus, minus, exact=False):
     return Asymmetric(plus, minus, None, None, exact, resample=False)
 

@@ -67,14 +67,36 @@ def test_adamw_with_milestones_is_the_usual_loop(experiment):
     torch.testing.assert_close(engine.network.filters, network.filters, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [lnt.StochasticGradientDescent, lnt.Adam, lnt.AdamW])
+@pytest.mark.parametrize(
+    ("epochs", "n", "milestones", "drop"), [(9, 7, (3, 7), 0.2), (100, 50, (60,), 0.1), (5, 8, (1, 4), 3.0)]
+)
+def test_milestones_in_epochs_are_multi_step_lr_called_once_an_epoch(kind, epochs, n, milestones, drop):
+    """As the usual program has it: the scheduler steps after each epoch, whose last batch may be smaller."""
+    numbers = kind(epochs=epochs, batch_size=4, schedule="step", milestones=milestones, drop=drop)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    oracle, rates = lr_scheduler.MultiStepLR(optimizer, list(milestones), gamma=drop), []
+    for _ in range(epochs):
+        rates += [optimizer.param_groups[0]["lr"]] * math.ceil(n / 4)
+        optimizer.step()
+        oracle.step()
+    total = numbers.total_steps(n)
+    np.testing.assert_allclose([numbers.factor(step, total) for step in range(total)], rates, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"schedule": "cosine", "drop": 0.2}, "drop=0.2: is that of schedule=step"),
+        ({"schedule": "step", "drop": 0}, "drop=0.0: must be positive"),
+        ({"schedule": "step", "milestones": (60, 100)}, r"that rise between 0 and 1, or epochs that rise from 1 to 99"),
+        ({"schedule": "step", "milestones": (0.5, 60)}, "or epochs that rise from 1 to 99"),
+        ({"schedule": "step", "milestones": (2.5, 60)}, "or epochs that rise from 1 to 99"),
+        ({"schedule": "step", "milestones": (60, 30)}, "or epochs that rise from 1 to 99"),
         ({"schedule": "cosine", "milestones": (0.6,)}, r"milestones=\[0.6\]: are those of schedule=step"),
         ({"schedule": "step", "milestones": ()}, r"milestones=\[\]: must be shares of training that rise between 0 and 1"),
         ({"schedule": "step", "milestones": (0.6, 0.3)}, "must be shares of training that rise"),
         ({"schedule": "step", "milestones": (0.6, 0.6)}, "must be shares of training that rise"),
-        ({"schedule": "step", "milestones": (30, 60)}, "must be shares of training that rise"),
         ({"schedule": "step", "milestones": (0.0, 0.6)}, "must be shares of training that rise"),
     ],
 )
@@ -82,6 +104,11 @@ def test_milestones_that_cannot_be_are_refused(settings, said):
     for optimizer in (lnt.StochasticGradientDescent, lnt.Adam, lnt.AdamW):
         with pytest.raises(ConfigError, match=said):
             optimizer(**settings)
+
+
+def test_an_optimizer_that_counts_steps_has_no_milestones_in_epochs():
+    with pytest.raises(ConfigError, match=r"must be shares of training that rise between 0 and 1$"):
+        lnt.SharpnessAwareDescent(schedule="step", milestones=(30, 60))
 
 
 def test_decoupled_weight_decay_by_hand():

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from image_sets import write_mnist
+from omegaconf import OmegaConf
 
-from lnt.runs.experiments_from_settings import expand
+from lnt.images.augment import sample_shifts
+from lnt.images.datasets import Cifar10
+from lnt.runs.experiments_from_settings import expand, experiment_from
 from lnt.runs.tables import schemas, tables
 from lnt.settings import Axis
 from lnt.training.loop import train
@@ -54,7 +58,11 @@ def test_karhadkar2024_agrees_with_the_published_cells(composed):
     assert abs(difference.mean()) <= 0.01
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")))
+NEEDS_FILES = {"han2025_cifar", "wei2022_cifar10n"}  # of CIFAR-10, which nobody has to have
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if study not in NEEDS_FILES])
 def test_every_study_trains(composed, study, tmp_path):
     short = ["optimizer.epochs=1"] if "digits" in study or "mnist" in study else ["optimizer.steps=3"]
     if "mnist" in study:
@@ -62,3 +70,61 @@ def test_every_study_trains(composed, study, tmp_path):
         short += [f"data.root={tmp_path}", "data.n_train=20"]
     (batch,) = expand(composed(f"experiment={study}", "data.n_test=10", *short), [])
     assert np.isfinite(train(batch).values[-1, 0]).all()
+
+
+@pytest.fixture
+def cifar(monkeypatch):
+    """CIFAR-10 of its real size, with images of one pixel."""
+    images = {"train": np.zeros((50_000, 3, 32, 32), np.uint8), "test": np.zeros((10_000, 3, 32, 32), np.uint8)}
+    for pixels in images.values():
+        pixels[::2, :, 16, 16] = 255
+    labels = {f"{split}_labels": np.arange(len(images[split])) % 10 for split in images}
+    monkeypatch.setattr(Cifar10, "arrays", lambda self: images | labels)
+    monkeypatch.setattr(Cifar10, "fingerprint", lambda self: "")
+    return labels
+
+
+@pytest.mark.slow
+def test_han2025_cifar_has_the_settings_of_the_published_code(composed, cifar):
+    """Read from it: train_binary.py and cifar_vgg.py of zzp1012/label-noise-theory."""
+    one = experiment_from(composed("experiment=han2025_cifar"))
+    assert (one.n, one.data.task().numbers, one.data.test_size()) == (10_000, (0, 1), 2000)
+    problem = one.sample()
+    changed = (problem.observed.at(0) != problem.labels)[0]
+    assert changed.sum() == int(0.2 * 10_000)
+    assert 0 < (changed & (problem.labels[0] == 0)).sum() != 1000, "over both classes together"
+    network = problem.networks()[0]
+    assert [tuple(p.shape) for p in network.parameters() if p.ndim == 2] == [(4096, 512), (4096, 4096), (2, 4096)]
+    assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.5, 0.5]
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    optimizer = one.optimizer.make(network.parameters(), 1.0)
+    assert type(optimizer) is torch.optim.Adam
+    assert (one.optimizer.lr, one.optimizer.weight_decay, one.optimizer.batch_size) == (12e-4, 0.0, 60)
+    assert (one.total_steps(), one.optimizer.factor(9000, one.total_steps())) == (60 * 167, 1.0)
+    assert (one.data.augment, one.loss.option) == ("none", "logistic")
+
+
+@pytest.mark.slow
+def test_wei2022_cifar10n_has_the_settings_of_the_published_log(composed, cifar, tmp_path):
+    """ResNet-34, all 50 000 images of ten classes, SGD, a tenth of the step size after 60 of 100 epochs of 391 steps."""
+    file, rng, clean = tmp_path / "CIFAR-10_human.pt", np.random.default_rng(0), cifar["train_labels"]
+    worse = np.where(rng.random(50_000) < 0.4, rng.integers(0, 10, 50_000), clean)
+    torch.save({"clean_label": clean, "worse_label": worse, "aggre_label": clean, "random_label1": worse}, file)
+    config = composed("experiment=wei2022_cifar10n", f"noise.file={file}")
+    swept = OmegaConf.load(ROOT / "conf" / "experiment" / "wei2022_cifar10n.yaml").hydra.sweeper.params
+    columns = swept["noise.column"].split(",")
+    assert columns == ["clean_label", "aggre_label", "random_label1", "worse_label"]
+    (batch,) = expand(config, [Axis(("noise.column",), (("worse_label",),))])
+    assert (batch.n, batch.classes().count, batch.data.test_size()) == (50_000, 10, 10_000)
+    problem, optimizer = batch.sample(), batch.optimizer
+    np.testing.assert_array_equal(problem.observed.at(0)[0], worse[problem.index[0]])
+    assert sum(p.numel() for p in problem.networks()[0].parameters()) == 21_282_122, "ResNet-34 with a 3 x 3 stem, 10 classes"
+    made = optimizer.make(problem.networks()[0].parameters(), 0.1)
+    assert type(made) is torch.optim.SGD
+    assert [made.defaults[key] for key in ("lr", "momentum", "weight_decay")] == [0.1, 0.9, 5e-4]
+    assert (optimizer.lr, optimizer.batch_size, batch.total_steps()) == (0.1, 128, 100 * 391)
+    factors = [optimizer.factor(step, batch.total_steps()) for step in (0, 60 * 391 - 1, 60 * 391, 100 * 391 - 1)]
+    np.testing.assert_allclose(factors, [1, 1, 0.1, 0.1])
+    corners = sample_shifts(0, 0, 10_000, problem.train.images.shape[-1] // 8)
+    assert batch.data.augment == "shift_flip"
+    assert (corners[:2].min(), corners[:2].max()) == (0, 8), "a crop of 32 x 32 out of 40 x 40: padding 4"

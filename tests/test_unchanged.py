@@ -206,6 +206,8 @@ def test_a_sweep_whose_draws_have_changed_is_not_mixed_with_new_ones(call, monke
         (("data=digits", "noise=instance"), "law", "published"),
         (("optimizer=sgd", "optimizer.schedule=step"), "milestones", [0.6]),
         (("optimizer=adam", "optimizer.schedule=step"), "milestones", [0.6]),
+        (("optimizer=adamw", "optimizer.schedule=step"), "drop", 0.2),
+        pytest.param(("data=digits", "model=vgg11"), "head", "classic", marks=pytest.mark.slow),
     ],
 )
 def test_a_configuration_from_before_a_setting_was_added_is_the_same(composed, tmp_path, overrides, key, another):

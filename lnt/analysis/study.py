@@ -42,7 +42,7 @@ def write(
     level: float | None,
     against: str | None,
     formats: Sequence[str],
-    attributions: int,
+    attributions: study_images.Attributions,
     folders: Sequence[Path],
 ) -> Report:
     """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
@@ -66,8 +66,6 @@ def write(
     require(len(set(given)) == len(given), "x, y, hue, style", given, "must be different keys")
     require(y is None or (hue is None and style is None), "y", y, "makes a phase diagram, which has neither hue nor style")
     require(y is None or x is None or x in numeric, "x", x, "must hold numbers, as y makes a phase diagram")
-    whole = isinstance(attributions, int) and not isinstance(attributions, bool)
-    require(whole and attributions >= 0, "attributions", attributions, "must be an integer of at least 0")
     require(level is None or (isinstance(level, int | float) and np.isfinite(level)), "level", level, "must be a number")
     # Before the folder is touched: a file that cannot be compared leaves nothing behind.
     published = None if against is None else compared_with(results, Path(against), value)

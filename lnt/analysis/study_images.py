@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from lnt.analysis import figure_images, study_suspects
 from lnt.analysis.cells import conditions
 from lnt.analysis.report import Report
+from lnt.errors import require
 from lnt.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -18,8 +20,23 @@ MAX_CONDITIONS = 4
 RUNS_EXPLAINED = 5  # of each condition, those of the first seeds
 
 
-def add_images(report: Report, count: int, folders: Sequence[Path]) -> None:
-    """Tables and figures that only runs on images have; up to `count` samples of each kind are explained in each run."""
+@dataclass(frozen=True)
+class Attributions:
+    """What is explained in a run on images, and where explanations start from. Raises ConfigError."""
+
+    count: int  # samples of each kind; 0 = none
+    background: str  # all | clean
+    background_size: int  # samples
+
+    def __post_init__(self) -> None:
+        for key, value, least in (("attributions", self.count, 0), ("attributions_background_size", self.background_size, 1)):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            require(whole and value >= least, key, value, f"must be an integer of at least {least}")
+        require(self.background in ("all", "clean"), "attributions_background", self.background, "must be all or clean")
+
+
+def add_images(report: Report, attributions: Attributions, folders: Sequence[Path]) -> None:
+    """Tables and figures that only runs on images have."""
     runs = report.results.runs
     # Only data sets of images have it; a study may hold others beside them.
     if "data.augment" in runs and (on_images := runs["data.augment"].notna()).any():
@@ -37,8 +54,8 @@ def add_images(report: Report, count: int, folders: Sequence[Path]) -> None:
     of_group = {title: samples[samples["run_id"].isin(group["run_id"])] for title, group in shown.items()}
     figure, data = figure_images.figure_losses(of_group)
     report.figure("losses", figure, data, "Losses of clean and mislabelled samples")
-    if count:
-        _explain(report, shown, count, folders)
+    if attributions.count:
+        _explain(report, shown, attributions, folders)
 
 
 def transitions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -53,11 +70,12 @@ def transitions(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folders: Sequence[Path]) -> None:
+def _explain(report: Report, groups: dict[str, pd.DataFrame], asked: Attributions, folders: Sequence[Path]) -> None:
     """SHAP values of some runs of each condition: arrays, a figure for each condition, numbers with their errors."""
     from lnt.images import attribution  # with PyTorch, which nothing else here needs
 
     samples, numbers = report.results.samples, []
+    start = (asked.background, asked.background_size)
     arrays: dict[str, np.ndarray] = {}
     for number, (title, group) in enumerate(groups.items(), 1):
         first = None
@@ -68,7 +86,8 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], count: int, folder
                 continue
             log.info("explaining run %s %s", run["run_id"], title)
             try:  # whatever one network does to SHAP, the rest of the report is written
-                found = attribution.explain_run(run, samples[samples["run_id"] == run["run_id"]], weights, count, folders)
+                own = samples[samples["run_id"] == run["run_id"]]
+                found = attribution.explain_run(run, own, weights, asked.count, folders, *start)
             except Exception as error:
                 report.note(f"no attributions of run {run['run_id']}: {type(error).__name__}: {error}")
                 continue

@@ -49,13 +49,20 @@ class Explained:
 
 
 def explain_run(
-    run: pd.Series, samples: pd.DataFrame, weights: Path, count: int, folders: Sequence[Path] = (CONF,)
+    run: pd.Series,
+    samples: pd.DataFrame,
+    weights: Path,
+    count: int,
+    folders: Sequence[Path] = (CONF,),
+    background: str = "all",
+    background_size: int = BACKGROUND,
 ) -> Explained | None:
     """Explain up to `count` samples of each kind of a run, None without mislabelled ones that it came to memorise.
 
     `run` is its row, `samples` its rows of samples.parquet. Mislabelled samples are chosen among those that were not predicted
     as labelled at the lowest test error and are at the end, clean ones among those that are at both, at random
-    ("predicted": with probability above 1/2, that is a loss below log 2).
+    ("predicted": with probability above 1/2, that is a loss below log 2). Explanations start from
+    `background_size` samples of `background`: all, or clean ones only.
     Raises ConfigError if images or weights cannot be read.
     """
     data = component("data", run, Data, folders)
@@ -68,19 +75,20 @@ def explain_run(
         return None
     # A fixed seed: another call of analyze.py explains with the same background.
     rng = np.random.default_rng(0)
-    others = rng.choice(samples["index"].to_numpy(np.int64), min(BACKGROUND, len(samples)), replace=False)
+    pool = samples if background == "all" else samples[samples["true"] == samples["observed"]]
+    others = rng.choice(pool["index"].to_numpy(np.int64), min(background_size, len(pool)), replace=False)
     # The index counts in the files, of which a part may be the training set.
     places = [np.searchsorted(data.rows(), rows) for rows in (others, chosen["index"].to_numpy(np.int64))]
-    background, images = (batches.at(torch.as_tensor(place)[None])[0] for place in places)
+    base, images = (batches.at(torch.as_tensor(place)[None])[0] for place in places)
     observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
     try:
-        values, method = {state: deep(network, states[state], background, images) for state in STATES}, "deep"
+        values, method = {state: deep(network, states[state], base, images) for state in STATES}, "deep"
     except Exception as error:  # any type: an error inside the hooks of shap, or its failed additivity check
         log.info("DeepExplainer does not apply (%s): expected gradients instead", str(error).partition("\n")[0])
-        values, method = {state: gradients(network, states[state], background, images) for state in STATES}, "gradient"
+        values, method = {state: gradients(network, states[state], base, images) for state in STATES}, "gradient"
     # The original pixels, for figures; the network has seen them standardised.
     pixels = data.arrays()["train"][places[1]]
-    deviations = (images - background.mean(0)).numpy()
+    deviations = (images - base.mean(0)).numpy()
     return Explained(chosen, pixels, {state: margin(values[state], observed) for state in STATES}, deviations, method)
 
 

@@ -8,7 +8,7 @@ from lnt.images import pixel_kernels
 from lnt.seeding import generator
 
 # End of the key (step, 1, 0), in the stream order, of what augments the batch of a step. Epochs have a key of one number,
-# the held-out samples one of two, so that no two of these share a draw.
+# the held-out samples one of two, dropout (step, 2, peer), so that no two of these share a draw.
 AUGMENT = (1, 0)
 
 

@@ -1,7 +1,8 @@
 """Training networks on images: one network, or R small ones of the same shape side by side through torch.func."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from lnt.images.augment import Batches
 from lnt.losses import Loss
 from lnt.noise.observed_labels import ObservedLabels
+from lnt.seeding import generator
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Ahead, Snapshot
 from lnt.training.mixup import Mixup, mixed, mixed_losses
@@ -22,6 +24,7 @@ from lnt.training.selection_signals import class_margins
 
 EVALUATED_AT_ONCE = 1000  # images of each run
 UNSEEN = -1  # stands for the prediction of a sample that no forward pass has seen yet
+DROPOUT = 2  # in the key (step, 2, peer), in the stream order, of what the network itself draws at a step; see AUGMENT
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class ImageProblem:
     classes: int
     labels_known: bool = True  # whether `labels` are the true ones; else observed ones stand in their place
     test_labels_known: bool = True
+    peer: int = 0  # which of the networks that a strategy trains for each run
 
     @property
     def test_rare(self) -> Tensor | None:
@@ -57,12 +61,26 @@ class ImageProblem:
         return None if self.test_observed is None else (predicted != self.test_observed).mean(1, dtype=torch.float64)
 
 
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """What PyTorch draws on this device inside is a function of `seed`; its generator is put back afterwards."""
+    on_gpu = device.type == "cuda"
+    # Not torch.manual_seed: it seeds all devices, and without a GPU it formats a stack trace each time.
+    draws = torch.cuda.default_generators[device.index] if on_gpu else torch.default_generator
+    before = draws.get_state()
+    draws.manual_seed(seed)
+    try:
+        yield
+    finally:
+        draws.set_state(before)
+
+
 class ImageEngine:
     """Trains R networks with torch.optim, all of them at the same step sizes.
 
-    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup), so a checkpoint needs only the
-    step number, beside the predictions of the last two epochs and what a loss remembers of samples. R > 1 requires networks
-    without batch normalisation or dropout.
+    Everything random is a function of seed and step (MiniBatches, Batches.augmented, Mixup, `seeded`), so a checkpoint needs
+    only the step number, beside the predictions of the last two epochs and what a loss remembers of samples. R > 1 requires
+    networks without batch normalisation or dropout.
     `autocast`: forward passes in bfloat16. Samples of weight 0 enter no batch statistics; where there are such, mixup leaves
     these samples out, elsewhere they are mixed in and only their own part of the loss is 0.
     """
@@ -144,15 +162,22 @@ class ImageEngine:
             if self.step % self._steps_per_epoch() == 0:
                 self._predicted[0] = self._predicted[1]
             self._noted = False
-            # A closure may return the loss, which nobody asks for here.
-            self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
+            with self._drawing():
+                # A closure may return the loss, which nobody asks for here.
+                self.optimizer.step(partial(self._backward, images, of_batch, leave_out))  # type: ignore[arg-type]
             self.step += 1
+
+    def _drawing(self) -> AbstractContextManager[None]:
+        """In which dropout draws for the coming step: of one network, since torch.func refuses all that is random."""
+        draws = generator("order", int(self.problem.seeds[0]), self.step, DROPOUT, self.problem.peer)
+        return seeded(self.weights.device, int(draws.integers(2**62)))
 
     def look_ahead(self) -> Ahead:
         """The samples of the coming step, which starts from this forward pass; batch statistics see all of them."""
         self.network.train()
         of_batch = self._of_batch()
-        logits = self._ahead = self.outputs(self._images(of_batch))
+        with self._drawing():
+            logits = self._ahead = self.outputs(self._images(of_batch))
         samples = torch.arange(self.weights.shape[1], device=logits.device).expand(self.weights.shape)[of_batch]
         shown = logits.detach()
         return Ahead(samples, self._losses(shown, self.problem.observed.at(self.step)[of_batch]), shown.argmax(2))

@@ -49,7 +49,7 @@ class ImageExperiment(Experiment):
     one_run_per_job = True
 
     def completed(self) -> "ImageExperiment":
-        self.check_model("small_cnn, vgg11, vgg16, resnet18, resnet34, mlp or linear")
+        self.check_model("small_cnn, vgg11, vgg16, resnet18, resnet34, preact_resnet18, cnn9, mlp or linear")
         classes_too = "is for signal-noise data: it has no form for K classes (for_classes, of_logits)"
         chosen = self.choices["optimizer"]
         require(self.optimizer.for_images, "optimizer", chosen, "is for signal-noise data; use sgd")
@@ -229,6 +229,7 @@ class ImageExperiment(Experiment):
             classes=self.classes().count,
             labels_known=data.knows_truth("train"),
             test_labels_known=data.knows_truth("test"),
+            peer=peer,
         )
 
     def networks(self, peer: int = 0) -> list[nn.Module]:

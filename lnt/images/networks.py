@@ -1,4 +1,4 @@
-"""Networks with K outputs: torchvision's for images, adapted to 32 x 32 pixels; small ones, some of which take vectors too."""
+"""Networks with K outputs: torchvision's and those of the literature for 32 x 32 pixels; small ones, some for vectors too."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -91,13 +91,16 @@ class Linear(ImageModel):
 
 @dataclass(frozen=True)
 class Vgg(ImageModel):
-    """VGG (Simonyan & Zisserman 2015) of `depth` 11 or 16 for 32 x 32 pixels: torchvision's features, one linear layer on them.
+    """VGG (Simonyan & Zisserman 2015) of `depth` 11 or 16 for 32 x 32 pixels: torchvision's features and a head on them.
 
-    Smaller images are padded with zeros (the mean) to 32 x 32.
+    The head is one linear layer, or the classic one: 512 - 4096 - 4096 - K with ReLU and dropout, initial weights N(0, 0.01^2),
+    as in the code that Han et al. (ICML 2025) published. Smaller images are padded with zeros (the mean) to 32 x 32.
     """
 
     depth: int = 11  # 11 or 16
     batch_norm: bool = True  # between convolution and ReLU
+    head: str = "linear"  # linear (512 - K) | classic (512 - 4096 - 4096 - K)
+    dropout: float = 0.0  # share of the hidden units of the classic head that a step leaves out, in [0, 1)
 
     @property
     def option(self) -> str:  # type: ignore[override]
@@ -105,6 +108,9 @@ class Vgg(ImageModel):
 
     def validate(self) -> None:
         require(self.depth in (11, 16), "depth", self.depth, "must be 11 or 16")
+        require(self.head in ("linear", "classic"), "head", self.head, "must be linear or classic")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
+        require(self.dropout == 0 or self.head == "classic", "dropout", self.dropout, "is that of head=classic")
 
     def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
         from torchvision.models import vgg  # takes a second to import
@@ -114,10 +120,9 @@ class Vgg(ImageModel):
         if channels != 3:
             # torchvision builds for three channels, and its initialisation has run already.
             features[0] = he_normal(nn.Conv2d(channels, 64, 3, padding=1))
-        linear = nn.Linear(512, classes)
+        head = [nn.Linear(512, classes)] if self.head == "linear" else classic_head(classes, self.dropout)
         # 32 x 32 pixels leave 1 x 1 after five poolings, so 512 features; larger images are averaged.
-        layers = [features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear]
-        return nn.Sequential(*padding(pixels), *layers)
+        return nn.Sequential(*padding(pixels), features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,93 @@ class ResNet(ImageModel):
         network.conv1 = he_normal(nn.Conv2d(channels, 64, 3, padding=1, bias=False))
         network.maxpool = nn.Identity()
         return nn.Sequential(*padding(pixels), network)
+
+
+@dataclass(frozen=True)
+class PreActResNet(ImageModel):
+    """The pre-activation ResNet-18 (He et al., ECCV 2016) for 32 x 32 pixels, with a first layer of 3 x 3.
+
+    A block is x + conv(relu(bn(conv(relu(bn(x)))))); where size or width change, the shortcut is a 1 x 1 convolution of
+    relu(bn(x)). `form=he` ends with batch normalisation and ReLU before the mean over pixels. `form=dividemix` is what the
+    public codes of DivideMix (Li et al., ICLR 2020) and ELR+ (Liu et al., NeurIPS 2020) train: these two follow the first layer
+    instead, and the shortcut of every block starts from relu(bn(x)). Smaller images are padded with zeros (the mean).
+    """
+
+    form: str = "he"  # he (as published) | dividemix (as in the public codes of DivideMix and ELR+)
+
+    option = "preact_resnet18"
+
+    def validate(self) -> None:
+        require(self.form in ("he", "dividemix"), "form", self.form, "must be he or dividemix")
+
+    def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
+        as_published = self.form == "he"
+        blocks: list[nn.Module] = []
+        for before, width, stride in ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)):
+            blocks += [PreActBlock(before, width, stride, as_published), PreActBlock(width, width, 1, as_published)]
+        normed = [nn.BatchNorm2d(512 if as_published else 64), nn.ReLU()]
+        blocks = [*blocks, *normed] if as_published else [*normed, *blocks]
+        stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        return nn.Sequential(*padding(pixels), stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
+
+
+class PreActBlock(nn.Module):
+    """Two 3 x 3 convolutions, each after batch normalisation and ReLU, added to a shortcut; [B, before, ..] -> [B, width, ..].
+
+    `pure`: without a change of shape, the shortcut is the input itself rather than its activation.
+    """
+
+    def __init__(self, before: int, width: int, stride: int, pure: bool) -> None:
+        super().__init__()
+        self.activation = nn.Sequential(nn.BatchNorm2d(before), nn.ReLU())
+        first = nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
+        self.convolutions = nn.Sequential(
+            first, nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1, bias=False)
+        )
+        changes = stride != 1 or before != width
+        self.shortcut = nn.Conv2d(before, width, 1, stride, bias=False) if changes else nn.Identity()
+        self.pure = pure and not changes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        active = self.activation(images)
+        return self.convolutions(active) + self.shortcut(images if self.pure else active)
+
+
+@dataclass(frozen=True)
+class NineLayerCNN(ImageModel):
+    """The nine-layer CNN of co-teaching (Han et al., NeurIPS 2018) for 32 x 32 pixels, after Laine & Aila (ICLR 2017).
+
+    3 x 3 convolutions of 128, 128, 128, then 256, 256, 256 filters, each three followed by 2 x 2 max-pooling and dropout of
+    whole channels; then 512, 256, 128 without padding, the mean over pixels, and a linear layer. Batch normalisation and leaky
+    ReLU (0.01) follow each convolution. Unlike in the public code, dropout ends with training. Smaller images are padded.
+    """
+
+    dropout: float = 0.25  # share of the channels that a step leaves out after each pooling, in [0, 1)
+
+    option = "cnn9"
+
+    def validate(self) -> None:
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "must lie in [0, 1)")
+
+    def architecture(self, channels: int, pixels: int, classes: int) -> nn.Module:
+        layers: list[nn.Module] = []
+        for widths, around in (((128,) * 3, 1), ((256,) * 3, 1), ((512, 256, 128), 0)):
+            for width in widths:
+                layers += [nn.Conv2d(channels, width, 3, padding=around), nn.BatchNorm2d(width), nn.LeakyReLU(0.01)]
+                channels = width
+            if around:
+                layers += [nn.MaxPool2d(2), nn.Dropout2d(self.dropout)]
+        return nn.Sequential(*padding(pixels), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def classic_head(classes: int, dropout: float) -> list[nn.Module]:
+    """Two hidden layers of 4096 ReLUs with dropout on 512 features, and a linear one."""
+    linear = [nn.Linear(512, 4096), nn.Linear(4096, 4096), nn.Linear(4096, classes)]
+    for layer in linear:
+        nn.init.normal_(layer.weight, 0, 0.01)
+        nn.init.zeros_(layer.bias)
+    hidden = [module for layer in linear[:2] for module in (layer, nn.ReLU(), nn.Dropout(dropout))]
+    return [*hidden, linear[2]]
 
 
 def padding(pixels: int, wanted: int = 32) -> list[nn.Module]:

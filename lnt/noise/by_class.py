@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lnt.errors import ConfigError, require
-from lnt.noise.observed_labels import Classes, LabelNoise, Samples
+from lnt.noise.observed_labels import PLACES, Classes, LabelNoise, Samples
 from lnt.settings import PerRunFloat, unless
 
 NO_CONFUSIONS: Mapping[int, int] = {}
@@ -72,8 +72,11 @@ class Symmetric(ClassNoise):
     exact: bool = False  # flip exactly round(n P(observed != true)) samples
     resample: bool = False  # draw the labels afresh at every step
     includes_true: bool = False  # draw from all K classes with probability rate: P(observed != true) = rate (K - 1) / K
+    rounding: str = "nearest"  # of the exact number: nearest | down (to the integer below)
 
     def validate(self) -> None:
+        require(self.rounding in PLACES, "rounding", self.rounding, f"must be one of {', '.join(PLACES)}")
+        require(self.exact or self.rounding == "nearest", "rounding", self.rounding, "is that of exact=true")
         # The exact bound 1 - 1/K has to wait for `check`: the number of classes is not known here.
         rate = np.asarray(self.rate)
         allowed = "must lie in [0, 1)" if self.includes_true else "must lie in [0, 1 - 1/K) for K classes"

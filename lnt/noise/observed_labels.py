@@ -18,6 +18,9 @@ from lnt.settings import Component
 # so another value would give other labels to every run with `resample`.
 RESAMPLE_BLOCK = 64
 
+# Where `exact` uniforms lie between multiples of 1 / size, for each rounding. Not 1: 0.29 * 100 is a little less than 29.
+PLACES = {"nearest": 0.5, "down": 1 - 1e-6}
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -76,6 +79,7 @@ class LabelNoise(Component, ABC):
 
     resample = False  # the settings of most kinds of noise; a kind without them has these values
     exact = False
+    rounding: str = "nearest"
 
     def check(self, classes: Classes) -> None:
         """Raise ConfigError if this noise cannot act on these classes."""
@@ -143,12 +147,12 @@ class LabelNoise(Component, ABC):
 
         So with the same uniforms a higher rate changes all the samples that a lower rate changes, and more. Which wrong class
         a sample gets depends on P(observed | changed) alone, so at another rate it is the same one. `exact` spreads the
-        uniforms evenly over each stratum: then exactly round(rate size) samples of it change.
+        uniforms evenly over each stratum: then exactly round(rate size) samples of it change, or by `rounding` fewer.
         """
         # With two classes there is one wrong class, whatever `which` says.
         which = np.zeros(1) if samples.classes.count == 2 else low_bits(uniforms)
         if self.exact:
-            uniforms = evenly_spread(uniforms, self.strata(samples))
+            uniforms = evenly_spread(uniforms, self.strata(samples), PLACES[self.rounding])
         return self._sample(samples, uniforms, which)
 
     def _sample(self, samples: Samples, uniforms: np.ndarray, which: np.ndarray) -> np.ndarray:
@@ -173,8 +177,9 @@ def low_bits(uniforms: np.ndarray) -> np.ndarray:
     return uniforms * 2.0**26 % 1
 
 
-def evenly_spread(uniforms: np.ndarray, strata: np.ndarray) -> np.ndarray:
-    """Replace the uniforms [R, n] of each stratum by (rank + 1/2) / size."""
+def evenly_spread(uniforms: np.ndarray, strata: np.ndarray, place: float = 0.5) -> np.ndarray:
+    """Replace the uniforms [R, n] of each stratum by (rank + place) / size, ranks from 0: so many lie below a rate r as
+    r size - place rounded up."""
     spread = np.empty(uniforms.shape)
     for stratum in np.unique(strata):
         among = strata == stratum
@@ -182,7 +187,7 @@ def evenly_spread(uniforms: np.ndarray, strata: np.ndarray) -> np.ndarray:
         ranks = np.where(among, uniforms, 2.0).argsort(-1).argsort(-1)  # [R, n]
         size = among.sum(-1, keepdims=True)
         # A stratum can be empty in some of the runs: their size is 0, and `among` selects nothing there.
-        spread[among] = np.divide(ranks + 0.5, size, where=size > 0, out=np.ones(uniforms.shape))[among]
+        spread[among] = np.divide(ranks + place, size, where=size > 0, out=np.ones(uniforms.shape))[among]
     return spread
 
 

@@ -28,7 +28,7 @@ class Mixup:
 
         def draw(seed: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
             alpha = np.int64(bits).view(np.float64)
-            # Four numbers in the key: mini-batches have one, held-out samples two, augmentation three.
+            # Four numbers in the key: mini-batches have one, held-out samples two, augmentation and dropout three.
             rng = generator("order", seed, step, 0, 0, 0)
             return rng.permutation(count), np.array([rng.beta(alpha, alpha) if alpha > 0 else 1.0])
 

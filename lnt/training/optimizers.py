@@ -14,20 +14,22 @@ from lnt.settings import Component, PerRunFloat, require_one_of, unless
 from lnt.training.torch_optimizers import Flow, NormalizedDescent, SharpnessAware, Spectral
 
 SCHEDULES = ("constant", "step", "cosine", "one_cycle")
-MILESTONES, DROP = (0.5, 0.75), 0.1  # of the step schedule: after these shares of training, by this factor
+MILESTONES, DROP = (0.5, 0.75), 0.1  # of the step schedule where none are given, as in He et al., CVPR 2016
 PEAK, FIRST, LAST = 0.3, 1 / 25, 1 / 25e4  # of one_cycle, as in torch.optim.lr_scheduler.OneCycleLR
 
 
-def schedule_factor(schedule: str, step: int, total: int, milestones: Sequence[float] | None = None) -> float:
+def schedule_factor(
+    schedule: str, step: int, total: int, milestones: Sequence[float] | None = None, drop: float = DROP
+) -> float:
     """The factor on the step size at `step` of `total` steps.
 
-    step: 0.1 after each of the `milestones`, shares of training; null = from half and again from three quarters on, as in He et
-    al., CVPR 2016. cosine: (1 + cos(pi t / T)) / 2
-    (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along cosines (Smith & Topin 2018).
+    step: times `drop` after each of the `milestones`, shares of training; null = from half and again from three quarters on.
+    cosine: (1 + cos(pi t / T)) / 2 (Loshchilov & Hutter, ICLR 2017). one_cycle: from 1/25 up to 1 and down to 4e-6 along
+    cosines (Smith & Topin 2018).
     """
     if schedule == "step":
         # Rounded: 0.07 * 100 is a little more than 7.
-        return DROP ** sum(step >= round(share * total, 6) for share in milestones or MILESTONES)
+        return drop ** sum(step >= round(share * total, 6) for share in milestones or MILESTONES)
     if schedule == "cosine":
         return (1 + math.cos(math.pi * step / total)) / 2
     if schedule == "one_cycle":
@@ -61,6 +63,8 @@ class Optimizer(Component, ABC):
     batch_size: int | None = None
     schedule: str = "constant"
     milestones: tuple[float, ...] | None = None
+    drop: float = DROP
+    epochs: int | None = None
     momentum: PerRunFloat = 0.0
     weight_decay: PerRunFloat = 0.0
 
@@ -71,7 +75,13 @@ class Optimizer(Component, ABC):
 
     def factor(self, step: int, total: int) -> float:
         """The factor on the step size at `step` of `total` steps."""
-        return schedule_factor(self.schedule, step, total, self.milestones)
+        return schedule_factor(self.schedule, step, total, self.milestone_shares(), self.drop)
+
+    def milestone_shares(self) -> tuple[float, ...] | None:
+        """The milestones as shares of training; those of 1 and more are epochs."""
+        if self.milestones is None or self.epochs is None:
+            return self.milestones
+        return tuple(m / self.epochs if m >= 1 else m for m in self.milestones)
 
     @property
     def until_fitted(self) -> bool:
@@ -125,10 +135,17 @@ def _check_epochs(optimizer: "StochasticGradientDescent | Adam") -> None:
 
 def _check_schedule(optimizer: "Optimizer") -> None:
     require(optimizer.schedule in SCHEDULES, "schedule", optimizer.schedule, f"must be one of {', '.join(SCHEDULES)}")
-    if (shares := optimizer.milestones) is not None:
-        require(optimizer.schedule == "step", "milestones", list(shares), "are those of schedule=step")
+    require(optimizer.drop > 0, "drop", optimizer.drop, "must be positive")
+    require(optimizer.drop == DROP or optimizer.schedule == "step", "drop", optimizer.drop, "is that of schedule=step")
+    if (given := optimizer.milestones) is not None:
+        require(optimizer.schedule == "step", "milestones", list(given), "are those of schedule=step")
+        shares = optimizer.milestone_shares() or ()
         rising = len(shares) > 0 and all(a < b for a, b in zip((0, *shares), (*shares, 1), strict=True))
-        require(rising, "milestones", list(shares), "must be shares of training that rise between 0 and 1")
+        # 0.5 of training and epoch 60 in one list would be a mistake more often than meant.
+        one_unit = all(m < 1 for m in given) or all(m >= 1 and m == int(m) for m in given)
+        or_epochs = "" if optimizer.epochs is None else f", or epochs that rise from 1 to {optimizer.epochs - 1}"
+        allowed = f"must be shares of training that rise between 0 and 1{or_epochs}"
+        require(rising and one_unit, "milestones", list(given), allowed)
 
 
 @dataclass(frozen=True)
@@ -176,8 +193,9 @@ class SharpnessAwareDescent(ByStep):
     rho: PerRunFloat = 0.05  # how far ahead of the weights the gradient is taken
     momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
-    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    schedule: str = "constant"  # constant | step (x drop at each of the milestones) | cosine | one_cycle
     milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    drop: float = DROP  # of schedule=step: the factor on the step size at each milestone
     until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "sam"
@@ -205,8 +223,9 @@ class NormalizedGradientDescent(ByStep):
     lr: PerRunFloat = 0.01  # eta, the length of a step
     steps: int = 2000  # of the length lr each
     batch_size: int | None = None  # samples of each step, null = all
-    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    schedule: str = "constant"  # constant | step (x drop at each of the milestones) | cosine | one_cycle
     milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    drop: float = DROP  # of schedule=step: the factor on the step size at each milestone
     until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     option = "normalized_gd"
@@ -236,8 +255,9 @@ class Muon(ByStep):
     steps: int = 2000  # of the length lr each
     batch_size: int | None = None  # samples of each step, null = all
     momentum: PerRunFloat = 0.95  # the share of the sum of gradients that goes on, in [0, 1)
-    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
+    schedule: str = "constant"  # constant | step (x drop at each of the milestones) | cosine | one_cycle
     milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    drop: float = DROP  # of schedule=step: the factor on the step size at each milestone
     until: str = "end"  # end | fitted (signal-noise data: a network that fits all observed labels moves no more)
 
     stays_in_span = True
@@ -295,8 +315,9 @@ class StochasticGradientDescent(Optimizer):
     batch_size: int = 32  # samples of each step
     momentum: PerRunFloat = 0.0  # the share of the last update that goes on, in [0, 1)
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
-    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
-    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    schedule: str = "constant"  # constant | step (x drop at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # schedule=step: shares of training [0.6] or epochs [60]; null = [0.5, 0.75]
+    drop: float = DROP  # of schedule=step: the factor on the step size at each milestone
 
     option = "sgd"
     stays_in_span = True
@@ -323,8 +344,9 @@ class Adam(Optimizer):
     epochs: int = 100  # passes over the training samples
     batch_size: int = 32  # samples of each step
     weight_decay: PerRunFloat = 0.0  # this much of the weights is added to the gradient
-    schedule: str = "constant"  # constant | step (x 0.1 at each of the milestones) | cosine | one_cycle
-    milestones: tuple[float, ...] | None = None  # of schedule=step: shares of training, as [0.6]; null = [0.5, 0.75]
+    schedule: str = "constant"  # constant | step (x drop at each of the milestones) | cosine | one_cycle
+    milestones: tuple[float, ...] | None = None  # schedule=step: shares of training [0.6] or epochs [60]; null = [0.5, 0.75]
+    drop: float = DROP  # of schedule=step: the factor on the step size at each milestone
 
     def validate(self) -> None:
         _check_epochs(self)
