@@ -10,14 +10,14 @@ from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.load import RunTables
 
 
-def results_of(rows):
+def results_of(rows, plans=()):
     """Completed runs, numbered by seed within each condition."""
     runs = pd.DataFrame(rows)
     seed = runs.groupby([key for key in runs if key != "test_error"], dropna=False).cumcount()
     columns = ["run_id", "seed", *(key for key in runs if key != "test_error"), "status", "test_error"]
     runs = runs.assign(run_id=[str(i) for i in range(len(runs))], seed=seed, status="completed")[columns]
     none = runs.head(0)
-    return RunTables(runs, none, none, (), lambda: none, lambda: none)
+    return RunTables(runs, none, none, plans, lambda: none, lambda: none)
 
 
 SAM = [  # gd has no rho; sam is swept over it, and so is the noise rate
@@ -44,6 +44,37 @@ def test_means_and_intervals_by_hand():
     assert row["test_error_high"] - row["test_error_mean"] == pytest.approx(2.776 * 0.01 * np.sqrt(2.5 / 5), rel=1e-3)
     assert (table["n"] == 5).all()
     assert len(table) == 9
+
+
+def test_the_runs_of_a_seed_are_one_value_of_an_interval():
+    """Averaged over the noise rates: each seed has 0.3, 0.4, 0.5 and 0.01 seed more, so seeds spread as above."""
+    table = compare(results_of(SAM), "optimizer", None, None, ["test_error"]).table.set_index("x")
+    row = table.loc["sam rho=0.05"]
+    assert row["test_error_mean"] == pytest.approx(0.32)
+    assert row["test_error_high"] - row["test_error_mean"] == pytest.approx(2.776 * 0.01 * np.sqrt(2.5 / 5), rel=1e-3)
+    assert row["n"] == 15
+    three = [row for place, row in enumerate(SAM) if place % 5 < 3]
+    few = compare(results_of(three), "optimizer", None, None, ["test_error"]).table
+    assert few["test_error_low"].isna().all(), "nine runs of three seeds have no interval"
+
+
+def test_levels_come_in_the_order_in_which_they_were_typed():
+    """Runs of several processes stand in the table in the order in which they ended."""
+    axes = [{"keys": ["optimizer"], "points": [["sam"], ["gd"]]}, {"keys": ["optimizer.rho"], "points": [[0.1], [0.05]]}]
+    plans = [{"groups": [{"config": {"choices": {}}, "axes": axes}]}]
+    for rows in (SAM, SAM[::-1]):
+        compared = compare(results_of(rows, plans), "noise.rate", "optimizer", None, ["test_error"])
+        assert compared.levels("hue") == ["sam rho=0.1", "sam rho=0.05", "gd"]
+
+
+def test_long_names_of_options_end_at_their_ticks():
+    rows = [{"loss": name, "test_error": 0.1} for name in ("backward_squared", "exponential", "label_smoothing", "logistic")]
+    figure = figure_comparison(compare(results_of(rows), "loss", None, None, ["test_error"]), ["test_error"])
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    ends = [text.get_window_extent().x1 for text in ax.get_xticklabels()]
+    ticks = [ax.transData.transform((place, 0))[0] for place in range(4)]
+    np.testing.assert_allclose(ends, ticks, atol=8)  # pixels
 
 
 def test_settings_of_an_option_are_no_axes():

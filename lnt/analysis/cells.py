@@ -52,9 +52,13 @@ def _asked_cells(
 
 
 def _cell(chosen: Mapping[str, Any], keys: list[str]) -> tuple:
-    """The values of `keys` as the table of runs has them: there, a list is text."""
-    values = (chosen.get(key) for key in keys)
-    return tuple(json.dumps(value) if isinstance(value, list) else value for value in values)
+    """The values of `keys` as the table of runs has them."""
+    return tuple(as_in_table(chosen.get(key)) for key in keys)
+
+
+def as_in_table(value: Any) -> Any:
+    """A configured value as the table of runs has it: there, a list is text."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def refinement(plans: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -182,6 +186,20 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     table["missing"] = ((table.pop("planned") if results.plans else there.max()) - there).clip(lower=0)
     measured = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
     return table.join(measured).rename_axis(keys).reset_index()
+
+
+def over_seeds(runs: pd.DataFrame, place: list[str], values: Sequence[str]) -> pd.DataFrame:
+    """VALUE_mean, VALUE_low and VALUE_high of each value: its mean and 95 % interval over seeds where columns `place` agree.
+
+    Runs of one seed share its random streams: their mean is one value, however many other keys it runs over. The order is that
+    in which places first come up in `runs`.
+    """
+    seeds = [key for key in SEEDS if key in runs]
+    by_seed = runs.groupby([*place, *seeds], sort=False, dropna=False)[[*values]].mean()
+    grouped = by_seed.groupby(place, sort=False, dropna=False)
+    mean, half = grouped.mean(), half_width(grouped.std(), grouped.count())
+    parts = {"mean": mean, "low": mean - half, "high": mean + half}
+    return pd.concat([part.add_suffix(f"_{name}") for name, part in parts.items()], axis=1)
 
 
 def is_axis(column: pd.Series) -> bool:

@@ -8,8 +8,7 @@ import pandas as pd
 
 from lnt.analysis import cells
 from lnt.analysis.load import RunTables
-from lnt.column_names import COMPONENTS
-from lnt.intervals import half_width
+from lnt.column_names import COMPONENTS, SEEDS
 
 MOST_LEVELS = 8  # colours that can be told apart, with any colour vision
 
@@ -78,7 +77,8 @@ def _name(setting: Mapping[Any, Any], key: str) -> str:
 
 def compare(results: RunTables, x: str, hue: str | None, style: str | None, values: Sequence[str]) -> Comparison:
     """Means of values over the axis x for each level of hue and style."""
-    runs, taken = results.runs, [key for key in (x, hue, style) if key]
+    taken = [key for key in (hue, style, x) if key]
+    runs = _as_planned(results, taken)
     numeric = cells.is_axis(runs[x])
     named = {"hue": hue, "style": style}
     table = (
@@ -89,13 +89,23 @@ def compare(results: RunTables, x: str, hue: str | None, style: str | None, valu
             **{which: names_of(runs, key, taken) if key else "" for which, key in named.items()},
         )
     )
-    # In the order in which levels were typed, as far as the table of runs keeps it.
-    grouped = table.groupby(["hue", "style", "x"], sort=False, dropna=False)
-    mean, sd, count = grouped[[*values]].mean(), grouped[[*values]].std(), grouped[[*values]].count()
-    half = half_width(sd, count)
-    parts = {"mean": mean, "low": mean - half, "high": mean + half}
-    found = pd.concat([part.add_suffix(f"_{name}") for name, part in parts.items()], axis=1).assign(n=grouped.size())
+    # In the order of the plan, which the runs have.
+    place = ["hue", "style", "x"]
+    found = cells.over_seeds(table.join(runs[[key for key in SEEDS if key in runs]]), place, values)
+    found = found.assign(n=table.groupby(place, sort=False, dropna=False).size())
     settings = {key for key in cells.swept_keys(results) if _owner(key) in taken}
     averaged = [key for key in cells.swept_keys(results) if key not in {*taken, *settings}]
     found = found.reset_index()
     return Comparison(x, hue, style, found.sort_values("x", kind="stable") if numeric else found, averaged)
+
+
+def _as_planned(results: RunTables, keys: Sequence[str]) -> pd.DataFrame:
+    """The runs in the order in which values of `keys`, and of their own settings, were typed; what no plan names comes last."""
+    # The table has them in the order in which they ended, which is another one each time.
+    planned = cells.planned_values(results.plans)
+    ordered = list(dict.fromkeys([*keys, *(key for key in cells.swept(results.runs) if _owner(key) in keys)]))
+    places = {
+        key: results.runs[key].map({cells.as_in_table(value): place for place, value in enumerate(planned.get(key, []))})
+        for key in ordered
+    }
+    return results.runs.loc[pd.DataFrame(places).astype(float).sort_values(ordered, kind="stable").index]

@@ -59,7 +59,10 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
             if number + columns >= len(values):  # nothing below it
                 ax.set_xlabel(label(compared.x))
                 long = not compared.numeric and sum(map(len, map(str, places))) > LONGEST
-                ax.tick_params("x", labelbottom=True, labelrotation=25 if long else 0)
+                ax.tick_params("x", labelbottom=True)
+                if long:  # each ends at its tick: centred, they would lie on one another
+                    for text in ax.get_xticklabels():
+                        text.set(rotation=25, ha="right", rotation_mode="anchor")
         if len(groups) > 1:
             sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
             title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)

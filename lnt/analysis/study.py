@@ -23,7 +23,7 @@ from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.column_names import ERRORS
 from lnt.errors import require
-from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
@@ -206,10 +206,7 @@ def _add_strategies(report: Report) -> bool:
             report.note(f"{key} takes several values and is averaged over in the figure of strategies")
     # Rates that are equal but for rounding (means of two rates) must fall into one group.
     table = runs.assign(name=names, rate=rates.round(6))
-    grouped = table.groupby(["noise", "name", "rate"])[list(STRATEGY_PANELS)]
-    mean, half = grouped.mean(), half_width(grouped.std(), grouped.count())
-    parts = [mean.add_suffix("_mean"), (mean - half).add_suffix("_low"), (mean + half).add_suffix("_high")]
-    data = pd.concat(parts, axis=1).reset_index()
+    data = cells.over_seeds(table, ["noise", "name", "rate"], list(STRATEGY_PANELS)).sort_index().reset_index()
     report.figure("strategies", figure_strategies(data), data, "What strategies recover, by label noise rate")
     return True
 
