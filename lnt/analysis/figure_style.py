@@ -68,6 +68,13 @@ def quantity(key: str) -> str:
     return label(key).split("\n")[0].split(" (")[0]
 
 
+def as_text(formula: str) -> str:
+    """A formula of TeX as text, for captions of the page."""
+    for tex, text in ((r"\,", " "), (r"\mathrm{SNR}", "SNR"), (r"\mu", "μ"), (r"\tau", "τ"), ("^2", "²"), ("^4", "⁴")):
+        formula = formula.replace(tex, text)
+    return formula
+
+
 def rendered(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:
     """The files of a figure by their format. The figure is laid out once and then stays as it is."""
     with mpl.rc_context(STYLE):

@@ -14,7 +14,7 @@ from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diag
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import FORMATS, SINGLE, label
+from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, label, quantity
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets
@@ -307,9 +307,7 @@ def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, d
     name, rivals = f"collapse_{value}", fits_table(fits)
     figure = figure_collapse(combination, mean, table[keys[0]].to_numpy(float), (f"${law.formula}$", value, keys[0]), fits)
     best = rivals[rivals["kind"] == "rival"].sort_values("r2", ascending=False).iloc[0]
-    caption = (
-        f"{value} on {law.formula}: R^2 in held-out cells {fits[0].r2:.3f}, best rival {best['combination']} {best['r2']:.3f}"
-    )
+    caption = f"{quantity(value)} on {as_text(law.formula)}: R^2 in held-out cells {fits[0].r2:.3f}, best rival {best['combination']} {best['r2']:.3f}"
     report.figure(name, figure, table, caption)
     report.table(f"{name}_rivals", rivals)
     report.beside[name] = rivals
