@@ -343,8 +343,8 @@ eight seeds, 150 epochs of mini-batches. At their best epochs all losses are ali
 
 `experiment=kou2023_pseudolabels` (Kou, Chen, Cao, Gu, ICLR 2023: cubic ReLU, sums over filters), trained on the labelled
 samples alone. The paper's numbers are not public; beside ours are those of a plain PyTorch program on explicit vectors.
-The error of the difference takes the standard deviation of our 100 runs for both programs: ten runs, most of them near 0 or 1/2,
-do not tell theirs.
+The error of the difference takes the standard deviation of our 100 runs for both programs: ten runs,
+most of them near 0 or 1/2, do not tell theirs.
 
 """
         + kou2023_pseudolabels(results)
