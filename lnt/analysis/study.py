@@ -307,7 +307,8 @@ def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, d
     name, rivals = f"collapse_{value}", fits_table(fits)
     figure = figure_collapse(combination, mean, table[keys[0]].to_numpy(float), (f"${law.formula}$", value, keys[0]), fits)
     best = rivals[rivals["kind"] == "rival"].sort_values("r2", ascending=False).iloc[0]
-    caption = f"{quantity(value)} on {as_text(law.formula)}: R^2 in held-out cells {fits[0].r2:.3f}, best rival {best['combination']} {best['r2']:.3f}"
+    caption = f"{quantity(value)} on {as_text(law.formula)}: R^2 in held-out cells {fits[0].r2:.3f}, "
+    caption += f"best rival {best['combination']} {best['r2']:.3f}"
     report.figure(name, figure, table, caption)
     report.table(f"{name}_rivals", rivals)
     report.beside[name] = rivals
