@@ -79,7 +79,7 @@ def figure_phase_diagram(
         figure = NotebookFigure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         # One range for all panels, as they share a colour bar.
-        low, high = _colour_range(value, [facet.data.mean for facet in facets.values()])
+        low, high = colour_range(value, [facet.data.mean for facet in facets.values()])
         for ax, (title, facet) in zip(axes.flat, facets.items(), strict=False):
             data = facet.data
             edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
@@ -108,7 +108,7 @@ def figure_phase_diagram(
     return figure
 
 
-def _colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
+def colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
     """Errors run from 0 to chance at least; anything else over what was measured."""
     finite = np.concatenate([mean[np.isfinite(mean)] for mean in means])
     if finite.size == 0:

@@ -1,15 +1,13 @@
 """The contents of DIR/analysis/: tables, figures with their data, a manifest, one page to look at."""
 
-import base64
-import html
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +19,18 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.background import Processes
 from lnt.analysis.figure_style import rendered
+from lnt.analysis.cells import config_columns
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
+from lnt.analysis.report_data import errors_of
+from lnt.analysis.report_page import Page, Picture
+from lnt.column_names import SEEDS
 from lnt.errors import printable, require
 from lnt.files import DamagedFile, is_plain, read_json, write_atomically, write_json
 from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
 ROWS = 2**16  # of a table that Arrow writes as CSV at a time: by default so few that starting anew takes a fifth of the time
-PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
-table{{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}}
-td,th{{padding:.15rem .5rem;border-bottom:1px solid #ddd;text-align:right}}</style>
-<h1>{title}</h1><p>{summary}</p>{sections}"""
-
+MOST_COMMANDS = 5  # of commands and versions that the page names
 
 def own_folder(path: Path) -> Path:
     """The folder `path`/analysis, new, empty, or from an earlier analysis. Raises ConfigError if it holds anything else."""
@@ -63,6 +60,10 @@ class Report:
     scorecard: pd.DataFrame | None = None
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
     beside: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name of a figure -> the table that stands below it
+    plots: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name of a figure -> what the page draws in its place
+    explored: dict[str, Any] = field(default_factory=dict)  # cells, curves and phase diagram of the page (report_data)
+    folded: set[str] = field(default_factory=set)  # file names of figures that the page shows in another form
+    written: list[str] = field(default_factory=list)  # names of files, in their order
     files: dict[str, Callable[[], dict[str, bytes]]] = field(default_factory=dict)  # of each figure, by format, once rendered
     processes: Processes = field(default_factory=Processes)  # that render figures
     writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))  # of tables
@@ -73,11 +74,20 @@ class Report:
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
         # A thread is enough, since Arrow holds no lock of Python's while it writes.
         self.tables.append(self.writer.submit(write_table, self.folder / name, table))
+        self.written += [f"{name}.csv", f"{name}.parquet"]
 
-    def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str) -> None:
-        """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are."""
+    def figure(
+        self, name: str, figure: Figure, data: pd.DataFrame, caption: str, plot: dict[str, Any] | None = None
+    ) -> None:
+        """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are.
+
+        `plot` (report_data) is what the page draws in its place; the PNG is then folded away, and printed.
+        """
+        if plot is not None:
+            self.plots[name] = plot
         self._draw(name, figure, {*self.formats, "png"})
         self.tables.append(self.writer.submit(write_csv, self.folder / f"{name}.csv", data))
+        self.written.append(f"{name}.csv")
         self.figures[name] = caption
 
     def variant(self, name: str, figure: Figure) -> None:
@@ -88,6 +98,7 @@ class Report:
         """Begin to render a figure; `finish` writes those files of it that were asked for."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
         self.files[name] = self.processes.start(partial(rendered, figure, formats))
+        self.written += [f"{name}.{kind}" for kind in self.formats]
 
     def note(self, text: str) -> None:
         """Say, and keep for the report, what could not be drawn."""
@@ -104,7 +115,7 @@ class Report:
             "duplicate rows": found.duplicates,
         }
 
-    def finish(self, summary_table: pd.DataFrame) -> None:
+    def finish(self) -> None:
         """Write the figures, the manifest and the page, and wait for the tables."""
         files = {name: found() for name, found in self.files.items()}
         for name, kind in itertools.product(files, self.formats):
@@ -115,29 +126,65 @@ class Report:
         for error in self.results.left_out:
             self.note(f"left out: {error.path} {error.reason}")
         write_json(self.folder / MANIFEST, self.manifest())
-        summary = f"{len(self.results.runs)} runs completed, " + ", ".join(f"{n} {what}" for what, n in self.dropped().items())
-        parts = [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        if self.scorecard is not None:
-            parts.append(f"<h2>Scorecard</h2>{self.scorecard.to_html(index=False, float_format='{:.3g}'.format)}")
-        for name, caption in self.figures.items():
-            # Embedded, so that the page can be sent as one file.
-            image = base64.b64encode(files[name]["png"]).decode()
-            parts.append(
-                f'<h2>{html.escape(caption)}</h2><img alt="{html.escape(caption)}" src="data:image/png;base64,{image}">'
+        text = self.page({name: files[name]["png"] for name in self.figures}).text()
+        write_atomically(self.folder / "report.html", lambda file: file.write_text(text, encoding="utf-8"))
+
+    def page(self, images: Mapping[str, bytes]) -> Page:
+        """The page, with the PNG of each figure."""
+        pictures = [
+            Picture(
+                name,
+                caption,
+                images[name],
+                [file for file in self.written if file.rpartition(".")[0] == name],
+                self.beside.get(name),
+                name in self.plots,
+                name in self.folded,
             )
-            if name in self.beside:
-                parts.append(self.beside[name].to_html(index=False, float_format="{:.3f}".format, na_rep=""))
-        parts.append(f"<h2>Cells</h2>{summary_table.head(100).to_html(index=False, float_format='{:.4g}'.format)}")
-        page = PAGE.format(title=html.escape(self.path.resolve().name), summary=summary, sections="\n".join(parts))
-        write_atomically(self.folder / "report.html", lambda file: file.write_text(page))
+            for name, caption in self.figures.items()
+        ]
+        summary = f"{len(self.results.runs)} runs completed, " + ", ".join(f"{n} {what}" for what, n in self.dropped().items())
+        data = {**self.explored, "plots": self.plots}
+        files = [*self.written, MANIFEST]
+        title = self.path.resolve().name
+        return Page(title, summary, self.about(), self.shared(), self.notes, files, pictures, self.scorecard, data)
+
+    def about(self) -> list[tuple[str, str]]:
+        """What was run, of which version, when, and what finishes it: term and text."""
+        found, origins = self.results, [origin for origin in self.sources.values() if origin]
+        commands = [str(plan["command"]) for plan in found.plans if "command" in plan]
+        if not found.plans:
+            commands = [" ".join(map(str, o["command"])) for o in origins if isinstance(o.get("command"), list)]
+        rows = [("command", command) for command in list(dict.fromkeys(commands))[:MOST_COMMANDS]]
+        unfinished = self.missing + len(found.failed)
+        if unfinished:
+            rows += [("to finish", command) for term, command in rows if found.plans]
+            rows += [("failed", f"{count} runs: {error}") for error, count in errors_of(found.failed).items()]
+        seeds = {key: found.runs[key].nunique() for key in SEEDS if key in found.runs}
+        rows.append(("seeds", ", ".join(f"{count} of {key}" for key, count in seeds.items() if count) or "none"))
+        versions = Counter(_version(origin) for origin in self.sources.values())
+        rows += [("version", version) for version, _ in versions.most_common(MOST_COMMANDS)]
+        times = sorted(str(origin["time"])[:19] for origin in origins if "time" in origin)
+        if times:
+            rows.append(("trained", times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"))
+        rows.append(("analysed", datetime.now(UTC).isoformat(" ", "minutes")))
+        return [(term, printable(text)) for term, text in rows]
+
+    def shared(self) -> dict[str, str]:
+        """The settings that all completed runs share."""
+        runs = self.results.runs
+        first = runs.iloc[0]
+        same = [key for key in config_columns(runs) if key not in SEEDS and pd.notna(first[key]) and (runs[key] == first[key]).all()]
+        return {printable(key): printable(str(first[key])) for key in same}
 
     def manifest(self) -> dict[str, Any]:
         """Sources with their provenance, and what was dropped and why."""
         written = datetime.now(UTC).isoformat(timespec="seconds")
         left_out = {str(error.path): error.reason for error in self.results.left_out}
         what = {"dropped": self.dropped(), "left_out": left_out, "notes": self.notes, "figures": self.figures}
-        return {**WRITER, "time": written, "sources": self.sources(), **what}
+        return {**WRITER, "time": written, "sources": self.sources, **what}
 
+    @cached_property
     def sources(self) -> dict[str, dict[str, Any] | None]:
         """File -> where its rows come from; None where that is not known, as where only tables were copied."""
         found: dict[str, dict[str, Any] | None] = {}
@@ -152,7 +199,7 @@ class Report:
         """Note if rows were made by different versions of the code, or of PyTorch."""
         rows = self.results.directories.value_counts()
         versions: Counter[str] = Counter()
-        for source, origin in self.sources().items():
+        for source, origin in self.sources.items():
             versions[_version(origin)] += int(rows.get(str(Path(source).parent), 0))
         if len(versions) > 1:
             shown = "; ".join(f"{count} rows of {version}" for version, count in versions.most_common())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lnt.analysis import cells, comparison, study_images, study_theory
+from lnt.analysis import cells, comparison, report_data, study_images, study_theory
 from lnt.analysis.figure_comparison import figure_against, figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
@@ -121,9 +121,22 @@ def write(
         if runs[x].nunique() == 1:
             report.note(f"the axis {x} has one point only")
         _add_lines(report, x, values)
-    columns = [*keys, "n", "diverged", "failed", "missing", *(f"{name}_{what}" for name in values for what in ("mean", "sd"))]
-    report.finish(table[columns] if keys else table)
+    _add_cells(report, table, keys, values, (x, y) if report.folded else None, level)
+    report.finish()
     return report
+
+
+def _add_cells(
+    report: Report, table: pd.DataFrame, keys: list[str], values: list[str], axes: tuple | None, level: float | None
+) -> None:
+    """What the page explores: the cells, their curves, and the axes of the phase diagram that it begins with."""
+    found = report_data.cells_of(table, keys, values)
+    if found is None:
+        report.note(f"{len(table)} cells would make the page too large: they are in cells.parquet")
+        return
+    phase = {"x": axes[0], "y": axes[1], "value": values[0], "level": level} if axes else None
+    curves = report_data.curves_of(report.results, table, keys)
+    report.explored = {"cells": found, "phase": phase, "curves": curves}
 
 
 def _add_stages(report: Report) -> None:
@@ -227,7 +240,8 @@ def _add_comparison(report: Report, x: str, hue: str | None, style: str | None, 
             report.note(f"{which} has {len(compared.levels(which))} levels: more than {comparison.MOST_LEVELS} share colours")
     by = ", ".join(key for key in (x, hue, style) if key)
     name = f"comparison_by_{'_'.join(key for key in (x, hue, style) if key)}"
-    report.figure(name, figure_comparison(compared, shown), compared.table, f"{', '.join(shown)} by {by}")
+    plot = report_data.comparison_of(compared, shown)
+    report.figure(name, figure_comparison(compared, shown), compared.table, f"{', '.join(shown)} by {by}", plot)
 
 
 def _add_lines(report: Report, x: str, values: list[str]) -> None:
@@ -242,7 +256,8 @@ def _add_lines(report: Report, x: str, values: list[str]) -> None:
     for unit, members in units.items():
         if len(table) > 2:
             name = f"{unit.replace(' ', '_')}_by_{x}"
-            report.figure(name, figure_lines(table, x, members, label(unit)), table, f"{', '.join(members)} by {x}")
+            figure, plot = figure_lines(table, x, members, label(unit)), report_data.lines_of(table, x, members, unit)
+            report.figure(name, figure, table, f"{', '.join(members)} by {x}", plot)
 
 
 def _add_phase(
@@ -276,6 +291,7 @@ def _add_phase(
         report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
     marked = published.table if published and set(published.keys) == {x, y} and value == published.value else None
     report.figure(name, figure_phase_diagram(shown, x, y, value, published=marked), table, caption)
+    report.folded.add(name)
     if len(shown) == 1:
         report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE, marked))
     # Cells that were chosen by their values are no fair test of a collapse.

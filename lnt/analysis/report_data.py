@@ -1,0 +1,172 @@
+"""What the page of an analysis draws by itself: cells, their curves, and lines, as plain lists and words for JSON."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lnt.analysis import cells
+from lnt.analysis.comparison import Comparison
+from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
+from lnt.analysis.figure_stages import PANELS
+from lnt.analysis.figure_style import label
+from lnt.analysis.load import RunTables
+from lnt.level_set import is_log
+
+# A page has 4.8 MB of plotly, and is to stay below 15 MB; a number takes about seven bytes.
+MOST_CELLS = 150_000
+MOST_NUMBERS = 500_000  # of the values of all cells
+MOST_POINTS = 500_000  # of all curves
+MOST_ROWS = 2_000_000  # of curves.parquet that are read for the page
+FEWEST_STEPS, MOST_STEPS = 10, 60  # of a curve that is thinned
+CURVES = tuple(metric for lines in PANELS.values() for metric in lines)
+FURTHER = (  # values that a menu offers beside those of the figures, while there is room
+    *("test_error", "best_test_error_fresh", "price_of_memorising", "stage1_step", "stage2_step", "strategy_test_error"),
+    *("clean_accuracy", "noisy_accuracy", "overtaken_share", "signal_coef", "noise_coef_clean", "noise_coef_noisy"),
+    *("train_loss", "best_step", "kept_precision", "transition_error"),
+)
+SYMBOLS = {r"\mu": "μ", r"\tau": "τ", r"\eta": "η", r"\rho": "ρ", r"\alpha": "α", r"\sqrt{d}": "√d", "^2": "²", "$": ""}
+
+
+def in_words(key: str) -> str:
+    """The label of a column on one line, without TeX."""
+    text = label(key).replace("\n", " ")
+    return re.sub("|".join(map(re.escape, SYMBOLS)), lambda found: SYMBOLS[found[0]], text)
+
+
+def numbers(values: Any, digits: int = 4) -> list[float | None]:
+    """Numbers to so many significant digits; None where there is none, since JSON has neither NaN nor infinity."""
+    array = np.asarray(values, float)
+    texts = (f"%.{digits}g " * array.size % tuple(array.ravel())).split()
+    return [float(text) if finite else None for text, finite in zip(texts, np.isfinite(array.ravel()), strict=True)]
+
+
+def cells_of(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> dict[str, Any] | None:
+    """The cells of `cells.cells`: codes of the levels of each key, counts, and means of values with half their 95 % intervals.
+
+    `values` come first; further ones follow while there is room. None if there are more than MOST_CELLS.
+    """
+    if len(table) > MOST_CELLS:
+        return None
+    known = [name for name in dict.fromkeys([*values, *FURTHER]) if f"{name}_mean" in table]
+    shown = [name for name in known if table[f"{name}_mean"].notna().any()][: max(1, MOST_NUMBERS // (2 * len(table)))]
+    return {
+        "count": len(table),
+        "keys": [_key(table[key]) for key in keys],
+        "counts": {name: table[name].tolist() for name in ("n", "diverged", "failed", "missing")},
+        "values": [_value(table, name) for name in shown],
+    }
+
+
+def _key(column: pd.Series) -> dict[str, Any]:
+    """A swept key: its levels in order, and the number of each cell's level; -1 where it has none."""
+    axis = cells.is_axis(column)
+    codes, levels = pd.factorize(column.astype(float) if axis else column.astype(object), sort=axis)
+    key: dict[str, Any] = {"name": str(column.name), "label": in_words(str(column.name)), "codes": codes.tolist()}
+    if not axis:
+        return key | {"numeric": False, "levels": [str(level) for level in levels]}
+    points = np.asarray(levels, float)
+    # Of more digits than values: two points of an axis must not become one.
+    edges = numbers(cell_edges(points), 9)
+    return key | {"numeric": True, "levels": numbers(points, 9), "log": is_log(points), "edges": edges}
+
+
+def _value(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    mean, half = table[f"{name}_mean"].to_numpy(float), (table[f"{name}_high"] - table[f"{name}_mean"]).to_numpy(float)
+    sure = np.isfinite(half).any()
+    return {
+        "name": name,
+        "label": in_words(name),
+        "range": numbers(colour_range(name, [mean])),
+        "mean": numbers(mean),
+        "half": numbers(half, 3) if sure else None,
+    }
+
+
+def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> dict[str, Any] | str:
+    """Means over seeds of metrics by step in each cell, thinned to what is drawn; or why there are none.
+
+    `grids` are the different lists of steps, `grid` is the number of each cell's list (-1: no curve), and `lines` has of each
+    metric the values of each cell.
+    """
+    if len(table) * FEWEST_STEPS > MOST_POINTS or len(table) > MOST_CELLS:
+        return f"curves of {len(table)} cells would make this page too large"
+    if "recordings" in results.runs and results.runs["recordings"].sum() > MOST_ROWS:
+        return f"there are curves of more than {MOST_ROWS} rows"
+    if "recordings" in results.runs and results.runs["recordings"].max() < 2:
+        return "one step was recorded of each run"
+    rows = results.curves
+    metrics = [name for name in CURVES if name in rows and rows[name].notna().any()]
+    if not metrics or "step" not in rows:
+        return "there are no curves"
+    if keys:
+        places = results.runs[["run_id", *keys]].merge(table[[*keys]].assign(cell=np.arange(len(table))), "left", [*keys])
+        cell = rows["run_id"].map(places.set_index("run_id")["cell"])
+    else:
+        cell = rows["run_id"].isin(results.runs["run_id"]).map({True: 0, False: np.nan})
+    means = rows[metrics].astype(float).groupby([cell, rows["step"]]).mean()
+    numbers_of_cells, steps = (means.index.get_level_values(level).to_numpy(int) for level in (0, 1))
+    most = min(MOST_STEPS, MOST_POINTS // (len(metrics) * len(table)))
+    if most < FEWEST_STEPS:
+        return f"curves of {len(table)} cells would make this page too large"
+    grids: dict[tuple[int, ...], int] = {}
+    grid, lines = [-1] * len(table), {name: [None] * len(table) for name in metrics}
+    found = means.to_numpy()
+    bounds = np.flatnonzero(np.diff(numbers_of_cells, prepend=-1, append=-1))
+    for first, last in itertools.pairwise(bounds):
+        use, at = first + thinned(steps[first:last], most), numbers_of_cells[first]
+        grid[at] = grids.setdefault(tuple(steps[use].tolist()), len(grids))
+        for name, column in zip(metrics, found[use].T, strict=True):
+            lines[name][at] = numbers(column)  # type: ignore[call-overload]
+    return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines}
+
+
+def thinned(steps: np.ndarray, most: int) -> np.ndarray:
+    """The numbers of at most so many of the ascending steps, evenly on a log scale, the first and the last among them."""
+    if len(steps) <= most:
+        return np.arange(len(steps))
+    place = np.log1p(steps)
+    wanted = np.linspace(place[0], place[-1], most)
+    return np.unique(np.abs(place[:, None] - wanted).argmin(0))
+
+
+def lines_of(table: pd.DataFrame, x: str, values: Sequence[str], unit: str) -> dict[str, Any]:
+    """Values over one key in one panel: a line for each."""
+    lines = [_line(in_words(value), table, x, value, (number, 0)) for number, value in enumerate(values)]
+    points = np.unique(table[x].astype(float))
+    return {"x": in_words(x), "log": is_log(points), "options": None, "panels": [{"label": unit, "lines": lines}]}
+
+
+def comparison_of(compared: Comparison, values: Sequence[str]) -> dict[str, Any]:
+    """A panel for each value, in it a line (over numbers) or points (over options) for each level of hue and style."""
+    table, hues, styles = compared.table, compared.levels("hue"), compared.levels("style")
+    parts = [table[(table["hue"] == hue) & (table["style"] == style)] for hue, style in itertools.product(hues, styles)]
+    named = [
+        (" ".join(filter(None, levels)), part, looks)
+        for levels, part, looks in zip(
+            itertools.product(hues, styles), parts, itertools.product(range(len(hues)), range(len(styles))), strict=True
+        )
+        if len(part)
+    ]
+    panels = [
+        {"label": in_words(value), "lines": [_line(name, part, "x", value, looks) for name, part, looks in named]}
+        for value in values
+    ]
+    options = None if compared.numeric else [str(level) for level in dict.fromkeys(table["x"])]
+    log = compared.numeric and is_log(np.unique(table["x"].astype(float)))
+    return {"x": in_words(compared.x), "log": log, "options": options, "panels": panels}
+
+
+def _line(name: str, table: pd.DataFrame, x: str, value: str, looks: tuple[int, int]) -> dict[str, Any]:
+    """`looks`: the numbers of its colour and of its dashes."""
+    half = table[f"{value}_high"] - table[f"{value}_mean"]
+    places = numbers(table[x], 9) if cells.is_axis(table[x]) else [str(level) for level in table[x]]
+    return {"name": name, "x": places, "mean": numbers(table[f"{value}_mean"]), "half": numbers(half, 3), "looks": looks}
+
+
+def errors_of(failed: pd.DataFrame, most: int = 3) -> Mapping[str, int]:
+    """The most frequent errors of runs that failed, and how many runs raised each."""
+    return failed["error"].astype(str).value_counts().head(most).to_dict() if "error" in failed else {}
