@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-slurm test-wheel lint mutation fuzz bench studies clean
+.PHONY: demo test test-slow test-slurm test-wheel test-browser lint mutation fuzz bench studies clean
 
 demo: $(READY)
 	$(BIN)/python train.py experiment=han2025_dynamics hydra.sweep.dir=multirun/demo
@@ -29,6 +29,10 @@ test-slurm: $(READY)
 # The wheel in an empty environment: its commands, a sweep from another directory.
 test-wheel: $(READY)
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+# The page of an analysis in Chromium; without one these tests are skipped: apt-get install chromium
+test-browser: $(READY)
+	$(BIN)/python -m pytest -m browser -rs tests/test_report_browser.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -160,8 +160,7 @@ class Report:
         if unfinished:
             rows += [("to finish", command) for term, command in rows if found.plans]
             rows += [("failed", f"{count} runs: {error}") for error, count in errors_of(found.failed).items()]
-        seeds = {key: found.runs[key].nunique() for key in SEEDS if key in found.runs}
-        rows.append(("seeds", ", ".join(f"{count} of {key}" for key, count in seeds.items() if count) or "none"))
+        rows.append(("seeds", ", ".join(f"{found.runs[key].nunique()} of {key}" for key in _own_seeds(found.runs))))
         versions = Counter(_version(origin) for origin in self.sources.values())
         rows += [("version", version) for version, _ in versions.most_common(MOST_COMMANDS)]
         times = sorted(str(origin["time"])[:19] for origin in origins if "time" in origin)
@@ -204,6 +203,12 @@ class Report:
         if len(versions) > 1:
             shown = "; ".join(f"{count} rows of {version}" for version, count in versions.most_common())
             self.note(f"rows of different versions: {shown} (the column directory of all_runs tells them apart)")
+
+
+def _own_seeds(runs: pd.DataFrame) -> list[str]:
+    """The seeds that were given: `seed`, and those of single streams that do not follow it."""
+    keys = [key for key in SEEDS if key in runs and runs[key].notna().any()]
+    return [key for key in keys if key == keys[0] or not runs[key].equals(runs[keys[0]])]
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -95,7 +95,7 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     if len(table) * FEWEST_STEPS > MOST_POINTS or len(table) > MOST_CELLS:
         return f"curves of {len(table)} cells would make this page too large"
     if "recordings" in results.runs and results.runs["recordings"].sum() > MOST_ROWS:
-        return f"there are curves of more than {MOST_ROWS} rows"
+        return f"all curves together have more than {MOST_ROWS} rows"
     if "recordings" in results.runs and results.runs["recordings"].max() < 2:
         return "one step was recorded of each run"
     rows = results.curves

@@ -12,13 +12,14 @@
   const LIGHT = ["#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A39300"];
   const DARK = ["#d0d0d0", "#56B4E9", "#F28E4B", "#2EC4A0", "#E39CC4", "#F0B93A", "#8FD0F5", "#F0E442"];
   const CURVES = [ // panels: title, and metrics with name, colour
-    ["training accuracy (observed labels)", { clean_accuracy: ["clean samples", 3], noisy_accuracy: ["mislabelled samples", 2] }],
-    ["test error (true labels)", { test_error: ["fresh samples", 0] }],
+    ["training accuracy", { clean_accuracy: ["clean", 3], noisy_accuracy: ["mislabelled", 2] }],
+    ["test error (true labels)", { test_error: ["test error", 0] }],
     ["coefficient (max)", { signal_coef: ["signal γ", 1], noise_coef_clean: ["noise ρ, clean", 3], noise_coef_noisy: ["noise ρ, mislabelled", 2] }],
-    ["training loss (observed labels)", { clean_loss: ["clean samples", 3], noisy_loss: ["mislabelled samples", 2], train_loss: ["all samples", 0] }],
+    ["training loss", { clean_loss: ["clean", 3], noisy_loss: ["mislabelled", 2], train_loss: ["all", 0] }],
   ];
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Only buttons that need no network.
+  const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]] };
 
   // ---- small helpers
   function element(tag, attributes = {}, ...children) {
@@ -43,7 +44,8 @@
     const axis = { gridcolor: read("--line"), linecolor: read("--soft"), zeroline: false, automargin: true, ticks: "outside", tickcolor: read("--line") };
     const made = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 12, t: 28, b: 44 }, showlegend: false,
-      font: { color: read("--text"), size: 12, family: "system-ui, sans-serif" }, hoverlabel: { align: "left" }, dragmode: false, ...more,
+      font: { color: read("--text"), size: 12, family: "system-ui, sans-serif" }, hoverlabel: { align: "left" }, dragmode: false,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: read("--soft"), activecolor: read("--text") }, ...more,
     };
     for (const name of Object.keys(made)) if (/^[xy]axis/.test(name)) made[name] = { ...axis, ...made[name] };
     return made;
@@ -67,7 +69,7 @@
     const interval = value.half && half !== null ? ` ± ${shown(half, 2)} (95 %)` : "";
     lines.push(`${value.label}: ${shown(value.mean[i])}${interval}`);
     const { n, diverged, failed, missing } = cells.counts;
-    lines.push(`${n[i]} seeds, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : ""));
+    lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : ""));
     return lines;
   }
 
@@ -169,8 +171,8 @@
     const traces = [
       { type: "heatmap", x: x.edges, y: y.edges, z: map.z, text: map.text, hovertemplate: "%{text}<extra></extra>", colorscale: "Viridis",
         zmin: value.range[0], zmax: value.range[1], colorbar: { title: { text: plain(value.label), side: "right", font: { size: 12 } }, thickness: 12, outlinewidth: 0 } },
-      { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#ffffff", width: 2.5 } },
-      { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#000000", width: 1, dash: "dot" } },
+      { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#000000", width: 4, smoothing: 0 } },
+      { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#ffffff", width: 2, smoothing: 0 } },
       { type: "heatmap", x: x.edges, y: y.edges, z: map.absent, hoverinfo: "skip", showscale: false, colorscale: [[0, "#8a8a8a"], [1, "#8a8a8a"]], opacity: 0.5 },
       { type: "scatter", mode: "markers", x: marks.map((mark) => mark[0]), y: marks.map((mark) => mark[1]), hoverinfo: "skip", marker: { color: "#fff", size: 4, line: { color: "#000", width: 0.5 } } },
     ];
@@ -241,13 +243,13 @@
     const steps = data.curves.grids[data.curves.grid[i]];
     const theory = data.curves.theory && data.curves.theory[i];
     const panels = CURVES.filter(([, metrics]) => Object.keys(metrics).some((metric) => data.curves.lines[metric] && data.curves.lines[metric][i].some((v) => v !== null)));
-    const traces = [], more = { margin: { l: 52, r: 8, t: 22, b: 44 }, hovermode: "x", grid: { rows: panels.length, columns: 1, pattern: "coupled" } };
-    more.xaxis = { title: title("gradient step"), type: "log" };
+    const traces = [], more = { margin: { l: 52, r: 12, t: 4, b: 44 }, hovermode: "x" };
+    more.xaxis = { title: title("gradient step"), type: "log", dtick: 1, anchor: panels.length > 1 ? `y${panels.length}` : "y" };
     more.annotations = [];
     panels.forEach(([text, metrics], number) => {
       const axis = number ? `y${number + 1}` : "y";
       const height = 1 / panels.length;
-      more[number ? `yaxis${number + 1}` : "yaxis"] = { domain: [1 - (number + 1) * height + (number === panels.length - 1 ? 0 : 0.06), 1 - number * height - 0.06], rangemode: "tozero", nticks: 5 };
+      more[number ? `yaxis${number + 1}` : "yaxis"] = { domain: [1 - (number + 1) * height + 0.02, 1 - number * height - 0.05], rangemode: "tozero", nticks: 5 };
       const names = [];
       for (const [metric, [name, hue]] of Object.entries(metrics)) {
         const line = data.curves.lines[metric];
@@ -258,12 +260,12 @@
         names.push(Object.keys(metrics).length > 1 ? `<span style="color:${colour(hue)}">${name}</span>` : "");
       }
       const about = names.filter(Boolean).length ? `${text}: ${names.join(", ")}` : text;
-      more.annotations.push({ text: about, x: 0, xref: "paper", xanchor: "left", y: 1 - number * height - 0.06, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11 } });
+      more.annotations.push({ text: about, x: 0, xref: "paper", xanchor: "left", y: 1 - number * height - 0.05, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11 } });
     });
     box.style.height = `${9.5 * panels.length + 2}rem`;
     Plotly.newPlot(box, traces, layout(more), { ...CONFIG, displayModeBar: false });
     const dotted = theory ? " Dotted: mean-field theory at the label counts of one run, nothing fitted." : "";
-    box.after(element("p", { class: "small" }, `Means over seeds, thinned to at most ${steps.length} steps; step 0 has no place on a log axis.${dotted}`));
+    box.after(element("p", { class: "small" }, `Means over seeds at ${steps.length} recorded steps; step 0 has no place on a log axis.${dotted}`));
   }
 
   // ---- lines, with a legend that switches them
@@ -286,7 +288,7 @@
       });
       const xaxis = plot.options ? { type: "category", categoryorder: "array", categoryarray: plot.options.map(plain) } : { type: plot.log ? "log" : "linear" };
       const offset = plot.options ? { scattermode: "group", scattergap: 0.4 } : {};
-      Plotly.react(panels[number], traces, layout({ xaxis: { ...xaxis, title: title(plot.x) }, yaxis: { title: title(panel.label), rangemode: "tozero" }, hovermode: "x", ...offset }), { ...CONFIG, displayModeBar: false });
+      Plotly.react(panels[number], traces, layout({ xaxis: { ...xaxis, title: title(plot.x) }, yaxis: { title: title(panel.label), ...heights(panel) }, hovermode: "x", ...offset }), { ...CONFIG, displayModeBar: false });
     });
     const chips = names.map(([name, [hue, style]]) => {
       const made = element("button", { type: "button", class: "chip", "aria-pressed": "true" });
@@ -301,6 +303,13 @@
     });
     box.replaceChildren(...(names.length > 1 ? [element("div", { class: "controls legend" }, ...chips)] : []), element("div", { class: "panels" }, ...panels));
     draw();
+  }
+  // Intervals of what is never negative may reach below 0: the axis does not.
+  function heights(panel) {
+    const means = panel.lines.flatMap((line) => line.mean).filter((mean) => mean !== null);
+    const tops = panel.lines.flatMap((line) => line.mean.map((mean, i) => mean + line.half[i]));
+    if (!means.length || Math.min(...means) < 0) return {};
+    return { range: [-0.04, 1.06].map((share) => share * (Math.max(...tops) || 1)) };
   }
   function sample(hue, style) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
