@@ -1,9 +1,12 @@
 """Result directories that are damaged, or made to do harm: nothing in them is executed, trusted, or written to elsewhere."""
 
+import base64
+import hashlib
 import itertools
 import json
 import os
 import pickle
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -141,6 +144,8 @@ DAMAGES = {
     "a run_id that is a number": rewritten(lambda table: table.assign(run_id=7)),
     "a column that is a path": rewritten(lambda table: table.assign(**{"/../../../../victim/table": 1.0})),
     "a column of two lines": rewritten(lambda table: table.assign(**{"a\nb": 1.0})),
+    "an option that is a script": rewritten(lambda table: table.assign(loss="</script><script>alert(1)</script>")),
+    "a number that is none": rewritten(lambda table: table.assign(test_error=float("inf"), train_loss=float("nan"))),
     "a status of its own": rewritten(lambda table: table.assign(status="done")),
     "lists for numbers": rewritten(lambda table: table.assign(test_error=[[1.0]] * len(table))),
     "words for numbers": rewritten(lambda table: table.assign(test_error="low")),
@@ -214,6 +219,25 @@ def test_a_directory_is_read_finished_and_shown_without_a_traceback(here, damage
         assert len(found.runs) == 4
         tables = [pd.read_parquet(f"sweep/{job}/runs.parquet") for job in os.listdir("sweep") if job.isdecimal()]
         assert not pd.concat(tables)["run_id"].duplicated().any()
+
+
+def test_no_text_of_the_results_becomes_part_of_the_page(here):
+    """Tags stay text in HTML, and in JSON no text ends the element that it stands in. A script would not run anyway."""
+    evil = "</script><script>alert(1)</script><!--"
+    rewritten(lambda table: table.assign(loss=evil, error=evil))()
+    write_json(Path("sweep/0/provenance.json"), {"git": evil, "time": evil, "versions": {"torch": evil}, "command": [evil]})
+    plan(lambda found: found.update(command=evil))()
+    assert ends(analyze.main, "analyze", "path=sweep", "formats=[]") is None
+    page = Path("sweep/analysis/report.html").read_text()
+    assert "<script>alert" not in page
+    assert evil.replace("<", "&lt;").replace(">", "&gt;") in page
+    assert re.findall("</?script", page) == ["<script", "</script"] * 3
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL).group(1)
+    assert evil in json.dumps(json.loads(data)).replace('\\"', '"')
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    assert f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}\">" in page
 
 
 def outside(here):

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 ROWS = 2**16  # of a table that Arrow writes as CSV at a time: by default so few that starting anew takes a fifth of the time
 MOST_COMMANDS = 5  # of commands and versions that the page names
 
+
 def own_folder(path: Path) -> Path:
     """The folder `path`/analysis, new, empty, or from an earlier analysis. Raises ConfigError if it holds anything else."""
     folder = path / "analysis"
@@ -76,9 +77,7 @@ class Report:
         self.tables.append(self.writer.submit(write_table, self.folder / name, table))
         self.written += [f"{name}.csv", f"{name}.parquet"]
 
-    def figure(
-        self, name: str, figure: Figure, data: pd.DataFrame, caption: str, plot: dict[str, Any] | None = None
-    ) -> None:
+    def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str, plot: dict[str, Any] | None = None) -> None:
         """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are.
 
         `plot` (report_data) is what the page draws in its place; the PNG is then folded away, and printed.
@@ -173,7 +172,9 @@ class Report:
         """The settings that all completed runs share."""
         runs = self.results.runs
         first = runs.iloc[0]
-        same = [key for key in config_columns(runs) if key not in SEEDS and pd.notna(first[key]) and (runs[key] == first[key]).all()]
+        same = [
+            key for key in config_columns(runs) if key not in SEEDS and pd.notna(first[key]) and (runs[key] == first[key]).all()
+        ]
         return {printable(key): printable(str(first[key])) for key in same}
 
     def manifest(self) -> dict[str, Any]:
