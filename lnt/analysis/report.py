@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from lnt.analysis.background import Processes
-from lnt.analysis.figure_style import rendered
 from lnt.analysis.cells import config_columns
+from lnt.analysis.figure_style import rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.analysis.report_data import errors_of
 from lnt.analysis.report_page import Page, Picture
@@ -158,7 +158,7 @@ class Report:
         unfinished = self.missing + len(found.failed)
         if unfinished:
             rows += [("to finish", command) for term, command in rows if found.plans]
-            rows += [("failed", f"{count} runs: {error}") for error, count in errors_of(found.failed).items()]
+            rows += [("failed", f"{count} runs: {error}") for error, count in errors_of(found.failed)]
         rows.append(("seeds", ", ".join(f"{found.runs[key].nunique()} of {key}" for key in _own_seeds(found.runs))))
         versions = Counter(_version(origin) for origin in self.sources.values())
         rows += [("version", version) for version, _ in versions.most_common(MOST_COMMANDS)]

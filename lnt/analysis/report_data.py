@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -113,14 +114,15 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     if most < FEWEST_STEPS:
         return f"curves of {len(table)} cells would make this page too large"
     grids: dict[tuple[int, ...], int] = {}
-    grid, lines = [-1] * len(table), {name: [None] * len(table) for name in metrics}
+    grid = [-1] * len(table)
+    lines: dict[str, list[list[float | None] | None]] = {name: [None] * len(table) for name in metrics}
     found = means.to_numpy()
     bounds = np.flatnonzero(np.diff(numbers_of_cells, prepend=-1, append=-1))
     for first, last in itertools.pairwise(bounds):
         use, at = first + thinned(steps[first:last], most), numbers_of_cells[first]
         grid[at] = grids.setdefault(tuple(steps[use].tolist()), len(grids))
         for name, column in zip(metrics, found[use].T, strict=True):
-            lines[name][at] = numbers(column)  # type: ignore[call-overload]
+            lines[name][at] = numbers(column)
     return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines}
 
 
@@ -167,6 +169,6 @@ def _line(name: str, table: pd.DataFrame, x: str, value: str, looks: tuple[int, 
     return {"name": name, "x": places, "mean": numbers(table[f"{value}_mean"]), "half": numbers(half, 3), "looks": looks}
 
 
-def errors_of(failed: pd.DataFrame, most: int = 3) -> Mapping[str, int]:
+def errors_of(failed: pd.DataFrame, most: int = 3) -> list[tuple[str, int]]:
     """The most frequent errors of runs that failed, and how many runs raised each."""
-    return failed["error"].astype(str).value_counts().head(most).to_dict() if "error" in failed else {}
+    return Counter(failed["error"].astype(str)).most_common(most)
