@@ -150,6 +150,8 @@ def test_a_click_shows_the_curves_of_a_cell_at_once(opened, sweep):
     drawn = page.evaluate("document.getElementById('curves').data.find((line) => line.name === 'mislabelled').y")
     steps = page.evaluate("document.getElementById('curves').data.find((line) => line.name === 'mislabelled').x")
     assert dict(zip(steps, drawn, strict=True)) == pytest.approx(wanted.to_dict(), abs=1e-3)
+    dotted = page.evaluate("document.getElementById('curves').data.filter((line) => line.line.dash === 'dot').length")
+    assert dotted == len(page.evaluate("document.getElementById('curves').data")) / 2, "theory has a line for each measured one"
     milliseconds = page.evaluate(
         """() => { const row = document.querySelector("#cells tbody tr"); const began = performance.now();
         row.click(); document.body.offsetHeight; return performance.now() - began; }"""

@@ -16,11 +16,13 @@ from lnt.analysis.figure_stages import PANELS
 from lnt.analysis.figure_style import label
 from lnt.analysis.load import RunTables
 from lnt.level_set import is_log
+from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
 # A page has 4.8 MB of plotly, and is to stay below 15 MB; a number takes about seven bytes.
 MOST_CELLS = 150_000
 MOST_NUMBERS = 500_000  # of the values of all cells
 MOST_POINTS = 500_000  # of all curves
+MOST_PREDICTED = 60  # cells whose curves theory predicts: these take about two seconds
 MOST_ROWS = 2_000_000  # of curves.parquet that are read for the page
 FEWEST_STEPS, MOST_STEPS = 10, 60  # of a curve that is thinned
 CURVES = tuple(metric for lines in PANELS.values() for metric in lines)
@@ -91,7 +93,7 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     """Means over seeds of metrics by step in each cell, thinned to what is drawn; or why there are none.
 
     `grids` are the different lists of steps, `grid` is the number of each cell's list (-1: no curve), and `lines` has of each
-    metric the values of each cell.
+    metric the values of each cell. `theory`: see `theory_of`.
     """
     if len(table) * FEWEST_STEPS > MOST_POINTS or len(table) > MOST_CELLS:
         return f"curves of {len(table)} cells would make this page too large"
@@ -103,11 +105,7 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     metrics = [name for name in CURVES if name in rows and rows[name].notna().any()]
     if not metrics or "step" not in rows:
         return "there are no curves"
-    if keys:
-        places = results.runs[["run_id", *keys]].merge(table[[*keys]].assign(cell=np.arange(len(table))), "left", [*keys])
-        cell = rows["run_id"].map(places.set_index("run_id")["cell"])
-    else:
-        cell = rows["run_id"].isin(results.runs["run_id"]).map({True: 0, False: np.nan})
+    cell = rows["run_id"].map(cell_of_runs(results.runs, table, keys).set_axis(results.runs["run_id"]))
     means = rows[metrics].astype(float).groupby([cell, rows["step"]]).mean()
     numbers_of_cells, steps = (means.index.get_level_values(level).to_numpy(int) for level in (0, 1))
     most = min(MOST_STEPS, MOST_POINTS // (len(metrics) * len(table)))
@@ -123,7 +121,28 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
         grid[at] = grids.setdefault(tuple(steps[use].tolist()), len(grids))
         for name, column in zip(metrics, found[use].T, strict=True):
             lines[name][at] = numbers(column)
-    return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines}
+    theory = theory_of(results.runs, cell_of_runs(results.runs, table, keys), len(table))
+    return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines, "theory": theory}
+
+
+def cell_of_runs(runs: pd.DataFrame, table: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
+    """For each run the number of its cell, a row of the table; without swept keys there is one cell."""
+    if not keys:
+        return pd.Series(0, runs.index)
+    places = table[[*keys]].assign(cell=np.arange(len(table)))
+    return runs[[*keys]].merge(places, "left", [*keys])["cell"].set_axis(runs.index)
+
+
+def theory_of(runs: pd.DataFrame, cell: pd.Series, count: int) -> list[dict[str, Any] | None] | None:
+    """Of each cell the curves that the mean-field theory has for its first run, if it is about it; None if of no cell."""
+    first = ~cell.duplicated() & (about := predictable(runs))
+    if count > MOST_PREDICTED or not about.any():
+        return None
+    places, found = cell.to_dict(), list[dict[str, Any] | None]([None] * count)
+    for index, curves in predicted_curves_of_each(runs[first]):
+        lines = {str(name): numbers(curves[name], 3) for name in curves}
+        found[places[index]] = {"steps": numbers(curves.index), "lines": lines}
+    return found
 
 
 def thinned(steps: np.ndarray, most: int) -> np.ndarray:

@@ -181,7 +181,7 @@
     const words = [`line: where cell means cross the level`];
     if (map.absentCount) words.push(`grey: ${map.absentCount} planned cells without a completed run`);
     if (map.partial.length) words.push(`dots: ${map.partial.length} cells with fewer runs than planned${map.partial.length > MOST_MARKS ? `, the first ${MOST_MARKS} are marked` : ""}`);
-    byId("legend").textContent = `${words.join("; ")}. A click on a cell shows its curves.`;
+    byId("legend").textContent = `${words.join("; ")}. A click on a cell shows its ${typeof data.curves === "string" ? "numbers" : "curves"}.`;
   }
   function drawLevel() {
     Plotly.restyle("map", { contours: contours() }, [1, 2]);
@@ -219,7 +219,7 @@
     const box = byId("cell");
     const rows = cells.values.map((value) => {
       const half = value.half && value.half[i] !== null ? ` ± ${shown(value.half[i], 2)}` : "";
-      return element("tr", {}, element("td", { style: "text-align:left" }, value.label), element("td", {}, shown(value.mean[i]) + half));
+      return element("tr", {}, element("td", { class: "word" }, value.label), element("td", {}, shown(value.mean[i]) + half));
     });
     const lines = cellLines(i);
     box.replaceChildren(
@@ -256,7 +256,7 @@
         if (!line || !line[i].some((v) => v !== null)) continue;
         const common = { type: "scatter", mode: "lines", yaxis: axis, name, line: { color: colour(hue), width: 2 } };
         traces.push({ ...common, x: steps, y: line[i], hovertemplate: `${name}: %{y:.3g}<extra></extra>` });
-        if (theory && theory[metric]) traces.push({ ...common, x: theory.steps, y: theory[metric], hoverinfo: "skip", line: { color: colour(hue), width: 2, dash: "dot" } });
+        if (theory && theory.lines[metric]) traces.push({ ...common, x: theory.steps, y: theory.lines[metric], hoverinfo: "skip", line: { color: colour(hue), width: 2, dash: "dot" } });
         names.push(Object.keys(metrics).length > 1 ? `<span style="color:${colour(hue)}">${name}</span>` : "");
       }
       const about = names.filter(Boolean).length ? `${text}: ${names.join(", ")}` : text;
@@ -264,7 +264,7 @@
     });
     box.style.height = `${9.5 * panels.length + 2}rem`;
     Plotly.newPlot(box, traces, layout(more), { ...CONFIG, displayModeBar: false });
-    const dotted = theory ? " Dotted: mean-field theory at the label counts of one run, nothing fitted." : "";
+    const dotted = theory ? " Dotted: mean-field theory at the label counts of one of the runs, nothing fitted." : "";
     box.after(element("p", { class: "small" }, `Means over seeds at ${steps.length} recorded steps; step 0 has no place on a log axis.${dotted}`));
   }
 

@@ -1,6 +1,6 @@
 """From runs of a results table to the mean-field theory, and back to the columns that training writes."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,22 @@ def predicted_outcomes(runs: pd.DataFrame) -> pd.DataFrame:
 
 def predicted_curves(runs: pd.DataFrame) -> pd.DataFrame:
     """Metrics of curves.parquet by step, the mean over runs that differ by seed alone."""
-    ((_, prediction),) = predictions(runs)
+    ((group, prediction),) = predictions(runs)
+    steps, metrics = _metrics(group, prediction)
+    means = {name: pd.DataFrame(values).mean(axis=1).to_numpy() for name, values in metrics.items()}
+    return pd.DataFrame(means, steps)
+
+
+def predicted_curves_of_each(runs: pd.DataFrame) -> Iterator[tuple[Hashable, pd.DataFrame]]:
+    """Metrics of curves.parquet by step, of each run under its index."""
+    for group, prediction in predictions(runs):
+        steps, metrics = _metrics(group, prediction)
+        for number, index in enumerate(group.index):
+            yield index, pd.DataFrame({name: values[:, number] for name, values in metrics.items()}, steps)
+
+
+def _metrics(runs: pd.DataFrame, prediction: Prediction) -> tuple[pd.Index, dict[str, np.ndarray]]:
+    """The steps of a prediction, and metrics [steps, runs]."""
     metrics = {
         "signal_coef": prediction.gamma.max(2),
         "noise_coef_clean": np.fmax(*np.moveaxis(prediction.rho_max[..., CLEAN], 2, 0)),
@@ -117,5 +132,4 @@ def predicted_curves(runs: pd.DataFrame) -> pd.DataFrame:
     }
     steps = prediction.t * float(unit_of_time(runs).iloc[0])
     # From the first step on: at t = 0 no margin has a sign.
-    means = {name: pd.DataFrame(values[-len(steps) + 1 :]).mean(axis=1).to_numpy() for name, values in metrics.items()}
-    return pd.DataFrame(means, pd.Index(steps[1:], name="step"))
+    return pd.Index(steps[1:], name="step"), {name: values[-len(steps) + 1 :] for name, values in metrics.items()}
