@@ -368,7 +368,7 @@ def test_the_figures_of_the_theory(small_sweep, tmp_path):
     """What is drawn from a sweep: a table of runs, and one of phases whose cells were worked out here."""
     report = Report(small_sweep, tmp_path, tmp_path)
     table = study_theory.add_theory(report, "data.snr", "noise.rate")
-    report.finish(table)
+    report.finish()
     assert {"theory", "phases"} <= set(report.figures)
     phases = pd.read_csv(tmp_path / "phases.csv").set_index(["kappa", "rate"])
     assert sorted(set(phases.index.get_level_values("kappa").round(2))) == [0.5, 4, 16]
