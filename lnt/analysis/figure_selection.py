@@ -61,7 +61,12 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
 
     `table` is one of analysis.cells. Bars are 95 % intervals over seeds.
     """
-    parts = {"": table} if key is None else {f"{label(key)} {value:.6g}": part for value, part in table.groupby(key)}
+    groups = (
+        []
+        if key is None
+        else [(value if isinstance(value, str) else f"{label(key)} {value:.6g}", part) for value, part in table.groupby(key)]
+    )
+    parts = dict(groups) or {"": table}
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 4.2), layout="constrained")
         axes = figure.subplots(2, len(parts), sharex=True, sharey=True, squeeze=False)
