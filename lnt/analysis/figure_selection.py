@@ -1,11 +1,13 @@
 """Figures of selection signals: how well each tells mislabelled samples from clean ones, by step and by a swept key."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.api.types import is_number
 
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_stages import PANELS, draw_by_step
@@ -61,10 +63,10 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
 
     `table` is one of analysis.cells. Bars are 95 % intervals over seeds.
     """
-    groups = [] if key is None else list(table.groupby(key))
-    parts = {str(v) if isinstance(v, str) else f"{label(str(key))} {float(str(v)):.6g}": part for v, part in groups} or {
-        "": table
-    }
+    groups: Iterable[tuple[Any, pd.DataFrame]] = table.groupby(key) if key else []
+    # A number needs the name of its key, an option does not.
+    named = {f"{label(str(key))} {value:.6g}" if is_number(value) else str(value): part for value, part in groups}
+    parts = named or {"": table}
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 4.2), layout="constrained")
         axes = figure.subplots(2, len(parts), sharex=True, sharey=True, squeeze=False)
