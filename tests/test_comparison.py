@@ -111,3 +111,15 @@ def test_errors_begin_at_zero_and_the_first_line_is_the_thickest():
     widths = [line.get_linewidth() for line in ax.get_lines()]
     assert widths == sorted(widths, reverse=True)
     assert -0.1 < ax.get_ylim()[0] <= 0
+
+
+def test_a_mean_over_some_of_the_runs_says_over_how_many():
+    rows = [
+        {**row, "test_error": np.nan if row["noise.rate"] == 0.3 and row["test_error"] > 0.51 else row["test_error"]}
+        for row in SAM
+    ]
+    compared = compare(results_of(rows), "noise.rate", "optimizer", None, ["test_error"])
+    table = compared.table.set_index(["hue", "x"])
+    assert table.loc["gd", 0.3][["n", "test_error_n"]].tolist() == [5, 2]
+    texts = [text.get_text() for text in figure_comparison(compared, ["test_error"]).axes[0].texts]
+    assert texts == ["2 of 5"]

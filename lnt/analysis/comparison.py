@@ -17,8 +17,8 @@ MOST_LEVELS = 8  # colours that can be told apart, with any colour vision
 class Comparison:
     """What is compared: the keys of axis, colour and style, and means with intervals over all other runs.
 
-    `table` has the columns x, hue and style (names of levels, or the numbers of a numeric axis), n, and of each value its mean
-    and 95 % interval over seeds.
+    `table` has the columns x, hue and style (names of levels, or the numbers of a numeric axis), the number n of runs, and of
+    each value its mean and 95 % interval over seeds, and how many runs (`_n`) have one: not all reach the end of a stage.
     """
 
     x: str
@@ -92,7 +92,8 @@ def compare(results: RunTables, x: str, hue: str | None, style: str | None, valu
     # In the order of the plan, which the runs have.
     place = ["hue", "style", "x"]
     found = cells.over_seeds(table.join(runs[[key for key in SEEDS if key in runs]]), place, values)
-    found = found.assign(n=table.groupby(place, sort=False, dropna=False).size())
+    grouped = table.groupby(place, sort=False, dropna=False)
+    found = found.assign(n=grouped.size()).join(grouped[[*values]].count().add_suffix("_n"))
     settings = {key for key in cells.swept_keys(results) if _owner(key) in taken}
     averaged = [key for key in cells.swept_keys(results) if key not in {*taken, *settings}]
     found = found.reset_index()

@@ -77,16 +77,22 @@ def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple
     hue, style = compared.levels("hue").index(group[0]), compared.levels("style").index(group[1])
     look: dict[str, Any] = {"color": CATEGORIES[hue % len(CATEGORIES)], "marker": MARKERS[hue % len(MARKERS)], "label": name}
     mean, low, high = (rows[f"{value}_{kind}"].to_numpy(float) for kind in ("mean", "low", "high"))
+    at = rows["x"].to_numpy()
     if compared.numeric:
         width = THICKEST - (THICKEST - THINNEST) * number / max(count - 1, 1)
-        ax.plot(rows["x"], mean, linestyle=DASHES[style % len(DASHES)], markersize=3, linewidth=width, **look)
-        ax.fill_between(rows["x"], low, high, color=look["color"], alpha=0.15, linewidth=0)
-        return
-    places = list(dict.fromkeys(compared.table["x"]))
-    # Side by side around the place of the option; filled or not by style.
-    at = np.array([places.index(x) for x in rows["x"]]) + 0.6 * ((number + 0.5) / count - 0.5)
-    face = look["color"] if style == 0 else "white"
-    ax.errorbar(at, mean, [mean - low, high - mean], markersize=4, linestyle="", markerfacecolor=face, **look)
+        ax.plot(at, mean, linestyle=DASHES[style % len(DASHES)], markersize=3, linewidth=width, **look)
+        ax.fill_between(at, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    else:
+        places = list(dict.fromkeys(compared.table["x"]))
+        # Side by side around the place of the option; filled or not by style.
+        at = np.array([places.index(x) for x in at]) + 0.6 * ((number + 0.5) / count - 0.5)
+        face = look["color"] if style == 0 else "white"
+        ax.errorbar(at, mean, [mean - low, high - mean], markersize=4, linestyle="", markerfacecolor=face, **look)
+    # A mean over the runs that reached the end of a stage is no mean over all.
+    for x, y, have, of in zip(at, mean, rows[f"{value}_n"], rows["n"], strict=True):
+        if 0 < have < of:
+            text = f"{have} of {of}"
+            ax.annotate(text, (x, y), (3, 3), textcoords="offset points", fontsize=5, color=look["color"])
 
 
 def _of(table: pd.DataFrame, group: Group) -> pd.DataFrame:
