@@ -7,6 +7,7 @@ import pytest
 from lnt.analysis import comparison
 from lnt.analysis.comparison import compare, names_of
 from lnt.analysis.figure_comparison import figure_comparison
+from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals_by
 from lnt.analysis.load import RunTables
 
 
@@ -111,3 +112,14 @@ def test_errors_begin_at_zero_and_the_first_line_is_the_thickest():
     widths = [line.get_linewidth() for line in ax.get_lines()]
     assert widths == sorted(widths, reverse=True)
     assert -0.1 < ax.get_ylim()[0] <= 0
+
+
+def test_the_figure_of_signals_names_options_and_numbers():
+    """Sweeps over rates and an option, and over two numbers."""
+    columns = {f"{name}{suffix}_{kind}": 0.8 for name in LOOKS for suffix in WHEN for kind in ("mean", "low", "high")}
+    table = pd.DataFrame(
+        {"noise.rate": [0.1, 0.2] * 2, "loss": ["hinge"] * 2 + ["mae"] * 2, "data.n_train": [20] * 2 + [40] * 2}
+    )
+    for key, titles in (("loss", ["hinge", "mae"]), ("data.n_train", ["training samples $n$ 20", "training samples $n$ 40"])):
+        axes = figure_signals_by(table.assign(**columns), "noise.rate", key).axes
+        assert [ax.get_title() for ax in axes][: len(titles)] == titles
