@@ -7,6 +7,7 @@ import pytest
 from lnt.analysis import comparison
 from lnt.analysis.comparison import compare, names_of
 from lnt.analysis.figure_comparison import figure_comparison
+from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals_by
 from lnt.analysis.load import RunTables
 
 
@@ -123,3 +124,14 @@ def test_a_mean_over_some_of_the_runs_says_over_how_many():
     assert table.loc["gd", 0.3][["n", "test_error_n"]].tolist() == [5, 2]
     texts = [text.get_text() for text in figure_comparison(compared, ["test_error"]).axes[0].texts]
     assert texts == ["2 of 5"]
+
+
+def test_the_figure_of_signals_names_options_and_numbers():
+    """Sweeps over rates and an option, and over two numbers."""
+    columns = {f"{name}{suffix}_{kind}": 0.8 for name in LOOKS for suffix in WHEN for kind in ("mean", "low", "high")}
+    table = pd.DataFrame(
+        {"noise.rate": [0.1, 0.2] * 2, "loss": ["hinge"] * 2 + ["mae"] * 2, "data.n_train": [20] * 2 + [40] * 2}
+    )
+    for key, titles in (("loss", ["hinge", "mae"]), ("data.n_train", ["training samples $n$ 20", "training samples $n$ 40"])):
+        axes = figure_signals_by(table.assign(**columns), "noise.rate", key).axes
+        assert [ax.get_title() for ax in axes][: len(titles)] == titles
