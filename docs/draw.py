@@ -55,9 +55,9 @@ REAL: dict[str, tuple[str, list[str], list[str], list[str]]] = {  # the variable
         "CIFAR",
         ["data=arrays", "data.file={}"],
         ["attributions=4"],
-        ["stages", "attributions_1", "attributions_2", "attributions_numbers"],
+        ["stages", "attributions_1", "attributions_numbers"],
     ),
-    "human_labels": ("CIFAR10N", ["data.file={}", "noise.file={}"], ["attributions=0"], ["stages"]),
+    "human_labels": ("CIFAR10N", ["data.file={}", "noise.file={}"], ["attributions=0"], []),
 }
 
 READ = """Intervals hold together with 95 %: each has confidence 1 - 0.05 / 16. A statement is supported if its interval lies in

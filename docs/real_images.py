@@ -34,7 +34,9 @@ def table(results: Path, study: str) -> str:
     """A row for each condition."""
     cells, keys = [], KEYS[study]
     for place, cell in with_early(results, study).groupby(list(keys), dropna=False):
-        names = [null if pd.isna(value) else NAMES.get(value, str(value)) for value, null in zip(place, keys.values(), strict=True)]
+        names = [
+            null if pd.isna(value) else NAMES.get(value, str(value)) for value, null in zip(place, keys.values(), strict=True)
+        ]
         cells.append((", ".join(name for name in names if name), cell))
     return by_cell(cells, "condition", COLUMNS)
 
