@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from lnt.intervals import jackknife_interval, mean_interval
+from lnt.intervals import FEWEST_SEEDS, jackknife_interval, mean_interval
 
 PUBLISHED = Path(__file__).parent / "published"
 HEAD = """# Atlas of published experiments
@@ -112,7 +112,9 @@ def kou2023_pseudolabels(results: Path) -> str:
 
 
 def with_interval(values: pd.Series) -> str:
-    """The mean over seeds and its 95 % interval."""
+    """The mean over seeds and its 95 % interval; the value of each seed where they are too few for one."""
+    if values.notna().sum() < FEWEST_SEEDS:
+        return " / ".join(f"{value:.3f}" for value in values.dropna())
     low, high = mean_interval(values.to_numpy())
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 

@@ -1,6 +1,6 @@
 """Train and analyse every named study and draw the figures of docs/studies.md again: `make studies`.
 
-The study on MNIST needs the files: `MNIST=DIR make studies`.
+Studies of real images need their files: `MNIST=DIR CIFAR=FILE CIFAR10N=FILE make studies`.
 """
 
 import os
@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import mnist
 import pandas as pd
+import real_images
 from atlas import page
 
 DOCS = Path(__file__).parent
@@ -47,6 +49,16 @@ STUDIES: dict[str, tuple[list[str], list[str]]] = {  # arguments of analyze.py, 
     "selection_signals_digits": (["attributions=0"], ["signals", "suspects_1"]),
 }
 
+REAL: dict[str, tuple[str, list[str], list[str], list[str]]] = {  # the variable with the files' place, settings, then as above
+    "mnist_stages": ("MNIST", ["data.root={}"], ["attributions=0"], ["stages"]),
+    "cifar_stages": (
+        "CIFAR",
+        ["data=arrays", "data.file={}"],
+        ["attributions=4"],
+        ["stages", "attributions_1", "attributions_numbers"],
+    ),
+    "human_labels": ("CIFAR10N", ["data.file={}", "noise.file={}"], ["attributions=0"], []),
+}
 
 READ = """Intervals hold together with 95 %: each has confidence 1 - 0.05 / 16. A statement is supported if its interval lies in
 the region that agrees with the prediction (an exponent within 0.25, a border within a factor of 1.5, a share of seeds of at
@@ -63,7 +75,7 @@ def call(*command: str) -> float:
     return time.perf_counter() - start
 
 
-def draw(study: str, arguments: list[str], figures: list[str], settings: tuple[str, ...] = ()) -> tuple[str, float, float]:
+def draw(study: str, arguments: list[str], figures: list[str], settings: Sequence[str] = ()) -> tuple[str, float, float]:
     """Train what is missing, analyse, copy the figures; the times of both."""
     directory = RESULTS / study
     trained = call("train.py", f"experiment={study}", f"hydra.sweep.dir={directory}", *settings)
@@ -95,6 +107,10 @@ if __name__ == "__main__":
         mnist.figure_losses(RESULTS).savefig(DOCS / "robust_losses_mnist.png", dpi=200)
     else:
         print("docs/mnist.md stays as it is: MNIST=DIR says where the files of MNIST lie")
+    for study, (variable, settings, arguments, figures) in REAL.items():
+        if place := os.environ.get(variable):
+            times.append(draw(study, arguments, figures, [setting.format(place) for setting in settings]))
+            real_images.write(study, RESULTS)
     (DOCS / "scorecard.md").write_text(f"# Scorecard of `experiment=han2025_scorecard`\n\n{scorecard()}\n{READ}")
     (DOCS / "atlas.md").write_text(page(RESULTS))
     for study, trained, analysed in times:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from image_sets import write_mnist
+from image_sets import learnable, write_mnist
 from omegaconf import OmegaConf
 
 from lnt.images.augment import sample_shifts
@@ -62,12 +62,26 @@ NEEDS_FILES = {"han2025_cifar", "wei2022_cifar10n"}  # of CIFAR-10, which nobody
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
+def own_file(folder):
+    """Images of 32 x 32 pixels with true and with human labels, a fifth of which are wrong."""
+    rng, labels = np.random.default_rng(0), np.tile(np.arange(10), 10)
+    images = learnable(rng, labels, 10, (3, 32, 32))
+    worse = np.where(np.arange(100) % 5, labels, (labels + 1) % 10)
+    np.savez(folder / "images.npz", train=images, train_labels=labels, test=images, test_labels=labels, worse_label=worse)
+    return folder / "images.npz"
+
+
 @pytest.mark.parametrize("study", [study for study in STUDIES if study not in NEEDS_FILES])
 def test_every_study_trains(composed, study, tmp_path):
-    short = ["optimizer.epochs=1"] if "digits" in study or "mnist" in study else ["optimizer.steps=3"]
+    images = any(name in study for name in ("digits", "mnist", "cifar", "human"))
+    short = ["optimizer.epochs=1"] if images else ["optimizer.steps=3"]
     if "mnist" in study:
         write_mnist(tmp_path, "MNIST", per_class=10)
         short += [f"data.root={tmp_path}", "data.n_train=20"]
+    if study in ("cifar_stages", "human_labels"):
+        short += ["data=arrays", f"data.file={own_file(tmp_path)}", "data.n_train=20"]
+    if study == "human_labels":
+        short += [f"noise.file={tmp_path / 'images.npz'}", "noise.column=worse_label"]
     (batch,) = expand(composed(f"experiment={study}", "data.n_test=10", *short), [])
     assert np.isfinite(train(batch).values[-1, 0]).all()
 
