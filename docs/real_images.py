@@ -27,7 +27,8 @@ NAMES = {"[3, 8]": "3 against 8", "worse_label": "human, worse", "random_label1"
 def with_early(results: Path, study: str) -> pd.DataFrame:
     """The runs of a study, with what their curves say at the step of the lowest test error."""
     curves = curves_of(results, study).rename(columns={**EARLY, "step": "best_step"})
-    return runs_of(results, study).merge(curves[["run_id", "best_step", *EARLY.values()]], on=["run_id", "best_step"])
+    keys = ["run_id", "best_step"]
+    return runs_of(results, study).sort_values("seed").merge(curves[[*keys, *EARLY.values()]], on=keys, validate="one_to_one")
 
 
 def table(results: Path, study: str) -> str:
