@@ -75,7 +75,7 @@ def idx(file: str, data: bytes, dimensions: int) -> np.ndarray:
     start = 4 + 4 * dimensions
     if len(shape) < dimensions or (shape < 0).any() or len(data) - start != np.prod(shape, dtype=np.int64):
         raise ValueError(f"{file}: it says {' x '.join(map(str, shape))} values and holds {max(0, len(data) - start)}")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy()  # PyTorch takes no memory that cannot be written
 
 
 def looks_like(data: bytes) -> str:
