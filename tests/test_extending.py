@@ -182,6 +182,7 @@ def test_the_first_command_as_a_user_types_it(own, tmp_path):
     assert pd.read_parquet(tmp_path / "runs.parquet")["noise"].tolist() == ["label_swap"]
 
 
+@pytest.mark.slow
 def test_help_shows_an_option_of_ones_own(run):
     (command,) = [c for c in COMMANDS if "--help" in c]
     status, said, _ = run(ROOT / "train.py", *shlex.split(command))

@@ -48,6 +48,7 @@ def test_a_fixed_setting_goes_to_the_options_that_have_it(planned):
     assert (small_loss["strategy"]["keep"], small_loss["strategy"]["step"], axes) == ("share", 2, {})
 
 
+@pytest.mark.slow
 def test_settings_of_two_groups(planned):
     groups = planned("strategy=none,weight_average", "strategy.decay=0.5", "optimizer=gd,sam", "optimizer.rho=0.05,0.1")
     found = [(config["choices"]["strategy"], config["choices"]["optimizer"], list(axes)) for config, axes in groups]
@@ -60,11 +61,13 @@ def test_settings_of_two_groups(planned):
     assert [config["strategy"].get("decay") for config, _ in groups] == [None, None, 0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_a_setting_that_must_be_given(planned):
     symmetric, matrix = planned("noise=symmetric,matrix", "noise.rate=0.1", "noise.matrix=[[0.7,0.3],[0.2,0.8]]")
     assert (symmetric[0]["noise"]["rate"], matrix[0]["noise"]["matrix"]) == (0.1, [[0.7, 0.3], [0.2, 0.8]])
 
 
+@pytest.mark.slow
 def test_options_that_have_all_settings_make_the_plan_that_they_made(planned):
     """Such a sweep can be resumed though an earlier version has begun it: settings are fixed, and no axis of one value."""
     groups = planned("optimizer=gd,sam", "optimizer.lr=0.02")

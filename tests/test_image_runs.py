@@ -284,6 +284,7 @@ def test_analysis_of_images(study, monkeypatch):
     np.testing.assert_allclose(shares, 1)
 
 
+@pytest.mark.slow
 def test_deep_shap_adds_up_to_the_change_of_the_margin(study):
     """Completeness: values sum to f(x) minus the mean of f over the background, here for the margin of two outputs."""
     runs, samples = pd.read_parquet(study / "0" / "runs.parquet"), pd.read_parquet(study / "0" / "samples.parquet")
@@ -369,6 +370,7 @@ def test_where_deep_shap_fails_expected_gradients_take_over(study, monkeypatch):
     assert attribution.agreement(deep.values["best"], gradient.values["best"]).mean() > 0.7, "two estimates of one thing"
 
 
+@pytest.mark.slow
 def test_a_resnet_whose_deep_shap_breaks_off_is_explained_by_gradients(call, monkeypatch):
     """What DeepExplainer leaves on the network must not reach the gradients."""
     digits = ("data=digits", "data.classes=[3,8]", "data.n_train=16", "data.n_test=4", "noise.rate=0.3", "model=resnet18")

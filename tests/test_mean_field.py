@@ -97,6 +97,7 @@ def test_without_signal_nothing_is_learnt_about_fresh_samples():
     assert found.memorised()[0] == 0
 
 
+@pytest.mark.slow
 def test_how_many_filters_respond_against_brute_force():
     """Filters on n noise patches under a linear loss: <w, xi_i> = h_i + sum_k rho_k <xi_k, xi_i> / d."""
     rng, n, dim, filters, initial, dt = np.random.default_rng(0), 200, 4000, 60, 0.02, 0.01
@@ -247,6 +248,7 @@ def test_drawn_label_counts():
     np.testing.assert_allclose(expected_counts(200, 0.3, 0.1), [70, 30, 10, 90])
 
 
+@pytest.mark.slow
 def test_an_average_over_label_counts():
     """Its error is the mean of what each draw gives, which exceeds that of the mean counts: the error is convex in them."""
     cell = Cells(expected_counts(100, 0.4, 0.4), 4.0, 4000, initial=0.01)
@@ -270,6 +272,7 @@ def command(*arguments):
     return subprocess.run([sys.executable, "-m", "lnt.theory", *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command():
     """kappa = 100 * 0.2^2 = 4, x = 4 (1 - 0.4) = 2.4, T1 = 100 * 20 / (0.01 * 2000) = 100 steps; d against n^2 / 10 = 1000."""
     done = command("data.n_train=100", "data.snr=0.2", "noise.rate=0.2", "model.init_norm=0.001", "optimizer.steps=1000")
@@ -368,6 +371,7 @@ def test_predicted_curves_have_the_names_of_training(small_sweep):
     pd.testing.assert_frame_equal(sum(each.values()) / len(each), curves)
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_theory(small_sweep, tmp_path):
     """What is drawn from a sweep: a table of runs, and one of phases whose cells were worked out here."""
     report = Report(small_sweep, tmp_path, tmp_path)

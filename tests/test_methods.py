@@ -190,6 +190,7 @@ def test_samples_that_a_batch_leaves_out_are_in_its_statistics_as_published(expe
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_side_by_side_equals_each_alone(experiment, name):
     """What a GPU does with small networks."""
     varied = {"seed": np.array([3, 4]), "noise__rate": np.array([0.1, 0.4])}

@@ -213,6 +213,7 @@ def test_runs_keep_different_numbers_of_samples(experiment):
         assert_close(engine.filters()[run], one.filters()[0], 1e-9)
 
 
+@pytest.mark.slow
 def test_a_large_gram_matrix_in_blocks_is_the_plain_product():
     """Reduced coordinates of two runs, two signal directions first: rows end one after another."""
     rng = np.random.default_rng(0)
@@ -282,6 +283,7 @@ def unlike(experiment, *overrides):
         "classes, pairs, forward, until fitted",
     ],
 )
+@pytest.mark.slow
 def test_batch_of_unlike_runs_equals_each_alone(experiment, setting):
     batch = unlike(experiment, *SETTINGS[setting])
     together = train(batch)

@@ -290,6 +290,7 @@ def test_names_of_slurm_jobs(tmp_path, monkeypatch):
     assert slurm_job() == "17_0"
 
 
+@pytest.mark.slow
 def test_a_rerun_while_jobs_are_at_work_is_refused(sweep, fake_slurm):
     incomplete(sweep, "17_0", *(f"17_{task}" for task in range(1, 6)))
     fake_slurm.says("squeue", "17_0|RUNNING|None\n17_1|COMPLETING|None")

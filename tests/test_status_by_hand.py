@@ -351,6 +351,7 @@ RUN = {
     "stage1_step": 120,
     "stage2_step": 1500,
     "noisy_accuracy": 0.9951,
+    "realised_noise_rate": 0.3,
     "test_error": 0.12345,
     "best_test_error": 0.02,
     "best_test_error_fresh": 0.03,

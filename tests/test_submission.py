@@ -64,6 +64,7 @@ REFUSED = Answer(
 )
 
 
+@pytest.mark.slow
 def test_what_sbatch_says_is_one_line_and_the_same_command_with_larger_jobs_is_heeded(call, fake_slurm):
     fake_slurm.says("sbatch", REFUSED)
     with pytest.raises(ConfigError) as error:
@@ -83,6 +84,7 @@ def test_what_sbatch_says_is_one_line_and_the_same_command_with_larger_jobs_is_h
     assert sorted(path.name for path in Path("sweep").iterdir() if path.name.isdigit()) == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_jobs_keep_their_size_once_there_is_a_result(call, capsys):
     assert call("hydra.sweeper.runs_per_job=5") == 0
     for part in Path("sweep/1/runs.parquet").iterdir():
@@ -93,6 +95,7 @@ def test_jobs_keep_their_size_once_there_is_a_result(call, capsys):
     assert len(outcomes_so_far(Path("sweep"))) == 10
 
 
+@pytest.mark.slow
 def test_jobs_keep_their_size_once_there_is_a_checkpoint(call, fake_slurm):
     accepts(fake_slurm, 17)
     assert call(*ON_SLURM, "hydra.sweeper.runs_per_job=5") == 1

@@ -89,6 +89,7 @@ def study(tmp_path_factory):
         yield Path("sweep").resolve()
 
 
+@pytest.mark.slow
 def test_an_analysis_writes_suspects_of_each_condition_and_their_pictures(study):
     """Also without kept networks, and where no label is wrong."""
     folder = study / "analysis"
@@ -108,6 +109,7 @@ def test_an_analysis_writes_suspects_of_each_condition_and_their_pictures(study)
     assert "Suspects noise.rate=0.2" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_where_the_files_of_the_data_are_away_the_table_is_written_all_the_same(study, monkeypatch):
     from lnt.images import attribution
 

@@ -148,6 +148,7 @@ def test_a_sweep_over_everything_equals_single_runs(call, tmp_path, monkeypatch)
     assert found["noise.rate"].isna().sum() == 8, "noise=none has no rate"
 
 
+@pytest.mark.slow
 def test_grammar(call):
     call(
         "data.snr=linspace(0.1,0.3,3)",
@@ -165,6 +166,7 @@ def test_grammar(call):
     assert sorted(rows("dust")["noise.rate"]) == [0, 0.1, 0.2, 0.3, 0.4]
 
 
+@pytest.mark.slow
 def test_an_axis_on_which_others_depend_is_composed_value_by_value(call):
     call("optimizer.t1_steps=null,5", "data.n_test=10,20")
     found = rows("sweep")
@@ -187,6 +189,7 @@ def test_a_rerun_with_other_jobs_or_order_finishes_what_is_missing(call):
     assert len(rows("sweep")) == 10
 
 
+@pytest.mark.slow
 def test_a_job_killed_before_its_first_part_can_be_rerun(call):
     call("seed=range(2)")
     for part in Path("sweep/0").rglob("*.parquet/*"):
@@ -218,11 +221,13 @@ def test_autograd_sweeps_over_any_rate(call, monkeypatch, optimizer, axis):
     assert found["train_loss"].nunique() == 2, "the rate has its effect"
 
 
+@pytest.mark.slow
 def test_glob_and_nulls(call):
     assert "2 completed" in call("noise=glob(*symmetric)", directory="glob")
     assert "3 completed" in call("optimizer.t1_steps=5,null,10", directory="nulls")
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_directory_is_refused(call):
     call("seed=range(4)")
     with pytest.raises(ValueError, match=r"holds another sweep \(noise.rate: 0.35 there, 0.1 now\)"):
@@ -231,6 +236,7 @@ def test_another_sweep_in_the_same_directory_is_refused(call):
         call("seed=range(5)")
 
 
+@pytest.mark.slow
 def test_two_sweeps_in_the_same_second_get_two_directories(call):
     call("seed=range(2)", directory=None), call("seed=range(2)", directory=None)
     assert len(list(Path("multirun").rglob("sweep.yaml"))) == 2
@@ -256,6 +262,7 @@ def test_a_failing_run_costs_one_row(call, monkeypatch):
     assert len(rows("sweep")) == 8
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_runs_all_fail_or_diverge_at_once_still_has_its_rows(call, monkeypatch):
     said = call("model.power=3", "model.init_std=1", "optimizer.lr=1e20,1e21", "recordings=1", directory="diverged")
     assert "2 runs: 0 completed, 2 diverged" in said
@@ -271,6 +278,7 @@ def test_a_diverging_run_is_a_row_of_its_own(call):
     assert "3 runs: 2 completed, 1 diverged" in call("model.power=3", "model.init_std=1", "optimizer.lr=0.001,1e20,0.002")
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_its_process_is_a_row_and_the_others_are_done(call, monkeypatch):
     def crash(chunk, progress, checkpoint):
         if 3 in np.broadcast_to(chunk.settings.seed, chunk.runs):
@@ -469,6 +477,7 @@ def test_plans_of_earlier_versions_are_read(call):
 
 
 @pytest.mark.parametrize(("on_slurm", "wrong", "code"), [(True, 3, "all 3 runs failed"), (True, 1, None), (False, 3, None)])
+@pytest.mark.slow
 def test_a_job_of_failed_runs_only_fails_on_slurm(call, monkeypatch, on_slurm, wrong, code):
     call("seed=range(3)")
     shutil.rmtree("sweep/0")

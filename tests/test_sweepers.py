@@ -33,6 +33,7 @@ def values(column):
     return {path.parent.name: pd.read_parquet(path)[column].item() for path in Path().rglob("runs.parquet")}
 
 
+@pytest.mark.slow
 def test_a_sweeper_gets_the_optimized_metric_of_each_run(call, monkeypatch):
     returned = []
     # Hydra tells its callbacks what a job has returned.

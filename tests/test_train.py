@@ -79,6 +79,7 @@ def test_a_run_leaves_the_contract_on_disk(call):
     assert yaml.safe_load((directory / "config.yaml").read_text())["noise"]["rate"] == 0.25
 
 
+@pytest.mark.slow
 def test_run_id_follows_what_can_change_a_result(call):
     ids = [
         pd.read_parquet(call(*TINY, *more) / "runs.parquet")["run_id"][0]
@@ -114,6 +115,7 @@ def test_an_exception_ends_in_the_runs_own_log(call, monkeypatch, tmp_path):
     assert pd.read_parquet(log.parent / "runs.parquet")["status"].tolist() == ["completed"], "the same command tries again"
 
 
+@pytest.mark.slow
 def test_runs_never_share_or_overwrite_a_directory(call, tmp_path):
     assert call(*TINY) != call(*TINY)
     first = call(*TINY, "hydra.run.dir=mine")

@@ -379,6 +379,7 @@ def test_networks_on_images_train_as_one_writes_it(experiment, kind, batch):
         assert_close(ours_now.detach(), oracle.detach(), 1e-10)
 
 
+@pytest.mark.slow
 def test_what_does_not_combine_is_refused_in_one_line(experiment):
     digits = ("data=digits", "model=small_cnn")
     for overrides, said in (
