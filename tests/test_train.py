@@ -239,7 +239,7 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
     """A new component is one class and one YAML file; this test finds it."""
     group, option, text = component.parent.name, component.stem, component.read_text()
     settings = ["data.n_train=4", "data.n_test=4", f"{group}={option}", "data.dim=30"]
-    if "lnt.images" in text or "lnt.noise.by_sample" in text:
+    if "lnt.images" in text or "lnt.noise.by_sample" in text or option == "elr":
         settings[-1:] = ["optimizer.epochs=2", *([] if group == "data" else ["data=digits"])]
     if "download:" in text:
         write_all(tmp_path, monkeypatch)
@@ -252,6 +252,8 @@ def test_every_component_in_conf_trains(experiment, component, tmp_path, monkeyp
     if option == "file":
         np.savez(tmp_path / "labels.npz", observed=digits()["train_labels"])
         settings += [f"noise.file={tmp_path}/labels.npz"]
+    if option == "estimated_transition":
+        settings += ["loss=forward"]
     if option == "arrays":
         rng = np.random.default_rng(0)
         np.savez(tmp_path / "mine.npz", x=rng.standard_normal((60, 5)), y=np.arange(60) % 3)
