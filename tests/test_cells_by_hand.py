@@ -97,6 +97,32 @@ def test_cells_whose_key_is_null_have_counts_and_means_too():
     assert found["test_error_mean"].tolist() == pytest.approx([0.2, 0.5])
 
 
+def test_runs_of_one_seed_are_one_value_of_an_interval():
+    """Five seeds x two dimensions: seed k has the errors k/5 -+ 0.1, so the five means are 0, 0.2, ..., 0.8."""
+    errors = [k / 5 + sign for k in range(5) for sign in (-0.1, 0.1)]
+    runs = frame(10, errors, seed=np.repeat(range(5), 2), data__dim=[1, 2] * 5, noise="symmetric")
+    (found,) = cells(results(runs), ["noise"], ["test_error"]).to_dict("records")
+    assert found["n"] == 10
+    assert found["test_error_mean"] == pytest.approx(0.4)
+    assert found["test_error_sd"] == pytest.approx(np.sqrt(0.1))
+    # 2.776 is the 97.5 % quantile of Student's t with four degrees of freedom.
+    assert found["test_error_high"] == pytest.approx(0.4 + 2.776 * np.sqrt(0.1 / 5), abs=1e-4)
+
+
+def test_three_seeds_have_no_interval_however_many_runs_they_make():
+    runs = frame(12, np.arange(12) / 12, seed=np.repeat(range(3), 4), data__dim=[1, 2, 3, 4] * 3, noise="symmetric")
+    (found,) = cells(results(runs), ["noise"], ["test_error"]).to_dict("records")
+    assert found["test_error_mean"] == pytest.approx(np.mean(np.arange(12) / 12))
+    assert np.isnan(found["test_error_low"])
+
+
+def test_an_infinite_value_counts_as_missing():
+    runs = frame(6, [np.inf, 0.1, 0.2, 0.3, 0.4, 0.5], seed=range(6), noise="symmetric")
+    (found,) = cells(results(runs), ["noise"], ["test_error"]).to_dict("records")
+    assert (found["n"], found["test_error_mean"]) == (6, pytest.approx(0.3))
+    assert found["test_error_high"] == pytest.approx(0.3 + 2.776 * np.sqrt(0.025 / 5), abs=1e-4)
+
+
 def test_axes_are_numbers_that_all_planned_runs_have():
     """Runs with a null SNR are planned, but none of them has run yet."""
     runs = frame(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lnt.analysis.load import RunTables
@@ -168,14 +169,13 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     """For each combination of `keys`: n completed, diverged, failed and missing runs, and of each value column the mean, sd and
     95 % confidence interval over the completed ones.
 
-    The interval is Student's t, mean -/+ t_{n-1} sd / sqrt(n), and NaN below lnt.intervals.FEWEST_SEEDS values.
+    Runs of one seed share its random streams: their mean is one value, however many other keys it runs over. The interval over
+    these S values is Student's t, mean -/+ t_{S-1} sd / sqrt(S), and NaN below lnt.intervals.FEWEST_SEEDS of them.
     Without a plan, a cell misses what it has less than the fullest cell.
     """
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.
-    grouped = results.runs[keys + values].astype(dict.fromkeys(values, float)).groupby(keys, dropna=False)
-    mean, sd = grouped[values].mean(), grouped[values].std()
-    half = half_width(sd, grouped[values].count())
-    kinds = {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+    grouped = results.runs.groupby(keys, dropna=False)
+    kinds = _moments(seed_means(results.runs, keys, values).groupby(keys, dropna=False)[values])
     counts = {"n": grouped.size()}
     counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
     if results.plans:
@@ -188,18 +188,35 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     return table.join(measured).rename_axis(keys).reset_index()
 
 
+def seed_means(runs: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """The mean of each value over the runs of each seed where `keys` agree: the columns `keys` and `values`.
+
+    A value that is not finite counts as missing. The order is that of the runs.
+    """
+    numbers = runs[[*values]].astype(float).replace([np.inf, -np.inf], np.nan)
+    seeds = [key for key in SEEDS if key in runs and key not in keys and runs[key].nunique(dropna=False) > 1]
+    places = [*keys, *seeds]
+    table = runs[places].join(numbers)
+    # Mostly a seed has one run in each place, and a table of a million runs need not be grouped.
+    if seeds and table.duplicated(places).any():
+        table = table.groupby(places, sort=False, dropna=False)[[*values]].mean().reset_index()
+    return table[[*keys, *values]]
+
+
+def _moments(grouped: Any) -> dict[str, pd.DataFrame]:
+    """Mean, standard deviation and ends of the 95 % interval in each group of values that are one for each seed."""
+    mean, sd = grouped.mean(), grouped.std()
+    half = half_width(sd, grouped.count())
+    return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
+
+
 def over_seeds(runs: pd.DataFrame, place: list[str], values: Sequence[str]) -> pd.DataFrame:
     """VALUE_mean, VALUE_low and VALUE_high of each value: its mean and 95 % interval over seeds where columns `place` agree.
 
-    Runs of one seed share its random streams: their mean is one value, however many other keys it runs over. The order is that
-    in which places first come up in `runs`.
+    The order is that in which places first come up in `runs`.
     """
-    seeds = [key for key in SEEDS if key in runs]
-    by_seed = runs.groupby([*place, *seeds], sort=False, dropna=False)[[*values]].mean()
-    grouped = by_seed.groupby(place, sort=False, dropna=False)
-    mean, half = grouped.mean(), half_width(grouped.std(), grouped.count())
-    parts = {"mean": mean, "low": mean - half, "high": mean + half}
-    return pd.concat([part.add_suffix(f"_{name}") for name, part in parts.items()], axis=1)
+    parts = _moments(seed_means(runs, place, values).groupby(place, sort=False, dropna=False)[[*values]])
+    return pd.concat([parts[name].add_suffix(f"_{name}") for name in ("mean", "low", "high")], axis=1)
 
 
 def is_axis(column: pd.Series) -> bool:
