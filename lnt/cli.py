@@ -94,6 +94,7 @@ def check_outputs(config: DictConfig) -> None:
 
 def tracker(config: DictConfig) -> "Tracker":
     """The tracker of this process. Raises ConfigError."""
+    # It imports what help need not: see CheckBeforeRun.
     from lnt.runs.trackers import Tracker
 
     values: Any = OmegaConf.to_container(config.tracker, resolve=True)

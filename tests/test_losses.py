@@ -121,6 +121,9 @@ def test_promises_of_a_loss_are_not_inherited():
     assert (Logistic.for_classes, Decaying.for_classes) == (True, False)
     with pytest.raises(NotImplementedError, match="Decaying is a loss of margins only; for_classes promises of_logits"):
         Decaying().of_logits(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    for method in (Decaying().remembered, Decaying().penalty):
+        with pytest.raises(NotImplementedError, match="Decaying has no targets; remembers promises remembered and penalty"):
+            method(torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 UNEVEN = np.array([[[0.7, 0.3], [0.1, 0.9]]])  # T[c, k], class 0 is +1

@@ -43,6 +43,22 @@ def test_differences_by_hand(tmp_path):
     assert "largest +0.1000 (s.e. 0.0400) at data.dim=200, loss=gce" in found.summary()
 
 
+def test_a_value_with_a_comma_stands_in_quotes(tmp_path):
+    runs = RUNS.drop(columns="loss")
+    runs.insert(1, "data.classes", ["[3, 8]"] * 2 + ["[0, 1]"] * 4)
+    none = runs.head(0)
+    (tmp_path / "cells.csv").write_text('data.classes,test_error\n"[3, 8]",0.25\n')
+    found = compared_with(RunTables(runs, none, none, (), lambda: none, lambda: none), tmp_path / "cells.csv", None)
+    assert found.table["data.classes"].tolist() == ["[3, 8]"]
+    assert found.table["difference"].tolist() == [pytest.approx(-0.05)]
+
+
+def test_the_standard_error_counts_each_seed_once(tmp_path):
+    """Seeds 0 and 1 of loss gce: means 0.2 and 0.3 over two dimensions each, so the error is 0.05, not that of four runs."""
+    found = against(tmp_path, "loss,test_error\ngce,0.25\n")
+    assert found.table["ours_se"].tolist() == [pytest.approx(0.05)]
+
+
 def test_without_a_standard_error_the_summary_says_whose_it_is(tmp_path):
     found = against(tmp_path, "data.dim,test_error\n100,0.25\n300,0.1\n")
     assert "largest -0.0500 (s.e. of ours 0.1000) at data.dim=100" in found.summary()

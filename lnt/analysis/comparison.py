@@ -70,7 +70,7 @@ def _name(setting: Mapping[Any, Any], key: str) -> str:
         if column == key or isinstance(value, str):
             words.append(f"{value:g}" if isinstance(value, float) else str(value))
         # A setting that is switched off, or that belongs to other options, is left out of the name.
-        elif value is not False and value == value and value is not None:
+        elif value is not False and pd.notna(value):
             words.append(name if value is True else f"{name}={value:g}")
     return " ".join(words)
 

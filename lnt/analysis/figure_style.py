@@ -1,5 +1,6 @@
 """The look of all figures: colours, fonts, widths, the names of axes; and how a figure becomes a file."""
 
+import re
 from collections.abc import Collection
 from io import BytesIO
 from typing import Any
@@ -56,6 +57,20 @@ LABELS = {
     "stage1_step": "step: clean fitted",
     "stage2_step": "step: mislabelled fitted",
 }
+# TeX in labels and laws, and the same as text
+SYMBOLS = {
+    r"\mathrm{SNR}": "SNR",
+    r"\sqrt{d}": "√d",
+    r"\mu": "μ",
+    r"\tau": "τ",
+    r"\eta": "η",
+    r"\rho": "ρ",
+    r"\alpha": "α",
+    r"\,": " ",
+    "^2": "²",
+    "^4": "⁴",
+    "$": "",
+}
 
 
 def label(key: str) -> str:
@@ -69,10 +84,8 @@ def quantity(key: str) -> str:
 
 
 def as_text(formula: str) -> str:
-    """A formula of TeX as text, for captions of the page."""
-    for tex, text in ((r"\,", " "), (r"\mathrm{SNR}", "SNR"), (r"\mu", "μ"), (r"\tau", "τ"), ("^2", "²"), ("^4", "⁴")):
-        formula = formula.replace(tex, text)
-    return formula
+    """A formula of TeX as text, for captions and the page."""
+    return re.sub("|".join(map(re.escape, SYMBOLS)), lambda found: SYMBOLS[found[0]], formula)
 
 
 def rendered(figure: Figure, formats: Collection[str]) -> dict[str, bytes]:

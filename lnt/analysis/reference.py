@@ -1,9 +1,11 @@
 """Cells of somebody else beside one's own: `analyze.py against=FILE`.
 
 The file is a CSV table in the columns of the results: swept keys, one outcome, and if known its standard error as OUTCOME_se.
+A value with a comma stands in double quotes.
 Lines that begin with # say where it comes from.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def read_reference(path: Path) -> tuple[pd.DataFrame, str]:
     """The table, and what the first line says of its source. Raises ConfigError if it is none."""
     lines = read_text(path).splitlines()
     comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
-    rows = [line.split(",") for line in lines if line.strip() and not line.startswith("#")]
+    rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
     require(
         len(rows) > 1 and len({len(row) for row in rows}) == 1, "against", path, "must be a CSV table with a line of columns"
     )
@@ -81,7 +83,7 @@ def compared_with(results: RunTables, path: Path, value: str | None) -> Against:
     require(len(keys) > 0, "against", path, "names no key of the results beside the outcome")
     columns = {"theirs": value, "theirs_se": f"{value}_se"}
     theirs = table[keys].assign(**{name: _numbers(table, column, path) for name, column in columns.items()})
-    own = runs.astype({value: float}).groupby(keys)[value].agg(ours="mean", ours_se="sem").reset_index()
+    own = cells.seed_means(runs, keys, [value]).groupby(keys)[value].agg(ours="mean", ours_se="sem").reset_index()
     # Numbers are the same if nine digits are: 0.1 may have been written as 0.1000.
     places = [f"place {number}" for number in range(len(keys))]
     for part in (own, theirs):

@@ -1,7 +1,6 @@
 """What the page of an analysis draws by itself: cells, their curves, and lines, as plain lists and words for JSON."""
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from lnt.analysis import cells
 from lnt.analysis.comparison import Comparison
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
 from lnt.analysis.figure_stages import PANELS
-from lnt.analysis.figure_style import label
+from lnt.analysis.figure_style import as_text, label
 from lnt.analysis.load import RunTables
 from lnt.level_set import is_log
 from lnt.theory.run_cells import predictable, predicted_curves_of_each
@@ -31,13 +30,11 @@ FURTHER = (  # values that a menu offers beside those of the figures, while ther
     *("clean_accuracy", "noisy_accuracy", "overtaken_share", "signal_coef", "noise_coef_clean", "noise_coef_noisy"),
     *("train_loss", "best_step", "kept_precision", "transition_error"),
 )
-SYMBOLS = {r"\mu": "μ", r"\tau": "τ", r"\eta": "η", r"\rho": "ρ", r"\alpha": "α", r"\sqrt{d}": "√d", "^2": "²", "$": ""}
 
 
 def in_words(key: str) -> str:
     """The label of a column on one line, without TeX."""
-    text = label(key).replace("\n", " ")
-    return re.sub("|".join(map(re.escape, SYMBOLS)), lambda found: SYMBOLS[found[0]], text)
+    return as_text(label(key).replace("\n", " "))
 
 
 def numbers(values: Any, digits: int = 4) -> list[float | None]:

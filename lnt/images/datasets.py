@@ -13,7 +13,8 @@ from torch import Tensor
 from lnt.errors import require
 from lnt.images.dataset_files import DataSet, load
 from lnt.images.dataset_formats import Arrays
-from lnt.images.own_files import Keys, OwnSamples, check_keys, moments, read
+from lnt.images.own_files import Keys, check_keys
+from lnt.images.own_samples import OwnSamples, moments, read
 from lnt.noise.observed_labels import Classes
 from lnt.seeding import generator, is_seed
 from lnt.training.experiment import Data
