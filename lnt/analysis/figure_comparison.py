@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lnt.analysis.comparison import Comparison
+from lnt.analysis.figure_legend import drawn, legend_below
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CATEGORIES, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label, quantity
 from lnt.analysis.reference import Against
@@ -20,6 +21,7 @@ from lnt.intervals import TOO_FEW
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
 THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
 LONGEST = 40  # letters in the names of options, beyond which they are slanted
+SOME = "ring: mean over some of the runs only"  # those that have a value; the CSV file has their number
 SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
 
 
@@ -41,7 +43,7 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
     with mpl.rc_context(STYLE):
         columns = min(2, len(values))
         rows = -(-len(values) // columns)
-        figure = NotebookFigure(figsize=(SINGLE * max(columns, 1.2), 2.2 * rows + 0.7), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE * max(columns, 1.2), 2.2 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
         for ax, value in zip(axes.flat, values, strict=False):
             for number, group in enumerate(groups):
@@ -63,11 +65,9 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
                 if long:  # each ends at its tick: centred, they would lie on one another
                     for text in ax.get_xticklabels():
                         text.set(rotation=25, ha="right", rotation_mode="anchor")
-        if len(groups) > 1:
-            sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
-            title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
-            handles = axes.flat[0].get_legend_handles_labels()
-            figure.legend(*handles, loc="outside lower center", ncols=2, title=title if sure else f"{title} ({TOO_FEW})")
+        sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
+        title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
+        legend_below(figure, drawn(axes.flat), title if sure else f"{title} ({TOO_FEW})".strip())
     return figure
 
 
@@ -89,10 +89,9 @@ def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple
         face = look["color"] if style == 0 else "white"
         ax.errorbar(at, mean, [mean - low, high - mean], markersize=4, linestyle="", markerfacecolor=face, **look)
     # A mean over the runs that reached the end of a stage is no mean over all.
-    for x, y, have, of in zip(at, mean, rows[f"{value}_n"], rows["n"], strict=True):
-        if 0 < have < of:
-            text = f"{have} of {of}"
-            ax.annotate(text, (x, y), (3, 3), textcoords="offset points", fontsize=5, color=look["color"])
+    some = (0 < rows[f"{value}_n"]) & (rows[f"{value}_n"] < rows["n"])
+    if some.any():
+        ax.scatter(at[some], mean[some], 60, "none", edgecolors=look["color"], linewidths=0.7, label=SOME)
 
 
 def _of(table: pd.DataFrame, group: Group) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from lnt.analysis.figure_legend import drawn, legend_beside
 from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
 from lnt.column_names import KINDS, STATES
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
@@ -30,7 +31,7 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
     """
     rows = []
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3 * len(groups) + 0.5, 3.6), layout="constrained")
+        figure = NotebookFigure(figsize=(3 * len(groups) + 1.7, 3.6), layout="constrained")
         axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
         for column, (title, samples) in enumerate(groups.items()):
             wrong = samples["true"] != samples["observed"]
@@ -44,15 +45,13 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
                     ax.stairs(share, BINS, fill=True, color=colour, alpha=0.5, label=f"{kind} samples")
                     bins = pd.DataFrame({"loss_from": BINS[:-1], "loss_to": BINS[1:], "share": share})
                     rows.append(bins.assign(condition=title, state=state, kind=kind))
-                ax.axvline(LOG2, color=PLAIN, linewidth=0.8, linestyle=":")
-                ax.annotate("log 2", (LOG2, 0.97), (3, 0), ("data", "axes fraction"), "offset points", va="top", color=PLAIN)
+                ax.axvline(LOG2, color=PLAIN, linewidth=0.8, linestyle=":", label="log 2")
             axes[0, column].set_title(title)
             axes[1, column].set_xlabel("loss against the observed label")
         axes[0, 0].set_xscale("log")
         for ax, state in zip(axes[:, 0], STATES, strict=True):
-            ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the words
             ax.set_ylabel(f"{WHEN[state]}\nshare of samples")
-        axes[0, -1].legend(loc="upper left")
+        legend_beside(axes[0, -1], drawn(axes.flat))
     return figure, pd.concat(rows, ignore_index=True)
 
 

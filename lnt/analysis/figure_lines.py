@@ -6,15 +6,17 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lnt.analysis.figure_legend import drawn, legend_below
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
+from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 
 def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
     """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(SINGLE, 2.4), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE, 2.2), layout="constrained")
         ax = figure.subplots()
         for value, colour in zip(values, (PLAIN, SIGNAL, NOISY, CLEAN), strict=False):
             ax.plot(table[x], table[f"{value}_mean"], color=colour, marker="o", markersize=3, label=label(value))
@@ -22,7 +24,9 @@ def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -
         scale_axis(ax, "x", table[x].to_numpy(float))
         ax.set(xlabel=label(x), ylabel=y_label)
         sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
-        ax.legend(title=None if sure else TOO_FEW)
+        if set(values) <= set(ERRORS):
+            ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # intervals reach below 0, errors do not
+        legend_below(figure, drawn([ax]), None if sure else TOO_FEW)
     return figure
 
 
@@ -51,7 +55,7 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
     selects = not all(name.startswith("early_stopping") for name in names)
     panels = [value for value, name in STRATEGY_PANELS.items() if name and (selects or value == "strategy_test_error")]
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 1.1), layout="constrained")
+        figure = NotebookFigure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 0.4), layout="constrained")
         axes = figure.subplots(len(panels), len(kinds), sharex="col", sharey="row", squeeze=False)
         for column, kind in enumerate(kinds):
             for name, part in table[table["noise"] == kind].groupby("name"):
@@ -66,7 +70,6 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
             axes[-1, column].set_xlabel("label noise rate")
         for ax, value in zip(axes[:, 0], panels, strict=True):
             ax.set_ylabel(STRATEGY_PANELS[value])
-        handles, labels = axes[0, 0].get_legend_handles_labels()
         sure = table["strategy_test_error_low"].notna().any()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, title=None if sure else TOO_FEW)
+        legend_below(figure, drawn(axes.flat), None if sure else TOO_FEW)
     return figure

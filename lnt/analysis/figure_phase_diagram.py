@@ -13,13 +13,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from lnt.analysis.figure_legend import by_label, legend_above, legend_below, wrapped
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label, quantity
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS
-from lnt.intervals import TOO_FEW
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 from lnt.level_set import is_log
 
 SMALL_ERROR = 0.15  # below it the scale of an error does not reach up to chance
@@ -67,9 +69,10 @@ def figure_phase_diagram(
 ) -> Figure:
     """A value over two swept keys, one panel for each facet, on true coordinates.
 
-    Hatched: planned cells without a completed run; dotted: those with fewer than planned; white: nothing planned, or no value.
-    White line and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds crosses a level for
-    good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
+    Hatched: planned cells without a completed run; crossed: no run of the cell has a value, as of a stage that none reaches;
+    dots: means of fewer seeds than planned or than in other cells; white: nothing planned.
+    White line with a black edge, and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds
+    crosses a level for good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
     prediction crosses the level, with nothing fitted. Circles: `published` cells (analysis.reference), in the same colours.
     """
     with mpl.rc_context(STYLE):
@@ -86,8 +89,7 @@ def figure_phase_diagram(
             mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
             scale_axis(ax, "x", data.x)
             scale_axis(ax, "y", data.y)
-            ax.set_title(title)
-            marks = _mark_missing(ax, data)
+            marks = _mark_cells(ax, data)
             if published is not None:
                 look = {"s": 14, "edgecolor": "white", "linewidth": 0.6, "label": "published, same colours"}
                 marks.append(
@@ -98,8 +100,8 @@ def figure_phase_diagram(
                 if facet.predicted is not None:
                     name = "mean-field theory,\nnothing fitted"
                     marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#F7A6C8", ":", name)
-            if marks:
-                ax.legend(handles=marks, loc="best", facecolor="0.25", labelcolor="white", framealpha=0.6)
+            # Above the map: there is no place on it without data.
+            legend_above(ax, by_label(marks), wrapped(title, 72 * (panel - 0.5), 8), room=72 * (panel - 0.9))
         for ax in axes.flat[len(facets) :]:
             ax.set_visible(False)
         figure.supxlabel(label(x), fontsize=8)
@@ -120,27 +122,45 @@ def colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
     return 0.0, max(0.5, highest) if highest > SMALL_ERROR else max(math.ceil(100 * highest) / 100, 0.01)
 
 
-def _mark_missing(ax: Axes, data: Grid) -> list[Artist]:
-    """Hatch the planned cells without a completed run and dot those with some of their runs; what the legend says of them."""
-    if data.missing is None or not (data.missing > 0).any():
-        return []
-    ax.set_facecolor("white")
-    # The background is hatched; white cells below the coloured ones hide it where nothing is missing.
-    ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
-    absent, partial = data.missing == 1, (data.missing > 0) & (data.missing < 1)
-    cover, white = np.where(absent, np.nan, 1.0), mpl.colors.ListedColormap(["white"])
-    ax.pcolormesh(cell_edges(data.x), cell_edges(data.y), cover, cmap=white, zorder=-1, rasterized=True)
-    planned = np.isfinite(data.missing).sum()
+def _mark_cells(ax: Axes, data: Grid) -> list[Artist]:
+    """Mark the cells that have no run, no value, or few seeds; what the legend says of them."""
     marks: list[Artist] = []
+    edges, white = (cell_edges(data.x), cell_edges(data.y)), mpl.colors.ListedColormap(["white"])
+    missing = np.zeros(data.mean.shape) if data.missing is None else data.missing
+    absent = missing == 1
     if absent.any():
-        text = f"no run: {absent.sum()} of {planned} cells"
+        ax.set_facecolor("white")
+        # The background is hatched; white cells below the coloured ones hide it where nothing is missing.
+        ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
+        ax.pcolormesh(*edges, np.where(absent, np.nan, 1.0), cmap=white, zorder=-1, rasterized=True)
+        text = f"no run: {absent.sum()} of {np.isfinite(missing).sum()} cells"
         marks.append(Patch(facecolor="white", edgecolor="0.7", hatch="////", label=text))
-    if partial.any():
-        j, i = np.nonzero(partial)
-        ax.plot(data.x[i], data.y[j], ".", color="white", markersize=2, markeredgecolor="black", markeredgewidth=0.3)
-        text = f"fewer than planned: {partial.sum()} cells"
-        marks.append(Line2D([], [], linestyle="", marker=".", color="white", markersize=3, label=text))
+    valueless = (missing < 1) & np.isnan(data.mean) & (data.missing is not None)
+    if valueless.any():
+        look = {"facecolor": "white", "edgecolor": "0.7", "hatch": "xxxx"}
+        ax.pcolor(*edges, np.where(valueless, 1.0, np.nan), cmap=white, zorder=0.5, rasterized=True).set(**look, linewidth=0)
+        marks.append(Patch(**look, label=f"no run has a value: {valueless.sum()} cells"))
+    few = few_seeds(data)
+    if few.any():
+        j, i = np.nonzero(few)
+        look = {"marker": "o", "color": "white", "markersize": 2, "markeredgecolor": "black", "markeredgewidth": 0.5}
+        ax.plot(data.x[i], data.y[j], linestyle="", **look)
+        low, high = data.count[few].min(), data.count[few].max()
+        seeds = f"{low}" if low == high else f"{low} to {high}"
+        text = f"mean of {seeds} seed{'s' if high > 1 else ''}, fewer than\nplanned or in others: {few.sum()} cells"
+        marks.append(Line2D([], [], linestyle="", label=text, **{**look, "markersize": 4}))
     return marks
+
+
+def few_seeds(data: Grid) -> np.ndarray:
+    """[Y, X], the cells whose mean is of fewer seeds than planned or than in other cells, but for those of refine=boundary.
+
+    There cells have different numbers of seeds on purpose, and few are fewer than FEWEST_SEEDS.
+    """
+    most = data.count.max(initial=0)
+    enough = most if data.asked is None else min(FEWEST_SEEDS, most)
+    partial = False if data.missing is None else (data.missing > 0) & (data.missing < 1)
+    return (data.count > 0) & ((data.count < enough) | partial)
 
 
 def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str], name: str) -> list[Artist]:
@@ -154,7 +174,9 @@ def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str],
     colour = "white" if facet.data.asked is None else "black"
     ax.fill_between(x, edge.low, edge.high, color=colour, alpha=0.45 if facet.data.asked is None else 0.25, linewidth=0)
     text = f"{name} = {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
-    shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text)]
+    # With a black edge it is seen on every colour of the map, and on the white of the legend.
+    edged = [Stroke(linewidth=2.6, foreground="black"), Normal()] if colour == "white" else []
+    shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text, path_effects=edged)]
     if law is not None and facet.line is not None:
         exponent, low, high = law.exponent
         form = rf"${SYMBOLS[keys[1]]} \propto {SYMBOLS[keys[0]]}^{{{law.predicted:.2g}}}$"
@@ -173,10 +195,12 @@ def add_contour(
     if min(values.shape) < 2 or not finite.size or not finite.min() < level < finite.max():
         return []
     limits = ax.get_xlim(), ax.get_ylim()
-    ax.contour(x, y, values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.2)
+    lines = ax.contour(x, y, values, levels=[level], colors=[colour], linestyles=[style], linewidths=1.2)
     ax.set(xlim=limits[0], ylim=limits[1])
-    # A contour has no handle of its own.
-    return list(ax.plot([], [], color=colour, linestyle=style, linewidth=1.2, label=name))
+    # Between cells without a value there is no line, though values on both sides of the level are there. A contour has no
+    # handle of its own.
+    there = any(len(path.vertices) for path in lines.get_paths())
+    return [Line2D([], [], color=colour, linestyle=style, linewidth=1.2, label=name)] if there else []
 
 
 def figure_collapse(
@@ -196,9 +220,7 @@ def figure_collapse(
         ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"$R^2$ in held-out cells: {fits[0].r2:.3f}")
         rows = [f"${_product(fit.exponents)}$: {fit.r2:.3f}" for fit in fits if fit.kind == "rival"]
         rows += [f"shuffled: {fit.r2:.3f}" for fit in fits if fit.kind == "shuffled"]
-        # A legend, since it finds a place without points.
-        handles = [Line2D([], [], linestyle="", label=row) for row in rows]
-        ax.legend(handles=handles, title="$R^2$ of rivals", fontsize=5.5, title_fontsize=5.5, handlelength=0, labelspacing=0.2)
+        legend_below(figure, {row: Line2D([], [], linestyle="") for row in rows}, "$R^2$ of rivals", handlelength=0)
         bar = figure.colorbar(points, label=label(names[2]))
         if norm:
             _log_ticks(bar.ax.yaxis, levels)

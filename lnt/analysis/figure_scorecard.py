@@ -13,6 +13,7 @@ from matplotlib.ticker import NullFormatter
 from scipy.special import ndtr
 
 from lnt.analysis import figure_style as style
+from lnt.analysis.figure_legend import drawn, legend_above
 from lnt.analysis.scorecard import Row
 from lnt.analysis.scorecard_evidence import EARLY_T1, Evidence
 from lnt.analysis.statements import EXPONENT, signal_leads, stage1_exists
@@ -86,7 +87,7 @@ def _lengths(ax: Axes, evidence: Evidence) -> None:
     if len(runs):
         ax.set_ylim(0, None)
         ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend()
+    _legend(ax)
 
 
 def _borders(ax: Axes, evidence: Evidence) -> None:
@@ -104,7 +105,7 @@ def _borders(ax: Axes, evidence: Evidence) -> None:
         ax.axvline(predicted, color=colour, linestyle=":", linewidth=1)
     ax.set(xscale="log", ylim=(-0.04, 1.04), xlabel=X_LABEL, ylabel="share of runs\n(a line for each $\\tau$)")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="upper left", handlelength=0.8, handletextpad=0.4, fontsize=6, borderpad=0, borderaxespad=0.2)
+    _legend(ax)
 
 
 def _final(ax: Axes, evidence: Evidence) -> None:
@@ -117,7 +118,7 @@ def _final(ax: Axes, evidence: Evidence) -> None:
     points = ax.scatter(cells["dim_over_n"], cells["test_error"] / cells["floor"], c=cells["x"], **BY_X)
     bar = ax.figure.colorbar(points, ax=ax, label="$x$", ticks=[0.5, 1, 2, 5, 10, 20], format="%g")
     bar.minorticks_off()
-    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.85))
+    _legend(ax)
 
 
 def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: str) -> None:
@@ -132,4 +133,11 @@ def _error(ax: Axes, runs: pd.DataFrame, error: str, combination: str, y_label: 
     ax.plot(means[combination], means[error], "o", color=style.SIGNAL, markersize=3)
     ax.plot(line, ndtr(-np.sqrt(line)), "--", color=style.PLAIN, linewidth=0.8, label=r"$\Phi(-\sqrt{\cdot})$, not fitted")
     ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.legend(loc="upper right")
+    _legend(ax)
+
+
+def _legend(ax: Axes) -> None:
+    """Above the panel, beside its letter."""
+    legend_above(
+        ax, drawn([ax]), room=130, loc="lower right", bbox_to_anchor=(1, 1), fontsize=6, handlelength=1.2, columnspacing=1
+    )

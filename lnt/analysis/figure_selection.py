@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas.api.types import is_number
 
+from lnt.analysis.figure_legend import drawn, legend_below, legend_beside
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_stages import PANELS, draw_by_step
 from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure, label
@@ -54,7 +55,7 @@ def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> F
             axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
         axes[-1, 0].set_ylim(top=1.02)
         for row in axes:
-            row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+            legend_beside(row[-1], drawn(row))
     return figure
 
 
@@ -68,7 +69,7 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
     named = {f"{label(str(key))} {value:.6g}" if is_number(value) else str(value): part for value, part in groups}
     parts = named or {"": table}
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 4.2), layout="constrained")
+        figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 3.8), layout="constrained")
         axes = figure.subplots(2, len(parts), sharex=True, sharey=True, squeeze=False)
         for column, (title, part) in enumerate(parts.items()):
             for ax, suffix in zip(axes[:, column], WHEN, strict=True):
@@ -84,6 +85,5 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
             ax.set_ylabel(f"AUC of the signal\n{when}")
         axes[0, 0].set_ylim(top=1.04)  # an interval may reach beyond 1, which no AUC can
         sure = table["selection_auc_low"].notna().any()
-        handles, labels = axes[1, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, title=None if sure else TOO_FEW)
+        legend_below(figure, drawn(axes.flat), None if sure else TOO_FEW)
     return figure

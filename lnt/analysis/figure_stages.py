@@ -1,20 +1,29 @@
 """The figure of the two stages: coefficients, accuracies, test error and loss against the gradient step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullFormatter
 
+from lnt.analysis.figure_legend import drawn, legend_beside
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
+from lnt.losses import LOG2
 from lnt.theory.conditions import predicted_t1
-from lnt.theory.run_cells import predictable, predicted_curves
+from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
+Middle = Literal["mean", "median"]
+SMALL = 0.02  # an error, from which on its axis is linear
+THEORY: dict[str, Any] = {"linestyle": ":", "linewidth": 1.6}
 ACCURACY = "training accuracy\n(observed labels)"
 ERROR, OBSERVED_ERROR = "test error\n(true labels)", "test error\n(observed labels)"
+LOSS = "training loss\n(observed labels)"
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "coefficient (max)": {
         "signal_coef": (SIGNAL, r"signal $\gamma$"),
@@ -27,7 +36,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
     },
     ERROR: {"test_error": (PLAIN, "fresh samples")},
     OBSERVED_ERROR: {"test_error_observed": (PLAIN, "fresh samples")},
-    "training loss\n(observed labels)": {
+    LOSS: {
         "clean_loss": (CLEAN, "clean samples"),
         "noisy_loss": (NOISY, "mislabelled samples"),
         "train_loss": (PLAIN, "all samples"),
@@ -40,90 +49,119 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
 
     Dotted lines: the mean-field theory at the label counts of these runs, where it is about them; nothing is fitted.
 
-    `groups` maps a title to (runs, curves). Lines are means over runs, bands their 95 % intervals. Vertical lines:
-    where clean samples are fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels
-    of which nothing was measured are left out.
+    `groups` maps a title to (runs, curves). Lines are means over runs, bands their 95 % intervals; where the axis of an error
+    is logarithmic they are medians and quartiles, which lie on it where all values do. Vertical lines: where clean samples are
+    fitted and where mislabelled ones are (medians over runs), and the scale n m / (eta s^2 d). Panels of which nothing was
+    measured are left out.
     """
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3.6 * len(groups) + 0.4, 6.6), layout="constrained")
         measured = [curves for _, curves in groups.values()]
         panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
         if ERROR in panels:  # what stands in for it where true labels are not known
             panels.pop(OBSERVED_ERROR, None)
-        # The height can be set only once it is known which panels have values (images have no coefficients).
-        figure.set_figheight(1.6 * len(panels) + 0.2)
-        heights = 1
+        size = 3.2 * len(groups) + 2.3, 1.6 * len(panels) + 0.2
+        figure = NotebookFigure(figsize=size, layout="constrained")
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
-        for column, (runs, curves) in enumerate(groups.values()):
-            theory = predicted_curves(runs) if predictable(runs).all() else None
-            for row, (label, lines) in enumerate(panels.items()):
-                ax = axes[row, column]
-                draw_by_step(ax, curves, lines)
-                if theory is not None:
-                    _predicted(ax, theory, lines)
-                heights = max(heights, _boundaries(ax, runs, names=row == 0))
-                if column == 0:
-                    ax.set_ylabel(label)
-                    ax.yaxis.set_label_coords(-0.17, 0.5)
-            axes[-1, column].axhline(np.log(2), color=PLAIN, linewidth=0.8, linestyle=":")
-            axes[-1, column].annotate("log 2", (1, np.log(2)), (-2, 2), ("axes fraction", "data"), "offset points", ha="right")
-            axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
-        for ax, title in zip(axes[0], groups, strict=True):
-            ax.set_title(title, pad=24 if heights == 1 else 42)
-        for row in range(len(panels)):
-            axes[row, -1].legend(loc="best")
-        axes[-1, 0].set_ylim(bottom=-0.05 * axes[-1, 0].get_ylim()[1])
-        for ax, name in zip(axes[:, 0], panels, strict=True):
-            if name == ACCURACY:
-                ax.set_ylim(-0.04, 1.04)
-            elif name in (ERROR, OBSERVED_ERROR):
-                ax.set_yscale("symlog", linthresh=1e-3, linscale=0.4)
-                ax.set_ylim(0, 1)
+        theories = [_predicted(runs) for runs, _ in groups.values()]
+        for row, (name, lines) in enumerate(panels.items()):
+            least = None
+            if name in (ERROR, OBSERVED_ERROR):
+                (error,) = lines
+                least = least_error([curves[["step", error]] for curves in measured], error)
+            middle: Middle = "mean" if least is None else "median"
+            known = False
+            for ax, (runs, curves), theory in zip(axes[row], groups.values(), theories, strict=True):
+                draw_by_step(ax, curves, lines, middle)
+                known |= _draw_theory(ax, theory, lines, middle)
+                _boundaries(ax, runs, named=row == 0)
+            axes[row, 0].set_ylabel(name if least is None else f"{name}\nmedian, quartiles")
+            _set_heights(axes[row, 0], name, least)
+            if name == LOSS:
+                for ax in axes[row]:
+                    ax.axhline(LOG2, color="0.6", linewidth=0.8, zorder=1, label="log 2")
+            theory_line = {"theory, nothing fitted": Line2D([], [], color=PLAIN, **THEORY)} if known else {}
+            legend_beside(axes[row, -1], drawn(axes[row]) | theory_line)
+        for ax, (title, (runs, _)) in zip(axes.T, groups.items(), strict=True):
+            ax[-1].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
+            ax[0].set_title(title)
+        figure.align_ylabels(axes[:, 0])
     return figure
 
 
-def draw_by_step(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
-    """Mean over runs of the given metrics, and its 95 % interval."""
+def least_error(curves: Sequence[pd.DataFrame], error: str) -> float | None:
+    """The smallest error above 0 of any run, down to which the axis is logarithmic; None where it is linear.
+
+    `curves` have the columns step and the error. The error is a share of test samples, so that there is nothing between 0 and
+    what one of these makes. An axis on which no median is below SMALL has no need to be logarithmic.
+    """
+    medians = pd.concat([table.groupby("step")[error].median() for table in curves])
+    values = pd.concat([table[error] for table in curves]).replace(np.inf, np.nan)
+    above = values[values > 0]
+    return float(above.min()) if len(above) and medians.min() < SMALL else None
+
+
+def _set_heights(ax: Axes, name: str, least: float | None) -> None:
+    """The vertical axis of a panel."""
+    if name == ACCURACY:
+        ax.set_ylim(-0.04, 1.04)
+    elif least is not None:
+        # Down to the smallest error logarithmic, and from there linear to 0, which errors may reach.
+        ax.set_yscale("symlog", linthresh=least, linscale=0.3)
+        ax.set_ylim(-0.2 * least, 1)
+        ax.yaxis.set_major_locator(FixedLocator([0, *10.0 ** np.arange(np.ceil(np.log10(least)), 1)]))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    elif name in (ERROR, OBSERVED_ERROR) or name == LOSS:
+        ax.set_ylim(bottom=-0.05 * ax.get_ylim()[1])  # intervals reach below 0, errors and losses do not
+
+
+def draw_by_step(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, str]], middle: Middle = "mean") -> None:
+    """Mean over runs of the given metrics with its 95 % interval, or their median and quartiles."""
     by_step = curves.groupby("step")[list(lines)]
-    mean, half = by_step.mean(), half_width(by_step.std(), by_step.count())
-    low, high = mean - half, mean + half
+    if middle == "mean":
+        centre, half = by_step.mean(), half_width(by_step.std(), by_step.count())
+        low, high = centre - half, centre + half
+    else:
+        enough = by_step.count() >= FEWEST_SEEDS
+        centre, low, high = by_step.median(), by_step.quantile(0.25).where(enough), by_step.quantile(0.75).where(enough)
     for metric, (colour, label) in lines.items():
-        if mean[metric].notna().any():
-            ax.plot(mean.index, mean[metric], color=colour, label=label)
-            ax.fill_between(mean.index, low[metric], high[metric], color=colour, alpha=0.2, linewidth=0)
+        if centre[metric].notna().any():
+            ax.plot(centre.index, centre[metric], color=colour, label=label)
+            ax.fill_between(centre.index, low[metric], high[metric], color=colour, alpha=0.2, linewidth=0)
     # Step 0 is recorded too, and a log axis cannot show it.
     ax.set_xscale("symlog", linthresh=1, linscale=0.4)
-    ax.set_xlim(0, mean.index.max())
+    ax.set_xlim(0, max(centre.index.max(), 1))
 
 
-def _predicted(ax: Axes, theory: pd.DataFrame, lines: Mapping[str, tuple[str, str]]) -> None:
-    """The same metrics as theory has them."""
-    for metric, (colour, _) in lines.items():
-        if theory[metric].notna().any():
-            ax.plot(theory.index, theory[metric], color=colour, linestyle=":", linewidth=1.6)
-    ax.plot([], [], color=PLAIN, linestyle=":", label="theory, nothing fitted")
+def _predicted(runs: pd.DataFrame) -> pd.DataFrame:
+    """The metrics of each run by step as theory has them, columns (run, metric); without columns if it is not about the runs."""
+    if not predictable(runs).all():
+        return pd.DataFrame()
+    curves = pd.concat(dict(predicted_curves_of_each(runs)), axis=1).sort_index()
+    # Runs of other lengths are predicted at other steps.
+    return curves.interpolate("index", limit_area="inside")
 
 
-def _boundaries(ax: Axes, runs: pd.DataFrame, names: bool) -> int:
-    """Mark the ends of both stages as measured (median over runs, if most reach them), and the predicted scale of T1.
+def _draw_theory(ax: Axes, theory: pd.DataFrame, lines: Mapping[str, tuple[str, str]], middle: Middle) -> bool:
+    """The same metrics as theory has them; whether it has any."""
+    if theory.empty:
+        return False
+    found = {metric: theory.xs(metric, axis=1, level=1) for metric in lines if metric in theory.columns.get_level_values(1)}
+    known = {metric: values for metric, values in found.items() if values.notna().any(axis=None)}
+    for metric, values in known.items():
+        ax.plot(values.index, values.agg(middle, axis=1), color=lines[metric][0], **THEORY)
+    return bool(known)
 
-    Returns on how many heights the names stand: those of marks close together would overlap on one.
-    """
+
+def _boundaries(ax: Axes, runs: pd.DataFrame, named: bool) -> None:
+    """Mark the ends of both stages as measured (median over runs, if most reach them), and the predicted scale of T1."""
     marks = [
-        ("clean\nfitted", runs["stage1_step"].astype(float), CLEAN, "-"),
-        ("mislabelled\nfitted", runs["stage2_step"].astype(float), NOISY, "-"),
+        ("clean fitted", runs["stage1_step"].astype(float), CLEAN, "-"),
+        ("mislabelled fitted", runs["stage2_step"].astype(float), NOISY, "-"),
     ]
     if (scale := predicted_t1(runs)).notna().all():
-        marks.append(("$nm/\\eta s^2d$\n(predicted)", scale, PLAIN, "--"))
-    # A run that never reaches the end of a stage counts as infinitely late: the median is finite if most reach it.
-    found = [(steps.fillna(np.inf).median(), name, colour, style) for name, steps, colour, style in marks]
-    shown = sorted(mark for mark in found if mark[0] < ax.get_xlim()[1])
-    height, before, heights = 1.02, 0.0, {1.02}
-    for step, name, colour, style in shown:
-        ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1)
-        # Two names overlap if their steps are within a factor of four.
-        height, before = (1.2 if height == 1.02 and step < 4 * before else 1.02), step
-        heights.add(height)
-        if names:
-            ax.annotate(name, (step, height), xycoords=ax.get_xaxis_transform(), color=colour, fontsize=6.5, ha="center")
-    return len(heights)
+        marks.append((r"$nm/\eta s^2d$, predicted", scale, PLAIN, "--"))
+    for name, steps, colour, style in marks:
+        # A run that never reaches the end of a stage counts as infinitely late: the median is finite if most reach it.
+        step = steps.fillna(np.inf).median()
+        if step < ax.get_xlim()[1]:
+            ax.axvline(step, color=colour, linewidth=0.8, linestyle=style, zorder=1, label=name if named else None)

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
+from lnt.analysis.figure_legend import by_label, legend_above
 from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
 from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
 
@@ -60,13 +61,14 @@ def figure_phases(phases: pd.DataFrame) -> Figure:
         mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), shown, cmap=ListedColormap(COLOURS), norm=norm, rasterized=True)
         scale_axis(ax, "x", x)
         combined = x * (1 - 2 * y[:, None])
+        marks = []
         for border, style in ((1, "-"), (2, "--")):
-            add_contour(ax, x, y, combined, border, SIGNAL, style, rf"$\kappa(1-2\tau) = {border}$")
-        add_contour(ax, x, y, grids["staged_predicted"], 0.5, "black", "-", "theory: Stage I in half of the runs")
+            marks += add_contour(ax, x, y, combined, border, SIGNAL, style, rf"$\kappa(1-2\tau) = {border}$")
+        marks += add_contour(ax, x, y, grids["staged_predicted"], 0.5, "black", "-", "theory: Stage I in half of the runs")
         priced = np.where(grids["staged_predicted"] < 0.5, np.nan, grids["price_predicted"])
-        add_contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
+        marks += add_contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
         ax.set(xlabel=r"$\kappa = n\,\mathrm{SNR}^2$", ylabel=label("noise.rate"))
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=6)
+        legend_above(ax, by_label(marks), room=72 * SINGLE * 1.2)
         bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
         bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
     return figure

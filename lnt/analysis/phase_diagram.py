@@ -1,5 +1,6 @@
 """Phase diagrams as numbers: a value over two axes, the line on which it crosses a level, and the law of this line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,11 @@ class Grid:
     def mean(self) -> np.ndarray:
         """Mean over the seeds present, [Y, X], NaN in empty cells."""
         return seed_mean(self.values)
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """How many seeds have a value, [Y, X]."""
+        return np.isfinite(self.values).sum(2)
 
 
 def grid(
@@ -210,3 +216,14 @@ def law_line(law: Law, runs: pd.DataFrame, data: Grid, edge: Boundary, keys: tup
     level = np.exp(np.mean(np.log(combination(data.x[there], edge.y[there]))))
     values = combination(np.tile(data.x, len(y)), np.repeat(y, len(data.x))).reshape(len(y), len(data.x))
     return crossing(y, values, level)
+
+
+def shared_draws(runs: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Those of the axes `keys` along which cells have training samples of the same draws: the same seed, and the same sizes.
+
+    What such a draw does by chance it does in all these cells, which shows as a stripe.
+    """
+    drawn_by = [key for key in ("seeds.data", "data.dim", "data.n_train") if key in runs]
+    if "seeds.data" not in runs:
+        return []
+    return [key for key in keys if (runs.groupby(drawn_by, dropna=False)[key].nunique() > 1).any()]

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from lnt.analysis.background import Processes
 from lnt.analysis.cells import config_columns
-from lnt.analysis.figure_style import rendered
+from lnt.analysis.figure_style import FORMATS, rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.analysis.report_data import errors_of
 from lnt.analysis.report_page import Page, Picture
@@ -30,6 +30,7 @@ from lnt.settings import check_writable
 
 log = logging.getLogger(__name__)
 ROWS = 2**16  # of a table that Arrow writes as CSV at a time: by default so few that starting anew takes a fifth of the time
+EARLIER_FILES = "earlier"  # the folder for what an earlier analysis wrote and this one did not
 MOST_COMMANDS = 5  # of commands and versions that the page names
 
 
@@ -43,9 +44,41 @@ def own_folder(path: Path) -> Path:
         require(mine, "path", folder, "holds files that analyze.py did not write; rename it")
     check_writable(folder)
     folder.mkdir(exist_ok=True)
-    # At once: an analysis that is broken off leaves a folder that the next one knows as its own.
-    write_json(folder / MANIFEST, WRITER)
+    before = files_before(folder)
+    # At once: an analysis that is broken off leaves a folder that the next one knows as its own, with what is in it.
+    write_json(folder / MANIFEST, {**WRITER, "files": before})
     return folder
+
+
+def files_before(folder: Path) -> list[str]:
+    """The names of the files that an earlier analysis wrote into its folder, by its manifest."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except DamagedFile:
+        return []
+    files, figures = manifest.get("files"), manifest.get("figures")
+    if not isinstance(files, list):  # an earlier version named its figures only
+        files = [f"{name}.{kind}" for name in figures for kind in (*FORMATS, "csv")] if isinstance(figures, dict) else []
+    return [name for name in files if is_plain(name)]
+
+
+def set_aside(folder: Path, names: Collection[str]) -> str | None:
+    """Move files of an earlier analysis to a new folder in `folder`/earlier, and return its name; None if there are none.
+
+    Moved, not deleted: somebody may have worked on them.
+    """
+    there = [folder / name for name in names if (folder / name).is_file() and not (folder / name).is_symlink()]
+    earlier = folder / EARLIER_FILES
+    if not there or earlier.is_symlink() or (earlier.exists() and not earlier.is_dir()):
+        return None
+    written = datetime.fromtimestamp(max(file.stat().st_mtime for file in there), UTC)
+    place = next(
+        p for i in itertools.count() if not (p := earlier / f"{written:%Y-%m-%d_%H-%M-%S}{f'_{i}' if i else ''}").exists()
+    )
+    place.mkdir(parents=True)
+    for file in there:
+        file.replace(place / file.name)
+    return f"{EARLIER_FILES}/{place.name}"
 
 
 @dataclass
@@ -124,6 +157,9 @@ class Report:
             written.result()  # raises what writing raised
         for error in self.results.left_out:
             self.note(f"left out: {error.path} {error.reason}")
+        stale = [name for name in files_before(self.folder) if name not in self.written]
+        if (place := set_aside(self.folder, stale)) is not None:
+            self.note(f"files of an earlier analysis that this one did not write are in {place}")
         write_json(self.folder / MANIFEST, self.manifest())
         text = self.page({name: files[name]["png"] for name in self.figures}).text()
         write_atomically(self.folder / "report.html", lambda file: file.write_text(text, encoding="utf-8"))
@@ -181,7 +217,13 @@ class Report:
         """Sources with their provenance, and what was dropped and why."""
         written = datetime.now(UTC).isoformat(timespec="seconds")
         left_out = {str(error.path): error.reason for error in self.results.left_out}
-        what = {"dropped": self.dropped(), "left_out": left_out, "notes": self.notes, "figures": self.figures}
+        what = {
+            "dropped": self.dropped(),
+            "left_out": left_out,
+            "notes": self.notes,
+            "figures": self.figures,
+            "files": self.written,
+        }
         return {**WRITER, "time": written, "sources": self.sources, **what}
 
     @cached_property

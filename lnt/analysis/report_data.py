@@ -14,6 +14,7 @@ from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
 from lnt.analysis.figure_stages import PANELS
 from lnt.analysis.figure_style import as_text, label
 from lnt.analysis.load import RunTables
+from lnt.intervals import FEWEST_SEEDS
 from lnt.level_set import is_log
 from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
@@ -56,6 +57,7 @@ def cells_of(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) ->
     return {
         "count": len(table),
         "keys": [_key(table[key]) for key in keys],
+        "fewest": FEWEST_SEEDS,
         "counts": {name: table[name].tolist() for name in ("n", "diverged", "failed", "missing")},
         "values": [_value(table, name) for name in shown],
     }

@@ -69,7 +69,8 @@
     const interval = value.half && half !== null ? ` ± ${shown(half, 2)} (95 %)` : "";
     lines.push(`${value.label}: ${shown(value.mean[i])}${interval}`);
     const { n, diverged, failed, missing } = cells.counts;
-    lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : ""));
+    const few = n[i] < cells.fewest ? ` (fewer than ${cells.fewest}: no interval)` : "";
+    lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}${n[i] ? few : ""}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : ""));
     return lines;
   }
 
@@ -149,6 +150,9 @@
     const value = cells.values[state.value];
     const empty = (filling) => y.levels.map(() => new Array(x.levels.length).fill(filling));
     const found = { x, y, cell: empty(null), z: empty(null), text: empty("not planned"), absent: empty(null), partial: [] };
+    // With refine=boundary cells have different numbers of seeds on purpose.
+    const most = limits(range(cells.count).filter(inFacet).map((i) => cells.counts.n[i]))[1];
+    const enough = data.phase.refined ? Math.min(cells.fewest, most) : most;
     let absent = 0;
     for (let i = 0; i < cells.count; i++) {
       const [column, row] = [x.codes[i], y.codes[i]];
@@ -157,7 +161,7 @@
       found.z[row][column] = value.mean[i];
       found.text[row][column] = cellLines(i).map(plain).join("<br>");
       if (cells.counts.n[i] === 0) { found.absent[row][column] = 1; absent++; }
-      else if (cells.counts.missing[i] > 0) found.partial.push([x.levels[column], y.levels[row]]);
+      else if (cells.counts.missing[i] > 0 || cells.counts.n[i] < enough) found.partial.push([x.levels[column], y.levels[row]]);
     }
     return Object.assign(found, { absentCount: absent, value });
   }
@@ -180,7 +184,8 @@
     Plotly.react("map", traces, layout(more), CONFIG);
     const words = [`line: where cell means cross the level`];
     if (map.absentCount) words.push(`grey: ${map.absentCount} planned cells without a completed run`);
-    if (map.partial.length) words.push(`dots: ${map.partial.length} cells with fewer runs than planned${map.partial.length > MOST_MARKS ? `, the first ${MOST_MARKS} are marked` : ""}`);
+    if (map.partial.length) words.push(`dots: ${map.partial.length} cells with fewer seeds than planned or than others${map.partial.length > MOST_MARKS ? `, the first ${MOST_MARKS} are marked` : ""}`);
+    if (data.phase.shared) words.push(data.phase.shared);
     byId("legend").textContent = `${words.join("; ")}. A click on a cell shows its ${typeof data.curves === "string" ? "numbers" : "curves"}.`;
   }
   function drawLevel() {

@@ -17,7 +17,7 @@ from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, label, quantity
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
-from lnt.analysis.phase_diagram import Grid, facets
+from lnt.analysis.phase_diagram import Grid, facets, shared_draws
 from lnt.analysis.reference import Against, compared_with
 from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
@@ -28,6 +28,7 @@ from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
 log = logging.getLogger(__name__)
+STAGES = "Two stages of learning: means over runs and 95 % intervals, medians and quartiles where the axis of an error is logarithmic"
 MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
 USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
 
@@ -134,7 +135,10 @@ def _add_cells(
     if found is None:
         report.note(f"{len(table)} cells would make the page too large: they are in cells.parquet")
         return
-    phase = {"x": axes[0], "y": axes[1], "value": values[0], "level": level} if axes else None
+    phase = None
+    if axes:
+        shared, refined = _of_shared_draws(report.results.runs, *axes), cells.refinement(report.results.plans) is not None
+        phase = {"x": axes[0], "y": axes[1], "value": values[0], "level": level, "shared": shared, "refined": refined}
     curves = report_data.curves_of(report.results, table, keys)
     report.explored = {"cells": found, "phase": phase, "curves": curves}
 
@@ -150,14 +154,22 @@ def _add_stages(report: Report) -> None:
     for title in [title for title, (_, rows) in tables.items() if rows.empty]:
         del tables[title]
         report.note(f"there are no curves of {title}")
-    data = pd.concat([table.groupby("step").mean(numeric_only=True).assign(condition=t) for t, (_, table) in tables.items()])
-    report.figure("stages", figure_stages(tables), data.reset_index(), "Two stages of learning")
+    data = pd.concat([_by_step(table).assign(condition=title) for title, (_, table) in tables.items()])
+    report.figure("stages", figure_stages(tables), data.reset_index(), STAGES)
     # Tables of earlier versions lack the AUCs, and so do runs without label noise.
     measured = {title: table for title, table in tables.items() if table[1].get("auc_margin", pd.Series(np.nan)).notna().any()}
     if measured:
         report.figure(
             "signals", figure_signals(measured), data.reset_index(), "How well signals tell mislabelled samples, by step"
         )
+
+
+def _by_step(curves: pd.DataFrame) -> pd.DataFrame:
+    """Means over runs by step, and of errors also medians and quartiles."""
+    steps = curves.groupby("step")
+    errors = steps[[name for name in ERRORS if name in curves]]
+    quartiles = {"quartile1": errors.quantile(0.25), "median": errors.median(), "quartile3": errors.quantile(0.75)}
+    return steps.mean(numeric_only=True).join([part.add_suffix(f"_{name}") for name, part in quartiles.items()])
 
 
 def _add_signals(report: Report, keys: list[str]) -> None:
@@ -274,6 +286,7 @@ def _add_phase(
     if predicted is not None and not others:
         shown = {title: study_theory.with_prediction(panel, predicted, x, y, value) for title, panel in shown.items()}
     caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}"
+    shared = _of_shared_draws(report.results.runs, x, y)
     for title, panel in shown.items():
         if min(panel.data.mean.shape) < 2:
             report.note(f"an axis of the phase diagram of {value} has one point only")
@@ -282,6 +295,7 @@ def _add_phase(
             slopes = "boundary slope {:.3f} [{:.3f}, {:.3f}], predicted {:.3g}".format(*slope, exponent)
             log.info("%s %s: %s", value, title, slopes)
             caption += f"; {title + ': ' if title else ''}{slopes}"
+    caption += f"; {shared}" if shared else ""
     name = f"phase_{value}"
     table = cells.cells(report.results, [x, y, *others], [value])
     if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
@@ -294,6 +308,18 @@ def _add_phase(
     # Cells that were chosen by their values are no fair test of a collapse.
     if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
+
+
+def _of_shared_draws(runs: pd.DataFrame, x: str, y: str) -> str:
+    """Which cells of a phase diagram share the draws of their seeds, in words; "" if none do."""
+    along = shared_draws(runs, (x, y))
+    if not along:
+        return ""
+    if len(along) == 2:
+        where = "all cells have the same draws, so that chance moves the diagram as a whole"
+    else:
+        where = f"cells of one {'column' if along == [y] else 'row'} have the same draws, so that chance shows as stripes"
+    return f"seeds are shared: {where} (docs/results.md, Seeds, has a command without)"
 
 
 def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, data: Grid) -> None:

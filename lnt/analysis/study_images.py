@@ -110,6 +110,7 @@ def _explain(report: Report, groups: dict[str, pd.DataFrame], asked: Attribution
         figure = figure_images.figure_attribution_numbers(summary)
         report.figure("attributions_numbers", figure, summary, "Attributions in numbers, beside what would be expected anyway")
         write_atomically(report.folder / "attributions.npz", lambda file: _save(file, arrays))
+        report.written.append("attributions.npz")
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -101,14 +101,6 @@ def predicted_outcomes(runs: pd.DataFrame) -> pd.DataFrame:
     return outcomes.assign(price_of_memorising=outcomes["test_error"] - outcomes["best_test_error_fresh"])
 
 
-def predicted_curves(runs: pd.DataFrame) -> pd.DataFrame:
-    """Metrics of curves.parquet by step, the mean over runs that differ by seed alone."""
-    ((group, prediction),) = predictions(runs)
-    steps, metrics = _metrics(group, prediction)
-    means = {name: pd.DataFrame(values).mean(axis=1).to_numpy() for name, values in metrics.items()}
-    return pd.DataFrame(means, steps)
-
-
 def predicted_curves_of_each(runs: pd.DataFrame) -> Iterator[tuple[Hashable, pd.DataFrame]]:
     """Metrics of curves.parquet by step, of each run under its index."""
     for group, prediction in predictions(runs):

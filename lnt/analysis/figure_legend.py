@@ -1,0 +1,106 @@
+"""Legends outside the axes, where they cover nothing. They name what has been drawn, and nothing else."""
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
+
+SIZE = 7.0  # points, of the text
+HANDLE, GAP = 20.0, 14.0  # points: the sample of a line with its distance to the text, and between two columns
+LINE = 1.2 * SIZE  # points
+BETWEEN = 0.5 * SIZE  # entries
+Entries = Mapping[str, Any]  # text -> what it names: an artist, or a container of artists
+
+
+def drawn(axes: Iterable[Axes]) -> dict[str, Any]:
+    """What some axes show under its label; lines and points without a finite value are left out, as there is nothing to see."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            if label not in found and _has_points(handle):
+                found[label] = handle
+    return found
+
+
+def _has_points(handle: Any) -> bool:
+    if isinstance(handle, ErrorbarContainer):
+        handle = handle.lines[0]
+    if isinstance(handle, Line2D):
+        points = handle.get_xydata()
+    elif isinstance(handle, PathCollection):
+        points = np.ma.filled(handle.get_offsets(), np.nan)
+    else:
+        return True
+    return bool(np.isfinite(np.asarray(points, float)).all(axis=-1).any())
+
+
+def legend_below(figure: Figure, entries: Entries, title: str | None = None, **options: Any) -> Legend | None:
+    """Below all axes, in as many columns as fit. The figure grows by its height. None without entries."""
+    if not entries:
+        return None
+    room = 72 * figure.get_figwidth() - GAP
+    texts, columns = _laid_out(entries, room)
+    # Rows of a grid of columns: the figure must have room for the longest column.
+    rows = -(-len(texts) // columns)
+    lines = max(sum(text.count("\n") + 1 for text in texts[i * rows : (i + 1) * rows]) for i in range(columns))
+    heading = (title or "").count("\n") + 1 if title else 0
+    figure.set_figheight(figure.get_figheight() + (LINE * (lines + heading) + BETWEEN * (rows + 2)) / 72)
+    place = {"loc": "outside lower center", "ncols": columns, "title": title, "title_fontsize": SIZE, "fontsize": SIZE}
+    return figure.legend(list(entries.values()), texts, **{**place, **options})
+
+
+def legend_above(ax: Axes, entries: Entries, title: str = "", room: float | None = None, **options: Any) -> Legend | None:
+    """Above an axes, in as many columns as fit `room` (points), with the title of the axes over it; the title alone without entries."""
+    if not entries:
+        ax.set_title(title)
+        return None
+    texts, columns = _laid_out(entries, room) if room else (list(entries), 1)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2, "ncols": columns, "fontsize": SIZE}
+    return ax.legend(list(entries.values()), texts, **{**place, "title": title or None, **options})
+
+
+def legend_beside(ax: Axes, entries: Entries | None = None, **options: Any) -> Legend | None:
+    """To the right of an axes; what it shows by default. None without entries."""
+    entries = drawn([ax]) if entries is None else entries
+    if not entries:
+        return None
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": SIZE}
+    return ax.legend(list(entries.values()), list(entries), **{**place, **options})
+
+
+def by_label(artists: Iterable[Artist]) -> dict[str, Artist]:
+    """Artists under their labels."""
+    return {str(artist.get_label()): artist for artist in artists}
+
+
+def _laid_out(entries: Iterable[str], room: float) -> tuple[list[str], int]:
+    """The texts of entries, wrapped where one is wider than `room` (points), and how many columns of them fit."""
+    texts = [wrapped(text, room - HANDLE - GAP) for text in entries]
+    widest = max(width(text) for text in texts) + HANDLE + GAP
+    return texts, min(len(texts), max(1, int(room // widest)))
+
+
+def width(text: str, size: float = SIZE) -> float:
+    """How wide a text is, in points; of several lines the widest one. It may hold formulas."""
+    font = FontProperties(size=size)
+    return max(
+        (TextPath((0, 0), line, prop=font).get_extents().width for line in text.split("\n") if line.strip()), default=0.0
+    )
+
+
+def wrapped(text: str, room: float, size: float = SIZE) -> str:
+    """A text in lines that are at most `room` points wide; formulas are not broken."""
+    if "$" in text or (wide := width(text, size)) <= room:
+        return text
+    longest = max(map(len, text.split("\n")))
+    return "\n".join(textwrap.fill(line, max(8, int(longest * room / wide))) for line in text.split("\n"))
