@@ -47,7 +47,7 @@ def grid_of(spoil: Spoil, keys: dict[str, list], seeds: int = 6) -> pd.DataFrame
     index = pd.MultiIndex.from_product([*keys.values(), range(seeds)], names=[*keys, "seed"])
     table = index.to_frame(index=False)
     number = np.arange(len(table))
-    step = table.groupby([key for key in keys], sort=False).ngroup()
+    step = table.groupby(list(keys), sort=False).ngroup()
     table["test_error"] = 0.05 + 0.4 * (1 - step / max(step.max(), 1)) + 0.01 * np.sin(7 * number)
     table["stage1_step"] = 10.0 + number % 50
     table["stage2_step"] = np.where(number % 3, 100.0 + number, np.nan)
@@ -88,8 +88,8 @@ def phase(spoil: Spoil, panels: int, width: float, marked: bool = False) -> Figu
         runs["test_error"] = 0.5 / (1 + ratio**4) + 0.01 * np.sin(np.arange(len(runs)))
         runs = spoil(runs)
         if marked:
-            runs = runs.drop(index=[*range(0, 18), 60, 61])
-            runs.loc[runs["data.dim"].round() == 1044, "test_error"] = np.nan
+            runs = runs.drop(index=[*range(18), 60, 61])
+            runs.loc[runs["data.dim"] == keys["data.dim"][3], "test_error"] = np.nan
         data = phase_diagram.grid(runs, *keys, "test_error")
         found = phase_diagram.facet(data, runs.assign(**{"data.n_train": 20}), tuple(keys), "test_error", 0.25, None)
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""All figures: nothing lies on anything else, whatever names there are; no table ends in a traceback; legends name what is there."""
+"""All figures: nothing lies on anything else, no table ends in a traceback, and legends name what is there."""
 
 import numpy as np
 import pandas as pd

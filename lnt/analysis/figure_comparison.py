@@ -1,6 +1,7 @@
 """Figures of comparisons: lines over numbers, points with intervals over options."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lnt.analysis.comparison import Comparison
-from lnt.analysis.figure_legend import drawn, legend_below
+from lnt.analysis.figure_legend import drawn, legend_below, width, wrapped
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CATEGORIES, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label, quantity
 from lnt.analysis.reference import Against
@@ -20,7 +21,8 @@ from lnt.intervals import TOO_FEW
 
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
 THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
-LONGEST = 40  # letters in the names of options, beyond which they are slanted
+LONGEST, ANGLE = 40, 25  # letters in the names of options, beyond which they are slanted, and by how many degrees
+LONGEST_LINE = 130.0  # points, of the name of an option below the axis
 SOME = "ring: mean over some of the runs only"  # those that have a value; the CSV file has their number
 SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
 
@@ -51,20 +53,24 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
             ax.set_ylabel(label(value))
             if value in ERRORS:
                 ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # intervals reach below 0, errors do not; points at 0 are whole
+        slanted = False
         if compared.numeric:
             scale_axis(axes.flat[0], "x", np.array(places, float))
         else:
+            names_of_places = [wrapped(str(place), LONGEST_LINE) for place in places]
             axes.flat[0].set(xlim=(-0.5, len(places) - 0.5))
-            axes.flat[0].set_xticks(range(len(places)), places)
+            axes.flat[0].set_xticks(range(len(places)), names_of_places)
+            if slanted := sum(map(len, map(str, places))) > LONGEST:
+                height = max(map(width, names_of_places)) * math.sin(math.radians(ANGLE)) / 72
+                figure.set_figheight(figure.get_figheight() + height)
         for number, ax in enumerate(axes.flat):
             ax.set_visible(number < len(values))
             if number + columns >= len(values):  # nothing below it
                 ax.set_xlabel(label(compared.x))
-                long = not compared.numeric and sum(map(len, map(str, places))) > LONGEST
                 ax.tick_params("x", labelbottom=True)
-                if long:  # each ends at its tick: centred, they would lie on one another
+                if slanted:  # each ends at its tick: centred, they would lie on one another
                     for text in ax.get_xticklabels():
-                        text.set(rotation=25, ha="right", rotation_mode="anchor")
+                        text.set(rotation=ANGLE, ha="right", rotation_mode="anchor")
         sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
         title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
         legend_below(figure, drawn(axes.flat), title if sure else f"{title} ({TOO_FEW})".strip())
@@ -89,7 +95,7 @@ def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple
         face = look["color"] if style == 0 else "white"
         ax.errorbar(at, mean, [mean - low, high - mean], markersize=4, linestyle="", markerfacecolor=face, **look)
     # A mean over the runs that reached the end of a stage is no mean over all.
-    some = (0 < rows[f"{value}_n"]) & (rows[f"{value}_n"] < rows["n"])
+    some = (rows[f"{value}_n"] > 0) & (rows[f"{value}_n"] < rows["n"])
     if some.any():
         ax.scatter(at[some], mean[some], 60, "none", edgecolors=look["color"], linewidths=0.7, label=SOME)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from lnt.analysis.figure_legend import drawn, legend_beside
+from lnt.analysis.figure_legend import drawn, legend_beside, wrapped
 from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
 from lnt.column_names import KINDS, STATES
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
@@ -131,7 +131,11 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
                     middle = places if label.startswith("share") else places + shift
                     ax.hlines(summary[nulls[column]], middle - reach, middle + reach, color=PLAIN, linewidth=1.2, zorder=1)
             ax.plot([], [], color=PLAIN, linewidth=1.2, label="null")
-            ax.set_xticks(places, [f"{row.kind}\n{row.condition}" for row in summary.itertuples()], fontsize=6.5)
+            for kind in dict.fromkeys(summary["kind"]):
+                ax.plot([], [], color=NOISY if kind == "mislabelled" else CLEAN, linewidth=3, label=kind)
+            middles = pd.Series(places).groupby(summary["condition"].array, sort=False).mean()
+            room = 72 * (DOUBLE / 2 - 0.8) / len(middles)
+            ax.set_xticks(middles, [wrapped(name, room, 6.5) for name in middles.index], fontsize=6.5)
             ax.set_ylabel(label)
             ax.set_xlabel(TOO_FEW if (over < FEWEST_SEEDS).any() else "")
             # Above the axes: the error bars of any study may reach into a corner.

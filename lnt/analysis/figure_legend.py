@@ -1,6 +1,6 @@
 """Legends outside the axes, where they cover nothing. They name what has been drawn, and nothing else."""
 
-import textwrap
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 SIZE = 7.0  # points, of the text
 HANDLE, GAP = 20.0, 14.0  # points: the sample of a line with its distance to the text, and between two columns
@@ -60,7 +60,7 @@ def legend_below(figure: Figure, entries: Entries, title: str | None = None, **o
 
 
 def legend_above(ax: Axes, entries: Entries, title: str = "", room: float | None = None, **options: Any) -> Legend | None:
-    """Above an axes, in as many columns as fit `room` (points), with the title of the axes over it; the title alone without entries."""
+    """Above an axes, in as many columns as fit `room` (points), below the title of the axes; without entries the title alone."""
     if not entries:
         ax.set_title(title)
         return None
@@ -93,14 +93,27 @@ def _laid_out(entries: Iterable[str], room: float) -> tuple[list[str], int]:
 def width(text: str, size: float = SIZE) -> float:
     """How wide a text is, in points; of several lines the widest one. It may hold formulas."""
     font = FontProperties(size=size)
-    return max(
-        (TextPath((0, 0), line, prop=font).get_extents().width for line in text.split("\n") if line.strip()), default=0.0
-    )
+    return max(text_to_path.get_text_width_height_descent(line, font, "$" in line)[0] for line in text.split("\n"))
 
 
 def wrapped(text: str, room: float, size: float = SIZE) -> str:
-    """A text in lines that are at most `room` points wide; formulas are not broken."""
-    if "$" in text or (wide := width(text, size)) <= room:
+    """A text in lines of at most `room` points: broken between words, within a long one after = and _, or where it must be.
+
+    Formulas are not broken.
+    """
+    if "$" in text:
         return text
-    longest = max(map(len, text.split("\n")))
-    return "\n".join(textwrap.fill(line, max(8, int(longest * room / wide))) for line in text.split("\n"))
+    lines = [""]
+    for piece in (piece for word in re.findall(r"\S+\s?", text) for piece in _pieces(word, room, size)):
+        if lines[-1] and width((lines[-1] + piece).rstrip(), size) > room:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _pieces(word: str, room: float, size: float) -> list[str]:
+    """A word as it is, or if it is wider than `room` in pieces that are not."""
+    if width(word.rstrip(), size) <= room:
+        return [word]
+    parts = re.findall(r"[^=_]+[=_]*|[=_]+", word)
+    return [piece for part in parts for piece in ([part] if width(part, size) <= room else part)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -36,7 +36,7 @@ SYMBOLS = {  # of theory.laws.coordinate
 
 
 def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
-    """Linear, or logarithmic with ticks at 1, 2 and 5 where there are too few powers of ten; two values have a tick each."""
+    """Linear, or logarithmic with ticks between powers of ten where there are too few of these; two values have a tick each."""
     if len(values) == 2:
         (ax.set_xticks if which == "x" else ax.set_yticks)(values)
     if is_log(values):
@@ -45,9 +45,9 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
 
 
 def _log_ticks(axis: Axis, values: np.ndarray) -> None:
-    """Ticks of a logarithmic axis: at 1, 2 and 5 where there are too few powers of ten."""
-    if values[-1] / values[0] < 100:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Ticks of a logarithmic axis: also between powers of ten where these are too few, and not closer than narrow panels allow."""
+    if (ratio := values[-1] / values[0]) < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 20 else (1, 3)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
 
@@ -71,9 +71,10 @@ def figure_phase_diagram(
 
     Hatched: planned cells without a completed run; crossed: no run of the cell has a value, as of a stage that none reaches;
     dots: means of fewer seeds than planned or than in other cells; white: nothing planned.
-    White line with a black edge, and band (black on the empty map of a sweep with refine=boundary): where the mean over seeds
-    crosses a level for good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant. Dotted: where the mean-field
-    prediction crosses the level, with nothing fitted. Circles: `published` cells (analysis.reference), in the same colours.
+    White line with a black edge, and band (black alone on the empty map of a sweep with refine=boundary): where the mean over
+    seeds crosses a level for good, and its band (`level_set.band`). Dashed: the theory's boundary with its fitted constant.
+    Dotted: where the mean-field prediction crosses the level, with nothing fitted. Circles: `published` cells
+    (analysis.reference), in the same colours.
     """
     with mpl.rc_context(STYLE):
         columns = min(3, len(facets))
@@ -137,13 +138,13 @@ def _mark_cells(ax: Axes, data: Grid) -> list[Artist]:
         marks.append(Patch(facecolor="white", edgecolor="0.7", hatch="////", label=text))
     valueless = (missing < 1) & np.isnan(data.mean) & (data.missing is not None)
     if valueless.any():
-        look = {"facecolor": "white", "edgecolor": "0.7", "hatch": "xxxx"}
-        ax.pcolor(*edges, np.where(valueless, 1.0, np.nan), cmap=white, zorder=0.5, rasterized=True).set(**look, linewidth=0)
-        marks.append(Patch(**look, label=f"no run has a value: {valueless.sum()} cells"))
+        crossed: Any = {"facecolor": "white", "edgecolor": "0.7", "hatch": "xxxx"}
+        ax.pcolor(*edges, np.where(valueless, 1.0, np.nan), cmap=white, zorder=0.5, rasterized=True).set(**crossed, linewidth=0)
+        marks.append(Patch(**crossed, label=f"no run has a value: {valueless.sum()} cells"))
     few = few_seeds(data)
     if few.any():
         j, i = np.nonzero(few)
-        look = {"marker": "o", "color": "white", "markersize": 2, "markeredgecolor": "black", "markeredgewidth": 0.5}
+        look: Any = {"marker": "o", "color": "white", "markersize": 2, "markeredgecolor": "black", "markeredgewidth": 0.5}
         ax.plot(data.x[i], data.y[j], linestyle="", **look)
         low, high = data.count[few].min(), data.count[few].max()
         seeds = f"{low}" if low == high else f"{low} to {high}"
@@ -153,9 +154,9 @@ def _mark_cells(ax: Axes, data: Grid) -> list[Artist]:
 
 
 def few_seeds(data: Grid) -> np.ndarray:
-    """[Y, X], the cells whose mean is of fewer seeds than planned or than in other cells, but for those of refine=boundary.
+    """[Y, X], the cells whose mean is of fewer seeds than planned or than in other cells.
 
-    There cells have different numbers of seeds on purpose, and few are fewer than FEWEST_SEEDS.
+    Cells of refine=boundary have different numbers on purpose: there few are fewer than FEWEST_SEEDS.
     """
     most = data.count.max(initial=0)
     enough = most if data.asked is None else min(FEWEST_SEEDS, most)
@@ -188,7 +189,7 @@ def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str],
 
 
 def add_contour(
-    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, level: float, colour: str, style: str, name: str
+    ax: Axes, x: np.ndarray, y: np.ndarray, values: np.ndarray, level: float, colour: str, style: Any, name: str
 ) -> list[Artist]:
     """The line on which values [Y, X] cross a level, if they do, and what the legend shows of it."""
     finite = values[np.isfinite(values)]
@@ -199,7 +200,7 @@ def add_contour(
     ax.set(xlim=limits[0], ylim=limits[1])
     # Between cells without a value there is no line, though values on both sides of the level are there. A contour has no
     # handle of its own.
-    there = any(len(path.vertices) for path in lines.get_paths())
+    there = any(np.size(path.vertices) for path in lines.get_paths())
     return [Line2D([], [], color=colour, linestyle=style, linewidth=1.2, label=name)] if there else []
 
 

@@ -133,7 +133,7 @@ def draw_by_step(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, 
 
 
 def _predicted(runs: pd.DataFrame) -> pd.DataFrame:
-    """The metrics of each run by step as theory has them, columns (run, metric); without columns if it is not about the runs."""
+    """The metrics of each run by step as theory has them, columns (run, metric); none if it is not about the runs."""
     if not predictable(runs).all():
         return pd.DataFrame()
     curves = pd.concat(dict(predicted_curves_of_each(runs)), axis=1).sort_index()

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from lnt.analysis.figure_legend import by_label, legend_above
 from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
@@ -37,6 +38,8 @@ def figure_predicted(table: pd.DataFrame) -> Figure:
             low, high = least * 0.9, max(float(both.max().max()), 10 * least) * 1.1 if len(both) else 10 * least
             ax.plot([low, high], [low, high], color=PLAIN, linewidth=0.8)
             ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="predicted", ylabel="measured")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_minor_formatter(NullFormatter())  # there are two powers of ten at least
             small = int((both == least).all(axis=1).sum())
             ax.set_title(f"{name}\n{len(both)} runs" + (f", {small} below {least:g}" if small else ""))
     return figure

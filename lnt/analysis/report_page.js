@@ -69,8 +69,8 @@
     const interval = value.half && half !== null ? ` ± ${shown(half, 2)} (95 %)` : "";
     lines.push(`${value.label}: ${shown(value.mean[i])}${interval}`);
     const { n, diverged, failed, missing } = cells.counts;
-    const few = n[i] < cells.fewest ? ` (fewer than ${cells.fewest}: no interval)` : "";
-    lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}${n[i] ? few : ""}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : ""));
+    const few = n[i] > 0 && n[i] < cells.fewest ? `, no interval below ${cells.fewest} seeds` : "";
+    lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : "") + few);
     return lines;
   }
 
