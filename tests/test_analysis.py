@@ -235,7 +235,7 @@ def test_bands_need_five_seeds_and_figures_say_so():
     def lines(seeds):
         runs = frame(**{"data.dim": np.repeat([1, 2, 3], seeds), "seed": [*range(seeds)] * 3})
         table = cells_of.cells(RunTables(runs, runs[:0], runs[:0], [], NOTHING, NOTHING), ["data.dim"], ["test_error"])
-        return figure_lines(table, "data.dim", ["test_error"], "error").axes[0].get_legend().get_title().get_text()
+        return figure_lines(table, "data.dim", ["test_error"], "error").legends[0].get_title().get_text()
 
     assert lines(5) == ""
     assert lines(4) == "no intervals: fewer than 5 seeds"
@@ -285,7 +285,7 @@ def test_axes_and_panels_come_from_the_plan():
     figure = figure_phase_diagram(panels, "data.dim", "noise.rate", "test_error")
     said = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in figure.axes[:2]]
     assert said == [
-        ["no run: 9 of 12 cells", "fewer than planned: 2 cells"],
+        ["no run: 9 of 12 cells", "mean of 1 seed, fewer than\nplanned or in others: 2 cells"],
         ["no run: 12 of 12 cells"],
     ]
     # The whole diagram is in view, and four points in equal factors are drawn on a log axis.

@@ -114,7 +114,7 @@ def test_errors_begin_at_zero_and_the_first_line_is_the_thickest():
     assert -0.1 < ax.get_ylim()[0] <= 0
 
 
-def test_a_mean_over_some_of_the_runs_says_over_how_many():
+def test_a_mean_over_some_of_the_runs_has_a_ring():
     rows = [
         {**row, "test_error": np.nan if row["noise.rate"] == 0.3 and row["test_error"] > 0.51 else row["test_error"]}
         for row in SAM
@@ -122,8 +122,10 @@ def test_a_mean_over_some_of_the_runs_says_over_how_many():
     compared = compare(results_of(rows), "noise.rate", "optimizer", None, ["test_error"])
     table = compared.table.set_index(["hue", "x"])
     assert table.loc["gd", 0.3][["n", "test_error_n"]].tolist() == [5, 2]
-    texts = [text.get_text() for text in figure_comparison(compared, ["test_error"]).axes[0].texts]
-    assert texts == ["2 of 5"]
+    figure = figure_comparison(compared, ["test_error"])
+    (ring,) = (part for part in figure.axes[0].collections if part.get_label().startswith("ring"))
+    assert ring.get_offsets().tolist() == [[0.3, table.loc[("gd", 0.3), "test_error_mean"]]]
+    assert "ring: mean over some of the runs only" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_the_figure_of_signals_names_options_and_numbers():

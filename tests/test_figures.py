@@ -149,7 +149,7 @@ def test_cells_of_few_seeds_and_without_a_value_are_marked():
     assert said[:3] == [
         "no run: 3 of 54 cells",
         "no run has a value: 9 cells",
-        "mean of 4 seeds, fewer than\nplanned or in others: 1 cells",
+        "mean of 4 seeds, fewer than\nplanned or in others: 1 cell",
     ]
     assert words_of(phase(AS_IT_IS, 1, 6.9))[0].startswith("test error = 0.25")
 

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from hydra.errors import HydraException
 
 import train
 from lnt import cli
@@ -76,8 +75,24 @@ def test_options_that_have_all_settings_make_the_plan_that_they_made(planned):
 
 @pytest.mark.parametrize("given", ["optimizer.rhoo=0.1", "optimizer.rhoo=0.1,0.2"])
 def test_a_setting_that_no_option_has_is_an_error(planned, given):
-    with pytest.raises(HydraException, match="rhoo"):
+    with pytest.raises(ConfigError, match=r"^optimizer\.rhoo=.*: gd has lr, .*; sam has .*, rho, ") as raised:
         planned("optimizer=gd,sam", given)
+    assert "_target_" not in str(raised.value)
+
+
+@pytest.mark.parametrize("values", ["fitted", "end,fitted"])
+def test_optimizers_that_would_end_elsewhere_are_not_compared(planned, capsys, values):
+    """Mini-batches have no until: with it, gd ends once all labels are fitted, and sgd goes on."""
+    with pytest.raises(ConfigError, match="optimizer=sgd: has no setting optimizer.until"):
+        planned("optimizer=gd,sgd", f"optimizer.until={values}")
+    groups = planned("optimizer=glob(*gd)", f"optimizer.until={values}")
+    assert [config["choices"]["optimizer"] for config, _ in groups] == ["gd", "normalized_gd"]
+    assert "left out: optimizer=sgd: has no setting optimizer.until" in capsys.readouterr().out
+
+
+def test_where_all_train_to_the_end_all_are_compared(planned):
+    groups = planned("optimizer=gd,adam", "optimizer.until=end", "engine=autograd")
+    assert [config["optimizer"].get("until") for config, _ in groups] == ["end", None]
 
 
 @pytest.mark.slow

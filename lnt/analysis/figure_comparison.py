@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lnt.analysis.comparison import Comparison
-from lnt.analysis.figure_legend import drawn, legend_below, width, wrapped
+from lnt.analysis.figure_legend import LINE, drawn, legend_below, width, wrapped
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CATEGORIES, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label, quantity
 from lnt.analysis.reference import Against
@@ -61,8 +61,10 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
             axes.flat[0].set(xlim=(-0.5, len(places) - 0.5))
             axes.flat[0].set_xticks(range(len(places)), names_of_places)
             if slanted := sum(map(len, map(str, places))) > LONGEST:
-                height = max(map(width, names_of_places)) * math.sin(math.radians(ANGLE)) / 72
-                figure.set_figheight(figure.get_figheight() + height)
+                lines, angle = max(name.count("\n") for name in names_of_places), math.radians(ANGLE)
+                height = max(map(width, names_of_places)) * math.sin(angle) + lines * LINE * math.cos(angle)
+                ends = 1 if rows == 1 or len(values) % columns == 0 else 2  # rows below which there are names
+                figure.set_figheight(figure.get_figheight() + ends * height / 72)
         for number, ax in enumerate(axes.flat):
             ax.set_visible(number < len(values))
             if number + columns >= len(values):  # nothing below it

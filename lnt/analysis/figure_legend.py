@@ -1,7 +1,7 @@
 """Legends outside the axes, where they cover nothing. They name what has been drawn, and nothing else."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
+from matplotlib.legend_handler import HandlerLine2D
 from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
 
@@ -50,23 +51,31 @@ def legend_below(figure: Figure, entries: Entries, title: str | None = None, **o
         return None
     room = 72 * figure.get_figwidth() - GAP
     texts, columns = _laid_out(entries, room)
-    # Rows of a grid of columns: the figure must have room for the longest column.
-    rows = -(-len(texts) // columns)
-    lines = max(sum(text.count("\n") + 1 for text in texts[i * rows : (i + 1) * rows]) for i in range(columns))
-    heading = (title or "").count("\n") + 1 if title else 0
-    figure.set_figheight(figure.get_figheight() + (LINE * (lines + heading) + BETWEEN * (rows + 2)) / 72)
+    figure.set_figheight(figure.get_figheight() + _height(texts, columns, title))
     place = {"loc": "outside lower center", "ncols": columns, "title": title, "title_fontsize": SIZE, "fontsize": SIZE}
-    return figure.legend(list(entries.values()), texts, **{**place, **options})
+    return figure.legend(list(entries.values()), texts, handler_map=UPRIGHT, **{**place, **options})
 
 
-def legend_above(ax: Axes, entries: Entries, title: str = "", room: float | None = None, **options: Any) -> Legend | None:
-    """Above an axes, in as many columns as fit `room` (points), below the title of the axes; without entries the title alone."""
+def legend_above(ax: Axes, entries: Entries, room: float, title: str = "", **options: Any) -> float:
+    """Above an axes, in as many columns as fit `room` (points), below the title of the axes; without entries the title alone.
+
+    Returns its height in inches, by which the figure may grow.
+    """
     if not entries:
         ax.set_title(title)
-        return None
-    texts, columns = _laid_out(entries, room) if room else (list(entries), 1)
+        return 0.0
+    texts, columns = _laid_out(entries, room)
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2, "ncols": columns, "fontsize": SIZE}
-    return ax.legend(list(entries.values()), texts, **{**place, "title": title or None, **options})
+    ax.legend(list(entries.values()), texts, handler_map=UPRIGHT, **{**place, "title": title or None, **options})
+    return _height(texts, columns, title)
+
+
+def _height(texts: Sequence[str], columns: int, title: str | None) -> float:
+    """How high a legend is, in inches."""
+    rows = -(-len(texts) // columns)
+    lines = max(sum(text.count("\n") + 1 for text in texts[i * rows : (i + 1) * rows]) for i in range(columns))
+    heading = title.count("\n") + 1 if title else 0
+    return (LINE * (lines + heading) + BETWEEN * (rows + 2)) / 72
 
 
 def legend_beside(ax: Axes, entries: Entries | None = None, **options: Any) -> Legend | None:
@@ -75,7 +84,23 @@ def legend_beside(ax: Axes, entries: Entries | None = None, **options: Any) -> L
     if not entries:
         return None
     place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": SIZE}
-    return ax.legend(list(entries.values()), list(entries), **{**place, **options})
+    return ax.legend(list(entries.values()), list(entries), handler_map=UPRIGHT, **{**place, **options})
+
+
+class UprightLine(HandlerLine2D):
+    """The sample of a line: upright if the line is."""
+
+    def create_artists(self, legend: Legend, orig_handle: Any, *size: Any) -> Sequence[Artist]:
+        """`size`: x and y of the corner, width, height, font size, transformation."""
+        found = super().create_artists(legend, orig_handle, *size)
+        x = np.asarray(orig_handle.get_xdata(), float)
+        if len(x) == 2 and x[0] == x[1]:
+            left, bottom, width, height, *_ = size
+            found[0].set_data([(width - left) / 2] * 2, [-bottom - 0.3 * height, -bottom + 1.3 * height])
+        return found
+
+
+UPRIGHT = {Line2D: UprightLine()}
 
 
 def by_label(artists: Iterable[Artist]) -> dict[str, Artist]:

@@ -84,7 +84,8 @@ def figure_phase_diagram(
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         # One range for all panels, as they share a colour bar.
         low, high = colour_range(value, [facet.data.mean for facet in facets.values()])
-        for ax, (title, facet) in zip(axes.flat, facets.items(), strict=False):
+        entries = []
+        for ax, facet in zip(axes.flat, facets.values(), strict=False):
             data = facet.data
             edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
             mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
@@ -101,8 +102,15 @@ def figure_phase_diagram(
                 if facet.predicted is not None:
                     name = "mean-field theory,\nnothing fitted"
                     marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#F7A6C8", ":", name)
-            # Above the map: there is no place on it without data.
-            legend_above(ax, by_label(marks), wrapped(title, 72 * (panel - 0.5), 8), room=72 * (panel - 0.9))
+            entries.append(by_label(marks))
+        # Above the maps: there is no place on them without data. What all panels have is said once.
+        common = {text: entries[0][text] for text in entries[0] if len(facets) > 1 and all(text in own for own in entries)}
+        legend_below(figure, common, loc="outside upper center")
+        heights = np.zeros(rows * columns)
+        for number, (title, own) in enumerate(zip(facets, entries, strict=True)):
+            room, rest = 72 * (panel - 0.9), {text: mark for text, mark in own.items() if text not in common}
+            heights[number] = legend_above(axes.flat[number], rest, room, wrapped(title, 72 * (panel - 0.5), 8))
+        figure.set_figheight(figure.get_figheight() + heights.reshape(rows, columns).max(1).sum())
         for ax in axes.flat[len(facets) :]:
             ax.set_visible(False)
         figure.supxlabel(label(x), fontsize=8)
@@ -140,7 +148,7 @@ def _mark_cells(ax: Axes, data: Grid) -> list[Artist]:
     if valueless.any():
         crossed: Any = {"facecolor": "white", "edgecolor": "0.7", "hatch": "xxxx"}
         ax.pcolor(*edges, np.where(valueless, 1.0, np.nan), cmap=white, zorder=0.5, rasterized=True).set(**crossed, linewidth=0)
-        marks.append(Patch(**crossed, label=f"no run has a value: {valueless.sum()} cells"))
+        marks.append(Patch(**crossed, label=f"no run has a value: {_cells(valueless)}"))
     few = few_seeds(data)
     if few.any():
         j, i = np.nonzero(few)
@@ -148,9 +156,13 @@ def _mark_cells(ax: Axes, data: Grid) -> list[Artist]:
         ax.plot(data.x[i], data.y[j], linestyle="", **look)
         low, high = data.count[few].min(), data.count[few].max()
         seeds = f"{low}" if low == high else f"{low} to {high}"
-        text = f"mean of {seeds} seed{'s' if high > 1 else ''}, fewer than\nplanned or in others: {few.sum()} cells"
+        text = f"mean of {seeds} seed{'s' if high > 1 else ''}, fewer than\nplanned or in others: {_cells(few)}"
         marks.append(Line2D([], [], linestyle="", label=text, **{**look, "markersize": 4}))
     return marks
+
+
+def _cells(which: np.ndarray) -> str:
+    return "1 cell" if which.sum() == 1 else f"{which.sum()} cells"
 
 
 def few_seeds(data: Grid) -> np.ndarray:

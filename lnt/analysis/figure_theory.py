@@ -52,7 +52,7 @@ def figure_phases(phases: pd.DataFrame) -> Figure:
     with the suffix _predicted, whose borders are drawn too. Cells without a mislabelled sample have no phase and are hatched.
     """
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(SINGLE * 1.4, 3.3), layout="constrained")
+        figure = NotebookFigure(figsize=(SINGLE * 1.4, 3.0), layout="constrained")
         ax = figure.subplots()
         ax.patch.set(hatch="////", edgecolor="0.7", linewidth=0)
         columns = [column for column in phases if column not in ("kappa", "rate")]
@@ -71,7 +71,7 @@ def figure_phases(phases: pd.DataFrame) -> Figure:
         priced = np.where(grids["staged_predicted"] < 0.5, np.nan, grids["price_predicted"])
         marks += add_contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
         ax.set(xlabel=r"$\kappa = n\,\mathrm{SNR}^2$", ylabel=label("noise.rate"))
-        legend_above(ax, by_label(marks), room=72 * SINGLE * 1.2)
+        figure.set_figheight(figure.get_figheight() + legend_above(ax, by_label(marks), 72 * SINGLE * 1.2))
         bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
         bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
     return figure

@@ -42,11 +42,12 @@ def fitting_grids(overrides: Sequence[str], composer: Composer) -> list[list[str
     known = [composer.keys(_lines(parsed, options, without=owned)) for options in choices]
     if any(parsed[key].is_add() for key in owned):
         return whole
-    _check_known(owned, choices, known)
+    if not globs:
+        _check_known(owned, choices, known)
     fitting: list[tuple[Options, list[str]]] = []
     keys_of_fitting: list[Collection[str]] = []
     lacking: dict[str, list[Options]] = {key: [] for key in owned}
-    misfit: ConfigError | None = None
+    misfit: ConfigError | None = None  # the last one
     for options, keys in zip(choices, known, strict=True):
         absent = [key for key in owned if key not in keys]
         unlike = _unlike_end(options, parsed) if UNTIL in absent else None
