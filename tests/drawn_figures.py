@@ -88,7 +88,7 @@ def phase(spoil: Spoil, panels: int, width: float, marked: bool = False) -> Figu
         runs["test_error"] = 0.5 / (1 + ratio**4) + 0.01 * np.sin(np.arange(len(runs)))
         runs = spoil(runs)
         if marked:
-            runs = runs.drop(index=[*range(18), 60, 61])
+            runs = runs.drop(index=[*range(18), 60, 61], errors="ignore")
             runs.loc[runs["data.dim"] == keys["data.dim"][3], "test_error"] = np.nan
         data = phase_diagram.grid(runs, *keys, "test_error")
         found = phase_diagram.facet(data, runs.assign(**{"data.n_train": 20}), tuple(keys), "test_error", 0.25, None)

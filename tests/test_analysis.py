@@ -311,6 +311,23 @@ def test_without_a_plan_the_runs_are_all_that_is_known():
     np.testing.assert_array_equal(panel.data.missing, [[0, 0, 0], [0, 0, 1]])
 
 
+@pytest.mark.parametrize(
+    ("x", "seeds_of", "along"),
+    [
+        ("data.dim", lambda runs: runs["seed"], ["noise.rate"]),  # other dimensions draw other vectors
+        ("data.snr", lambda runs: runs["seed"], ["data.snr", "noise.rate"]),
+        ("data.dim", lambda runs: runs["seed"] + 10 * runs["noise.rate"], []),  # seeds of its own in each row
+        ("data.snr", lambda runs: runs["seed"] + 10 * runs["noise.rate"], ["data.snr"]),
+    ],
+)
+def test_cells_that_share_the_draws_of_their_seeds_are_found(x, seeds_of, along):
+    index = pd.MultiIndex.from_product([[1, 2, 3], [0, 1, 2], range(4)], names=[x, "noise.rate", "seed"])
+    runs = index.to_frame(index=False)
+    runs = runs.assign(**{"seeds.data": seeds_of(runs), "data.n_train": 20})
+    assert phase_diagram.shared_draws(runs, [x, "noise.rate"]) == along
+    assert phase_diagram.shared_draws(runs.drop(columns="seeds.data"), [x, "noise.rate"]) == []
+
+
 def test_a_grid_pairs_seeds_and_leaves_holes():
     runs = frame(**{"data.dim": [1, 2, 1, 2, 1], "noise.rate": [0, 0, 0.1, 0.1, 0], "seed": [0, 0, 0, 1, 1]})
     data = phase_diagram.grid(runs, "data.dim", "noise.rate", "test_error")

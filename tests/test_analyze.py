@@ -21,6 +21,7 @@ import train as train_entry
 from lnt.analysis.cells import conditions
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import rendered
+from lnt.analysis.report import files_before, own_folder, set_aside
 from lnt.analysis.results import load
 from lnt.errors import ConfigError
 from lnt.runs.directory import RunDirectory
@@ -145,6 +146,56 @@ def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
     )
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page.partition("<script")[0]), "self-contained"
     assert page.count("plotly.js v") == 1
+
+
+def test_files_of_an_earlier_analysis_stand_aside_and_others_stay(sweep, monkeypatch):
+    folder = sweep / "analysis"
+    call(monkeypatch, f"path={sweep}", "value=stage1_step", "formats=[png]")
+    earlier = {"phase_stage1_step.png", "phase_stage1_step.csv", "phase_stage1_step_single.png"}
+    assert earlier <= {*json.loads((folder / "manifest.json").read_text())["files"]} & {file.name for file in folder.iterdir()}
+    (folder / "phase_stage1_step.png").write_bytes(b"worked on")
+    (folder / "notes.txt").write_text("my own")
+    (folder / "phase_stage1_step.docx").write_text("my own, of that name")
+    # An analysis that is broken off must not forget what the one before it wrote.
+    own_folder(sweep)
+    call(monkeypatch, f"path={sweep}", "value=test_error", "formats=[png]")
+    beside = {file.name for file in folder.iterdir()}
+    assert {"phase_test_error.png", "notes.txt", "phase_stage1_step.docx", "cells.csv"} <= beside
+    assert not earlier & beside
+    (place,) = (folder / "earlier").iterdir()
+    assert earlier <= {file.name for file in place.iterdir()}
+    assert (place / "phase_stage1_step.png").read_bytes() == b"worked on"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert not earlier & {*manifest["files"]}
+    assert f"files of an earlier analysis that this one did not write are in earlier/{place.name}" in manifest["notes"]
+    # The same once more: nothing is left to set aside.
+    call(monkeypatch, f"path={sweep}", "value=test_error", "formats=[png]")
+    assert [*(folder / "earlier").iterdir()] == [place]
+
+
+def test_only_files_of_the_folder_itself_are_set_aside(tmp_path):
+    """A manifest is a file like any other: names with a path, links and folders in it are left alone."""
+    folder, outside = tmp_path / "analysis", tmp_path / "outside.csv"
+    folder.mkdir()
+    outside.write_text("1")
+    (folder / "link.csv").symlink_to(outside)
+    (folder / "inner").mkdir()
+    (folder / "old.csv").write_text("2")
+    files = ["../outside.csv", str(outside), "link.csv", "inner", 3, None, "gone.csv", "old.csv"]
+    (folder / "manifest.json").write_text(json.dumps({"written_by": "analyze.py", "files": files}))
+    assert files_before(folder) == ["link.csv", "inner", "gone.csv", "old.csv"]
+    place = set_aside(folder, files_before(folder))
+    assert [file.name for file in (folder / place).iterdir()] == ["old.csv"]
+    assert outside.read_text() == "1"
+    assert {file.name for file in folder.iterdir()} == {"link.csv", "inner", "manifest.json", "earlier"}
+    assert set_aside(folder, ["old.csv"]) is None
+
+
+def test_figures_of_an_earlier_version_are_known_by_their_captions(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"written_by": "analyze.py", "figures": {"stages": "", "../x": ""}}))
+    assert files_before(tmp_path) == ["stages.pdf", "stages.png", "stages.svg", "stages.csv"]
+    (tmp_path / "manifest.json").write_text("[]")
+    assert files_before(tmp_path) == []
 
 
 @pytest.mark.parametrize("formats", [["pdf"], ["svg", "pdf"], []], ids=str)

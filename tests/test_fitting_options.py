@@ -83,7 +83,7 @@ def test_a_setting_that_no_option_has_is_an_error(planned, given):
 @pytest.mark.parametrize("values", ["fitted", "end,fitted"])
 def test_optimizers_that_would_end_elsewhere_are_not_compared(planned, capsys, values):
     """Mini-batches have no until: with it, gd ends once all labels are fitted, and sgd goes on."""
-    with pytest.raises(ConfigError, match="optimizer=sgd: has no setting optimizer.until"):
+    with pytest.raises(ConfigError, match=r"optimizer=sgd: has no setting optimizer\.until"):
         planned("optimizer=gd,sgd", f"optimizer.until={values}")
     groups = planned("optimizer=glob(*gd)", f"optimizer.until={values}")
     assert [config["choices"]["optimizer"] for config, _ in groups] == ["gd", "normalized_gd"]

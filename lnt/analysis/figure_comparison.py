@@ -128,13 +128,14 @@ def _hidden(means: np.ndarray, groups: Sequence[Group]) -> dict[Group, Group]:
 
 def figure_against(against: Against) -> Figure:
     """Means of ours over published ones with standard errors, and the diagonal on which both agree."""
-    table = against.table
+    table = against.table.replace([np.inf, -np.inf], np.nan)
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(SINGLE, 3.1), layout="constrained")
         ax = figure.subplots()
         ours, theirs = table["ours"].to_numpy(float), table["theirs"].to_numpy(float)
         errors = {"xerr": np.nan_to_num(table["theirs_se"]), "yerr": np.nan_to_num(table["ours_se"])}
-        ends = [min(ours.min(), theirs.min()), max(ours.max(), theirs.max())]
+        known = np.stack([ours, theirs])[:, np.isfinite(ours + theirs)]
+        ends = [known.min(initial=np.inf), known.max(initial=-np.inf)]
         ax.plot(ends, ends, color=PLAIN, linewidth=0.8, label="equal")
         ax.errorbar(theirs, ours, **errors, color=SIGNAL, marker="o", markersize=3, linestyle="", linewidth=0.8)
         offset, error = against.offset

@@ -113,6 +113,7 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
         "correlation of both maps": {"agreement": ("o", "SHAP"), "overlap": ("s", "|SHAP|")},
     }
     nulls = {"centre_share_best": "centre_share_null", "agreement": "agreement_null", "overlap": "overlap_null"}
+    summary = summary.replace([np.inf, -np.inf], np.nan)
     places = np.arange(len(summary))
     # Samples of one run are no independent evidence, but all that there is of a single one.
     over = summary["runs"].where(summary["runs"] > 1, summary["samples"])

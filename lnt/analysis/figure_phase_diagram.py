@@ -37,6 +37,8 @@ SYMBOLS = {  # of theory.laws.coordinate
 
 def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
     """Linear, or logarithmic with ticks between powers of ten where there are too few of these; two values have a tick each."""
+    # All points of the axis are in view, also those without a value.
+    ax.update_datalim(np.stack([values, values], 1), updatex=which == "x", updatey=which == "y")
     if len(values) == 2:
         (ax.set_xticks if which == "x" else ax.set_yticks)(values)
     if is_log(values):
@@ -45,7 +47,7 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
 
 
 def _log_ticks(axis: Axis, values: np.ndarray) -> None:
-    """Ticks of a logarithmic axis: also between powers of ten where these are too few, and not closer than narrow panels allow."""
+    """Ticks of a logarithmic axis: also between powers of ten where these are too few, as far as narrow panels have room."""
     if (ratio := values[-1] / values[0]) < 100:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 20 else (1, 3)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -227,7 +229,7 @@ def figure_collapse(
         figure = NotebookFigure(figsize=(SINGLE, 2.6), layout="constrained")
         ax = figure.subplots()
         levels = np.unique(colour)
-        norm = mpl.colors.LogNorm() if is_log(levels) else None
+        norm = (mpl.colors.LogNorm if is_log(levels) else mpl.colors.Normalize)(levels[0], levels[-1])
         points = ax.scatter(combination, value, c=colour, s=3, cmap="viridis", norm=norm, linewidth=0, rasterized=True)
         ax.set_xscale("log")
         ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"$R^2$ in held-out cells: {fits[0].r2:.3f}")
@@ -235,7 +237,7 @@ def figure_collapse(
         rows += [f"shuffled: {fit.r2:.3f}" for fit in fits if fit.kind == "shuffled"]
         legend_below(figure, {row: Line2D([], [], linestyle="") for row in rows}, "$R^2$ of rivals", handlelength=0)
         bar = figure.colorbar(points, label=label(names[2]))
-        if norm:
+        if is_log(levels):
             _log_ticks(bar.ax.yaxis, levels)
     return figure
 

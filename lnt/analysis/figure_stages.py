@@ -57,6 +57,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
     with mpl.rc_context(STYLE):
         measured = [curves for _, curves in groups.values()]
         panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+        panels = panels or {ERROR: PANELS[ERROR]}
         if ERROR in panels:  # what stands in for it where true labels are not known
             panels.pop(OBSERVED_ERROR, None)
         size = 3.2 * len(groups) + 2.3, 1.6 * len(panels) + 0.2

@@ -30,7 +30,7 @@ def figure_predicted(table: pd.DataFrame) -> Figure:
         names["best_test_error_fresh"] = label("best_test_error_fresh")
         for ax, (column, name) in zip(axes, names.items(), strict=True):
             least = 0.05 if column == "memorised" else SHOWN_ERROR
-            both = table[[f"{column}_predicted", column]].dropna().clip(lower=least)
+            both = table[[f"{column}_predicted", column]].replace(np.inf, np.nan).dropna().clip(lower=least)
             few = len(both) <= FEW
             size, alpha = (16, 0.7) if few else (4, 0.35)
             # Points on the edge stand for smaller values: they must not be cut in half.

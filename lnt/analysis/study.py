@@ -28,7 +28,7 @@ from lnt.theory.conditions import law_of
 from lnt.theory.laws import Law, flip_rate
 
 log = logging.getLogger(__name__)
-STAGES = "Two stages of learning: means and 95 % intervals over runs; where the axis of an error is logarithmic, medians and quartiles"
+STAGES = "Two stages of learning: means and 95 % intervals; where the axis of an error is logarithmic, medians and quartiles"
 MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
 USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
 
