@@ -96,7 +96,7 @@ class UprightLine(HandlerLine2D):
         x = np.asarray(orig_handle.get_xdata(), float)
         if len(x) == 2 and x[0] == x[1]:
             left, bottom, width, height, *_ = size
-            found[0].set_data([(width - left) / 2] * 2, [-bottom - 0.3 * height, -bottom + 1.3 * height])
+            found[0].set(data=([(width - left) / 2] * 2, [-bottom - 0.3 * height, -bottom + 1.3 * height]))
         return found
 
 

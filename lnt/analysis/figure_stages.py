@@ -146,7 +146,8 @@ def _draw_theory(ax: Axes, theory: pd.DataFrame, lines: Mapping[str, tuple[str, 
     """The same metrics as theory has them; whether it has any."""
     if theory.empty:
         return False
-    found = {metric: theory.xs(metric, axis=1, level=1) for metric in lines if metric in theory.columns.get_level_values(1)}
+    metrics = theory.columns.get_level_values(1)
+    found = {metric: theory.loc[:, metrics == metric] for metric in lines}
     known = {metric: values for metric, values in found.items() if values.notna().any(axis=None)}
     for metric, values in known.items():
         ax.plot(values.index, values.agg(middle, axis=1), color=lines[metric][0], **THEORY)
