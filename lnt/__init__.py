@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 PUBLIC = {
     **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
     "Probe": "lnt.probe",
+    "look": "lnt.analysis.figure_style",
     **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor"), "lnt.two_layer.data"),
     **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100", "OwnData"), "lnt.images.datasets"),
     **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix", "LabelMultipliers"), "lnt.noise.by_class"),

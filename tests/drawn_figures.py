@@ -61,12 +61,12 @@ def comparison(spoil: Spoil, names: list[str], styles: list[str], numeric: bool)
     x = [0.1, 0.2, 0.3] if numeric else ["one", LONG, "three"]
     table = grid_of(spoil, {"noise.rate": x, "loss": names, "optimizer": styles})
     results = results_of(table, VALUES)
-    return figure_comparison(compare(results, "noise.rate", "loss", "optimizer", VALUES), VALUES)
+    return figure_comparison(compare(results, "noise.rate", "loss", "optimizer", VALUES), VALUES).figure
 
 
 def lines(spoil: Spoil, values: list[str]) -> Figure:
     table = cells(results_of(grid_of(spoil, {"data.dim": [100, 200, 400, 800]}), VALUES), ["data.dim"], values)
-    return figure_lines(table, "data.dim", values, "error")
+    return figure_lines(table, "data.dim", values, "error").figure
 
 
 def strategies(spoil: Spoil, names: list[str]) -> Figure:
@@ -75,7 +75,7 @@ def strategies(spoil: Spoil, names: list[str]) -> Figure:
     for number, value in enumerate(STRATEGY_PANELS):
         middle = 0.2 + 0.1 * number + 0.02 * np.sin(np.arange(len(rows)))
         rows = rows.assign(**{f"{value}_mean": middle, f"{value}_low": middle - 0.02, f"{value}_high": middle + 0.02})
-    return figure_strategies(spoil(rows))
+    return figure_strategies(spoil(rows)).figure
 
 
 def phase(spoil: Spoil, panels: int, width: float, marked: bool = False) -> Figure:
@@ -98,7 +98,7 @@ def phase(spoil: Spoil, panels: int, width: float, marked: bool = False) -> Figu
         predicted = np.where(np.isfinite(data.mean), 0.9 * data.mean, np.nan)
         title = "" if panels == 1 else f"optimizer=normalized_gd, strategy=small_loss, noise={number}"
         facets[title] = phase_diagram.Facet(data, found.edge, law, line, predicted)
-    return figure_phase_diagram(facets, "data.dim", "data.signal_norm", "test_error", width)
+    return figure_phase_diagram(facets, "data.dim", "data.signal_norm", "test_error", width).figure
 
 
 def collapse(spoil: Spoil) -> Figure:
@@ -109,7 +109,7 @@ def collapse(spoil: Spoil) -> Figure:
     kinds = ["law", *["rival"] * 5, "shuffled"]
     fits = [Fit(kind, {"data.dim": -i, "data.signal_norm": 4}, 0.9 - 0.1 * i, (0.1, 0.0, 0.2)) for i, kind in enumerate(kinds)]
     names = (r"$n|\mu|^4 / (s^4 d)$", "test_error", "data.dim")
-    return figure_collapse(*(table[key].to_numpy() for key in ("c", "test_error", "data.dim")), names, fits)
+    return figure_collapse(*(table[key].to_numpy() for key in ("c", "test_error", "data.dim")), names, fits).figure
 
 
 STEPS = np.unique(np.geomspace(1, 3000, 40).round().astype(int))
@@ -136,11 +136,11 @@ def curves_of(spoil: Spoil, seeds: int, lowest: float = 0.05) -> tuple[pd.DataFr
 
 
 def stages(spoil: Spoil, titles: list[str], lowest: float = 0.05, seeds: int = 6) -> Figure:
-    return figure_stages({title: curves_of(spoil, seeds, lowest) for title in titles})
+    return figure_stages({title: curves_of(spoil, seeds, lowest) for title in titles}).figure
 
 
 def signals(spoil: Spoil, titles: list[str]) -> Figure:
-    return figure_signals({title: curves_of(spoil, 6) for title in titles})
+    return figure_signals({title: curves_of(spoil, 6) for title in titles}).figure
 
 
 def signals_by(spoil: Spoil, parts: list[str]) -> Figure:
@@ -150,7 +150,7 @@ def signals_by(spoil: Spoil, parts: list[str]) -> Figure:
             middle = 0.8 + 0.1 * np.sin(np.arange(len(table)))
             kinds = {"mean": middle, "low": middle - 0.05, "high": middle + 0.05}
             table = table.assign(**{f"{name}{suffix}_{kind}": values for kind, values in kinds.items()})
-    return figure_signals_by(spoil(table), "noise.rate", "loss")
+    return figure_signals_by(spoil(table), "noise.rate", "loss").figure
 
 
 def losses(spoil: Spoil, titles: list[str]) -> Figure:
@@ -158,12 +158,12 @@ def losses(spoil: Spoil, titles: list[str]) -> Figure:
     observed = np.repeat([0, 1], 200)
     samples = {"true": np.where(rng.random(400) < 0.2, 1 - observed, observed), "observed": observed}
     samples |= {f"loss_{state}": 10.0 ** rng.uniform(-9, 1, 400) for state in ("best", "last")}
-    return figure_images.figure_losses({title: spoil(pd.DataFrame(samples)) for title in titles})[0]
+    return figure_images.figure_losses({title: spoil(pd.DataFrame(samples)) for title in titles})[0].figure
 
 
 def suspects(spoil: Spoil) -> Figure:
     table = pd.DataFrame({"true": [1.0, 2, np.nan] * 4, "observed": [1, 3, 2] * 4})
-    return figure_images.figure_suspects(spoil(table), np.zeros((12, 1, 5, 5)))
+    return figure_images.figure_suspects(spoil(table), np.zeros((12, 1, 5, 5))).figure
 
 
 def attributions(spoil: Spoil) -> Figure:
@@ -171,7 +171,7 @@ def attributions(spoil: Spoil) -> Figure:
     rng = np.random.default_rng(0)
     values = {state: rng.standard_normal((8, 1, 6, 6)) for state in ("best", "last")}
     explained = SimpleNamespace(samples=samples, images=rng.random((8, 1, 6, 6)), values=values)
-    return figure_images.figure_attributions(explained)
+    return figure_images.figure_attributions(explained).figure
 
 
 def attribution_numbers(spoil: Spoil, conditions: list[str]) -> Figure:
@@ -181,27 +181,27 @@ def attribution_numbers(spoil: Spoil, conditions: list[str]) -> Figure:
     numbers = {name: 0.4 + 0.1 * np.sin(np.arange(len(table)) + i) for i, name in enumerate(names)}
     return figure_images.figure_attribution_numbers(
         spoil(table.assign(runs=6, samples=60, **numbers, **{f"{name}_sem": 0.02 for name in names}))
-    )
+    ).figure
 
 
 def predicted(spoil: Spoil) -> Figure:
     names = ("memorised", "test_error", "best_test_error_fresh")
     table = pd.DataFrame({name: np.geomspace(0.001, 0.5, 30) for name in names})
-    return figure_predicted(spoil(table.assign(**{f"{name}_predicted": table[name] * 1.1 for name in names})))
+    return figure_predicted(spoil(table.assign(**{f"{name}_predicted": table[name] * 1.1 for name in names}))).figure
 
 
 def phases(spoil: Spoil) -> Figure:
     table = pd.MultiIndex.from_product([[0.5, 1, 2, 4, 8], [0.1, 0.2, 0.3, 0.4]], names=["kappa", "rate"]).to_frame(index=False)
     staged = (table["kappa"] * (1 - 2 * table["rate"]) > 1).astype(float)
     price = 0.05 / table["kappa"]
-    return figure_phases(spoil(table.assign(staged=staged, price=price, staged_predicted=staged, price_predicted=price)))
+    return figure_phases(spoil(table.assign(staged=staged, price=price, staged_predicted=staged, price_predicted=price))).figure
 
 
 def against(spoil: Spoil) -> Figure:
     table = pd.DataFrame({"data.dim": range(9), "ours": np.linspace(0, 0.5, 9), "theirs": np.linspace(0.02, 0.48, 9)})
     table = spoil(table.assign(ours_se=0.01, theirs_se=0.02))
     table["difference"] = table["ours"] - table["theirs"]
-    return figure_against(Against(["data.dim"], "test_error", table, 9, "made up"))
+    return figure_against(Against(["data.dim"], "test_error", table, 9, "made up")).figure
 
 
 NAMES = [f"{LONG} {i}" for i in range(12)]

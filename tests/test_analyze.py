@@ -198,6 +198,25 @@ def test_figures_of_an_earlier_version_are_known_by_their_captions(tmp_path):
     assert files_before(tmp_path) == []
 
 
+@pytest.mark.slow
+def test_a_sweep_becomes_figures_tables_and_captions_for_a_paper(sweep, monkeypatch):
+    labels = 'labels={data.dim: "length $\\delta$", signal_noise: "signal and noise"}'  # as the shell hands it over
+    call(monkeypatch, f"path={sweep}", "paper=icml", "width=column", "panels=[test_error]", labels, "formats=[pdf]")
+    folder = sweep / "analysis"
+    assert b"/MediaBox [ 0 0 234 " in (folder / "phase_test_error.pdf").read_bytes(), "3.25 inches of 72 points"
+    assert not list(folder.glob("phase_best*")), "panels are the values that are drawn"
+    captions, tables = ((folder / name).read_text() for name in ("captions.tex", "tables.tex"))
+    (caption,) = re.findall(r"\\includegraphics\{\{phase_test_error\}.pdf\}\n\\caption\{(.*)\}", captions)
+    assert caption.startswith(r"Test error (true labels) by length $\delta$ and signal norm $|\mu|$")
+    assert (
+        "no intervals: fewer than 5 seeds. 36 runs, 3 in each of 12 cells; seeds 0 to 2. Fixed: data signal and noise"
+        in caption
+    )
+    assert "$n=8$" in caption
+    assert r"length $\delta$ & signal norm $|\mu|$ & test error \\" in tables
+    assert {"captions.tex", "tables.tex"} <= set(json.loads((folder / "manifest.json").read_text())["files"])
+
+
 @pytest.mark.parametrize("formats", [["pdf"], ["svg", "pdf"], []], ids=str)
 @pytest.mark.slow
 def test_figures_come_in_the_formats_asked_for(sweep, monkeypatch, formats):
@@ -226,7 +245,7 @@ def test_a_figure_is_laid_out_once_for_all_its_files(results):
     found, layouts = load(results), []
     groups = conditions(found.runs)
     tables = {title: (runs, found.curves[found.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
-    figures = [figure_stages(tables) for _ in range(2)]
+    figures = [figure_stages(tables).figure for _ in range(2)]
     execute = figures[0].get_layout_engine().execute
     figures[0].get_layout_engine().execute = lambda figure: layouts.append(execute(figure))
     assert rendered(figures[0], ["pdf", "png", "svg"])["png"] == rendered(figures[1], ["png"])["png"]
@@ -236,7 +255,7 @@ def test_a_figure_is_laid_out_once_for_all_its_files(results):
 def test_fonts_of_a_pdf_are_embedded_without_tables_for_setting_text(results):
     """Reading these takes longer than the drawing; matplotlib has no public way to leave them out."""
     assert {"GDEF", "GPOS", "GSUB"} <= set(subset.Options().drop_tables)
-    file = rendered(load(results).stages(), ["pdf"])["pdf"]
+    file = rendered(load(results).stages().figure, ["pdf"])["pdf"]
     assert b"/FontFile2" in file
     assert b"/Type0" in file
 

@@ -53,6 +53,14 @@ def test_results_draw_themselves(simulated, tmp_path):
     assert axes.get_xlim()[1] > 400
     assert grid.phase("data.snr", "data.dim").axes[0].get_ylim()[1] > 400
     grid.phase().savefig(tmp_path / "phase.png")
+    with lnt.look(paper="icml", width="column", labels={"noise.rate": "flip rate"}):
+        drawn = [simulated.stages(), simulated.lines("noise.rate"), simulated.compare("noise.rate"), grid.phase()]
+    for figure, panels in drawn:
+        assert figure.get_figwidth() == 3.25
+        assert all(ax in figure.axes for ax in panels)
+    assert [len(panels) for _, panels in drawn] == [8, 1, 1, 1]
+    assert drawn[0].axes[1].get_title() == "flip rate 0.3"
+    assert drawn[1].axes[0].get_xlabel() == "flip rate"
     with pytest.raises(lnt.ConfigError, match="value=colour: no such column; there are "):
         grid.phase(value="colour")
     with pytest.raises(lnt.ConfigError, match=r"y=data.dim: must be another key than x"):

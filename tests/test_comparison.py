@@ -70,7 +70,7 @@ def test_levels_come_in_the_order_in_which_they_were_typed():
 
 def test_long_names_of_options_end_at_their_ticks():
     rows = [{"loss": name, "test_error": 0.1} for name in ("backward_squared", "exponential", "label_smoothing", "logistic")]
-    figure = figure_comparison(compare(results_of(rows), "loss", None, None, ["test_error"]), ["test_error"])
+    figure, _ = figure_comparison(compare(results_of(rows), "loss", None, None, ["test_error"]), ["test_error"])
     figure.draw_without_rendering()
     (ax,) = figure.axes
     ends = [text.get_window_extent().x1 for text in ax.get_xticklabels()]

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn_figures import FIGURES, STEPS, curves_of, faults, legends_of, lines, phase, stages, strategies
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_phase_diagram import add_contour
 from lnt.analysis.figure_stages import least_error
-from lnt.analysis.figure_style import rendered
+from lnt.analysis.figure_style import STYLE, look, rendered
 
 AS_IT_IS = lambda table: table  # noqa: E731
 QUICK = {"lines", "phase diagram", "comparison of numbers", "stages"}
@@ -42,6 +43,17 @@ KEYS = {
 @pytest.mark.parametrize("name", DRAWN)
 def test_no_text_and_no_legend_lies_on_anything(name):
     assert faults(FIGURES[name](AS_IT_IS)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", ["column", "full"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nor_does_it_in_a_paper(name, width):
+    with look("icml", width):
+        figure = FIGURES[name](AS_IT_IS)
+        with rc_context(STYLE):
+            assert faults(figure) == []
+        assert figure.get_figwidth() in (3.25, 6.75)
 
 
 def test_the_measure_sees_what_lies_on_what():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnt.intervals import half_width, jackknife_interval, mean_interval
+from lnt.intervals import difference_interval, half_width, jackknife_interval, mean_interval
 
 
 def within_binomial_error(hits, at_least=0.95):
@@ -71,3 +71,32 @@ def test_a_ratio_of_means_is_covered(seeds):
 
 def test_the_quantiles_are_those_of_scipy():
     np.testing.assert_allclose(half_width(1.0, [5, 10, 20]), stats.t.ppf(0.975, [4, 9, 19]) / np.sqrt([5, 10, 20]))
+
+
+def test_a_difference_seed_by_seed_is_the_paired_t_test():
+    rng = np.random.default_rng(1)
+    common = rng.normal(0, 5, 12)
+    first, second = common + rng.normal(0.3, 0.1, 12), common + rng.normal(0, 0.1, 12)
+    expected = stats.ttest_rel(first, second).confidence_interval(0.99)
+    np.testing.assert_allclose(difference_interval(first, second, 0.99), expected)
+    # A seed that one of them lacks does not count.
+    gaps = np.where(np.arange(12) == 3, np.nan, first)
+    expected = stats.ttest_rel(np.delete(first, 3), np.delete(second, 3)).confidence_interval()
+    np.testing.assert_allclose(difference_interval(gaps, second), expected)
+
+
+def test_a_difference_of_other_seeds_is_welchs():
+    rng = np.random.default_rng(2)
+    first, second = np.full(20, np.nan), np.full(20, np.nan)
+    first[:8], second[6:] = rng.normal(1, 1, 8), rng.normal(0, 3, 14)  # two seeds in common are too few
+    expected = stats.ttest_ind(first[:8], second[6:], equal_var=False).confidence_interval()
+    np.testing.assert_allclose(difference_interval(first, second), expected)
+    first[4:] = np.nan
+    assert np.isnan(difference_interval(first, second)).all(), "four values have no interval"
+
+
+def test_differences_without_any_spread():
+    ones, other = np.ones(10), np.full(10, np.nan)
+    assert difference_interval(ones, ones + 0.5) == (-0.5, -0.5)
+    other[5:] = 0.5
+    assert difference_interval(np.where(np.arange(10) < 5, 1.0, np.nan), other) == (0.5, 0.5)

@@ -9,19 +9,32 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from lnt.analysis.comparison import Comparison
-from lnt.analysis.figure_legend import LINE, drawn, legend_below, width, wrapped
+from lnt.analysis.figure_legend import LINE, drawn, legend_below, text_size, titled, width, wrapped
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_style import CATEGORIES, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label, quantity
+from lnt.analysis.figure_style import (
+    CATEGORIES,
+    PLAIN,
+    SIGNAL,
+    SINGLE,
+    STYLE,
+    Drawn,
+    NotebookFigure,
+    fitted,
+    label,
+    level,
+    on_paper,
+    quantity,
+    side_by_side,
+)
 from lnt.analysis.reference import Against
 from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
 THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
-LONGEST, ANGLE = 40, 25  # letters in the names of options, beyond which they are slanted, and by how many degrees
+LONGEST, ANGLE = 40, 25  # letters in the names of options, beyond which they are slanted in a column, and by how many degrees
 LONGEST_LINE = 130.0  # points, of the name of an option below the axis
 SOME = "ring: mean over some of the runs only"  # those that have a value; the CSV file has their number
 SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
@@ -30,7 +43,7 @@ SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart ca
 Group = tuple[str, str]  # a level of hue and one of style
 
 
-def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
+def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
     """A panel for each value: means with 95 % intervals over seeds, a colour for each level of hue, dashes for those of style.
 
     Lines over a numeric axis, points over options. Where one line lies on another in all panels the legend says so.
@@ -43,9 +56,10 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
         if len(under := {one.get(group) for one in hidden}) == 1 and (other := under.pop()):
             names[group] += f" (lies on {_joined(other)})"
     with mpl.rc_context(STYLE):
-        columns = min(2, len(values))
+        inches = SINGLE * max(min(2, len(values)), 1.2)
+        columns = side_by_side(len(values), fitted(inches), 2.5, most=2)
         rows = -(-len(values) // columns)
-        figure = NotebookFigure(figsize=(SINGLE * max(columns, 1.2), 2.2 * rows), layout="constrained")
+        figure = NotebookFigure(figsize=(inches, (1.9 if on_paper() else 2.2) * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharex=True)
         for ax, value in zip(axes.flat, values, strict=False):
             for number, group in enumerate(groups):
@@ -57,12 +71,12 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
         if compared.numeric:
             scale_axis(axes.flat[0], "x", np.array(places, float))
         else:
-            names_of_places = [wrapped(str(place), LONGEST_LINE) for place in places]
+            names_of_places = [wrapped(level(str(place)), LONGEST_LINE) for place in places]
             axes.flat[0].set(xlim=(-0.5, len(places) - 0.5))
             axes.flat[0].set_xticks(range(len(places)), names_of_places)
-            if slanted := sum(map(len, map(str, places))) > LONGEST:
+            if slanted := sum(map(len, names_of_places)) > LONGEST * figure.get_figwidth() / columns / SINGLE:
                 lines, angle = max(name.count("\n") for name in names_of_places), math.radians(ANGLE)
-                height = max(map(width, names_of_places)) * math.sin(angle) + lines * LINE * math.cos(angle)
+                height = max(map(width, names_of_places)) * math.sin(angle) + lines * LINE * text_size() * math.cos(angle)
                 ends = 1 if rows == 1 or len(values) % columns == 0 else 2  # rows below which there are names
                 figure.set_figheight(figure.get_figheight() + ends * height / 72)
         for number, ax in enumerate(axes.flat):
@@ -76,7 +90,7 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Figure:
         sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
         title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
         legend_below(figure, drawn(axes.flat), title if sure else f"{title} ({TOO_FEW})".strip())
-    return figure
+    return Drawn(figure, [*axes.flat[: len(values)]])
 
 
 def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple[int, int], name: str) -> None:
@@ -107,7 +121,7 @@ def _of(table: pd.DataFrame, group: Group) -> pd.DataFrame:
 
 
 def _joined(group: Group) -> str:
-    return " ".join(filter(None, group))
+    return " ".join(level(name) for name in group if name)
 
 
 def _means(table: pd.DataFrame, groups: Sequence[Group], places: Sequence[Any], value: str) -> np.ndarray:
@@ -126,7 +140,7 @@ def _hidden(means: np.ndarray, groups: Sequence[Group]) -> dict[Group, Group]:
     return found
 
 
-def figure_against(against: Against) -> Figure:
+def figure_against(against: Against) -> Drawn:
     """Means of ours over published ones with standard errors, and the diagonal on which both agree."""
     table = against.table.replace([np.inf, -np.inf], np.nan)
     with mpl.rc_context(STYLE):
@@ -139,6 +153,8 @@ def figure_against(against: Against) -> Figure:
         ax.plot(ends, ends, color=PLAIN, linewidth=0.8, label="equal")
         ax.errorbar(theirs, ours, **errors, color=SIGNAL, marker="o", markersize=3, linestyle="", linewidth=0.8)
         offset, error = against.offset
-        ax.set_title(f"{len(table)} cells: rms {against.rms:.3g}, mean {offset:+.2g} (s.e. {error:.1g})")
+        titled(
+            ax, f"{len(table)} cells: rms {against.rms:.3g}, mean {offset:+.2g} (s.e. {error:.1g})", figure.get_figwidth() - 0.6
+        )
         ax.set(xlabel=f"published {quantity(against.value)}", ylabel=f"{quantity(against.value)} here, with its standard error")
-    return figure
+    return Drawn(figure, [ax])

@@ -7,10 +7,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
 
-from lnt.analysis.figure_legend import drawn, legend_beside, wrapped
-from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, NotebookFigure
+from lnt.analysis.figure_legend import drawn, legend_beside, titled, wrapped
+from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, Drawn, NotebookFigure, heading
 from lnt.column_names import KINDS, STATES
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.losses import LOG2
@@ -24,14 +23,14 @@ SUSPECTS_IN_A_ROW = 8
 SHOWN = 4  # samples of each kind in a figure of attributions
 
 
-def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFrame]:
+def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Drawn, pd.DataFrame]:
     """Per-sample losses of clean and mislabelled samples at early stopping (top) and at the end, a column for each condition.
 
     `groups` maps a title to rows of samples.parquet. Shares are within each kind; losses below the first bin count there.
     """
     rows = []
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3 * len(groups) + 1.7, 3.6), layout="constrained")
+        figure = NotebookFigure(figsize=(3 * len(groups) + 1.7, 3.6), least=1.4 * len(groups) + 1.7, layout="constrained")
         axes = figure.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False)
         for column, (title, samples) in enumerate(groups.items()):
             wrong = samples["true"] != samples["observed"]
@@ -46,20 +45,22 @@ def figure_losses(groups: Mapping[str, pd.DataFrame]) -> tuple[Figure, pd.DataFr
                     bins = pd.DataFrame({"loss_from": BINS[:-1], "loss_to": BINS[1:], "share": share})
                     rows.append(bins.assign(condition=title, state=state, kind=kind))
                 ax.axvline(LOG2, color=PLAIN, linewidth=0.8, linestyle=":", label="log 2")
-            axes[0, column].set_title(title)
-            axes[1, column].set_xlabel("loss against the observed label")
+            room = (figure.get_figwidth() - 2.3) / len(groups) - 0.1  # inches
+            titled(axes[0, column], heading(title), room)
+            words = wrapped("loss against the observed label", 72 * room, mpl.rcParams["axes.labelsize"])
+            axes[1, column].set_xlabel(words)
         axes[0, 0].set_xscale("log")
         for ax, state in zip(axes[:, 0], STATES, strict=True):
             ax.set_ylabel(f"{WHEN[state]}\nshare of samples")
         legend_beside(axes[0, -1], drawn(axes.flat))
-    return figure, pd.concat(rows, ignore_index=True)
+    return Drawn(figure, [*axes.flat]), pd.concat(rows, ignore_index=True)
 
 
-def figure_suspects(suspects: pd.DataFrame, images: np.ndarray) -> Figure:
+def figure_suspects(suspects: pd.DataFrame, images: np.ndarray) -> Drawn:
     """Images [n, C, H, W] of the rows of a table of suspects, by rank, with their observed labels, and true ones if known."""
     rows = -(-len(suspects) // SUSPECTS_IN_A_ROW)
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(DOUBLE, 1.2 * rows), layout="constrained")
+        figure = NotebookFigure(figsize=(DOUBLE, 1.2 * rows), least=5, layout="constrained")
         axes = figure.subplots(rows, SUSPECTS_IN_A_ROW, squeeze=False)
         for ax in axes.flat:
             ax.axis("off")
@@ -70,10 +71,10 @@ def figure_suspects(suspects: pd.DataFrame, images: np.ndarray) -> Figure:
             colour = PLAIN if not known else CLEAN if sample["true"] == sample["observed"] else NOISY
             words = f"observed {sample['observed']}" + (f"\ntrue {sample['true']:.0f}" if known else "")
             ax.set_title(words, color=colour, fontsize=7)
-    return figure
+    return Drawn(figure, [*axes.flat])
 
 
-def figure_attributions(explained: "Explained") -> Figure:
+def figure_attributions(explained: "Explained") -> Drawn:
     """Some samples of each kind: the image with its labels, and its SHAP values at both states, each on its own scale.
 
     What is explained is the margin of the observed class over the mean of the others. Red pixels raise it, blue ones lower it
@@ -81,7 +82,7 @@ def figure_attributions(explained: "Explained") -> Figure:
     """
     chosen = np.concatenate([np.flatnonzero(explained.samples["kind"] == kind)[:SHOWN] for kind in KINDS])
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(0.95 * len(chosen) + 1.5, 3.6), layout="constrained")
+        figure = NotebookFigure(figsize=(0.95 * len(chosen) + 1.5, 3.6), least=0.6 * len(chosen) + 1.5, layout="constrained")
         axes = figure.subplots(3, len(chosen), squeeze=False)
         for column, i in enumerate(chosen):
             sample, maps = explained.samples.iloc[i], [explained.values[state][i].sum(0) for state in STATES]
@@ -100,10 +101,10 @@ def figure_attributions(explained: "Explained") -> Figure:
         figure.colorbar(
             shown, ax=axes[1:], label="SHAP value of the observed class's\nmargin (of the map's largest)", shrink=0.9
         )
-    return figure
+    return Drawn(figure, [*axes.flat])
 
 
-def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
+def figure_attribution_numbers(summary: pd.DataFrame) -> Drawn:
     """Shares on the centre and agreements by condition and kind, means and 95 % intervals; nulls as grey lines.
 
     `summary` is the table of that name of lnt/images/attribution.py.
@@ -118,8 +119,9 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
     # Samples of one run are no independent evidence, but all that there is of a single one.
     over = summary["runs"].where(summary["runs"] > 1, summary["samples"])
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(DOUBLE, 2.9), layout="constrained")
-        for ax, (label, marks) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        figure = NotebookFigure(figsize=(DOUBLE, 2.9), least=5, layout="constrained")
+        axes = figure.subplots(1, 2)
+        for ax, (label, marks) in zip(axes, panels.items(), strict=True):
             for shift, (column, (marker, name)) in zip((-0.13, 0.13), marks.items(), strict=True):
                 colours = [NOISY if kind == "mislabelled" else CLEAN for kind in summary["kind"]]
                 half = half_width(summary[f"{column}_sem"] * np.sqrt(over), over)
@@ -141,4 +143,4 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Figure:
             ax.set_xlabel(TOO_FEW if (over < FEWEST_SEEDS).any() else "")
             # Above the axes: the error bars of any study may reach into a corner.
             ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-    return figure
+    return Drawn(figure, [*axes])

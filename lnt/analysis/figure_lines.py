@@ -4,16 +4,15 @@ import itertools
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lnt.analysis.figure_legend import drawn, legend_below
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, label, level, shown
 from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 
-def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Figure:
+def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -> Drawn:
     """Means of some values over one swept key with 95 % confidence intervals over seeds, from a table of analysis.cells."""
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(SINGLE, 2.2), layout="constrained")
@@ -27,7 +26,7 @@ def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -
         if set(values) <= set(ERRORS):
             ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # intervals reach below 0, errors do not
         legend_below(figure, drawn([ax]), None if sure else TOO_FEW)
-    return figure
+    return Drawn(figure, [ax])
 
 
 STRATEGY_PANELS = {
@@ -39,7 +38,7 @@ STRATEGY_PANELS = {
 }
 
 
-def figure_strategies(table: pd.DataFrame) -> Figure:
+def figure_strategies(table: pd.DataFrame) -> Drawn:
     """Strategies (lines) by noise rate, a column for each kind of label noise; means and 95 % intervals over seeds.
 
     `table` has noise, name, rate, and mean, low and high of STRATEGY_PANELS. The oracle knows the test error of ordinary
@@ -54,15 +53,20 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
     # Early stopping selects no samples: its panels would be empty.
     selects = not all(name.startswith("early_stopping") for name in names)
     panels = [value for value, name in STRATEGY_PANELS.items() if name and (selects or value == "strategy_test_error")]
+    panels = shown({value: [value] for value in panels})
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 0.4), layout="constrained")
+        figure = NotebookFigure(
+            figsize=(3.2 * max(len(kinds), 1.4), 1.7 * len(panels) + 0.4), least=1.3 * len(kinds) + 0.5, layout="constrained"
+        )
         axes = figure.subplots(len(panels), len(kinds), sharex="col", sharey="row", squeeze=False)
         for column, kind in enumerate(kinds):
             for name, part in table[table["noise"] == kind].groupby("name"):
                 style, colour = looks[str(name)]
                 for ax, value in zip(axes[:, column], panels, strict=True):
                     error = part[f"{value}_high"] - part[f"{value}_mean"]
-                    ax.errorbar(part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=name)
+                    ax.errorbar(
+                        part["rate"], part[f"{value}_mean"], error, color=colour, linestyle=style, label=level(str(name))
+                    )
                 if name == "none":
                     best = part["best_test_error_fresh_mean"]
                     axes[0, column].plot(part["rate"], best, ":", color=PLAIN, label="oracle stopping")
@@ -72,4 +76,4 @@ def figure_strategies(table: pd.DataFrame) -> Figure:
             ax.set_ylabel(STRATEGY_PANELS[value])
         sure = table["strategy_test_error_low"].notna().any()
         legend_below(figure, drawn(axes.flat), None if sure else TOO_FEW)
-    return figure
+    return Drawn(figure, [*axes.flat])

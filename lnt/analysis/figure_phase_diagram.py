@@ -10,14 +10,24 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lnt.analysis.figure_legend import by_label, legend_above, legend_below, wrapped
-from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, NotebookFigure, label, quantity
+from lnt.analysis.figure_legend import LINE, by_label, legend_above, legend_below, wrapped
+from lnt.analysis.figure_style import (
+    DOUBLE,
+    SINGLE,
+    STYLE,
+    Drawn,
+    NotebookFigure,
+    fitted,
+    heading,
+    label,
+    quantity,
+    side_by_side,
+)
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS
@@ -68,7 +78,7 @@ def cell_edges(centres: np.ndarray) -> np.ndarray:
 
 def figure_phase_diagram(
     facets: Mapping[str, Facet], x: str, y: str, value: str, width: float = DOUBLE, published: pd.DataFrame | None = None
-) -> Figure:
+) -> Drawn:
     """A value over two swept keys, one panel for each facet, on true coordinates.
 
     Hatched: planned cells without a completed run; crossed: no run of the cell has a value, as of a stage that none reaches;
@@ -79,9 +89,9 @@ def figure_phase_diagram(
     (analysis.reference), in the same colours.
     """
     with mpl.rc_context(STYLE):
-        columns = min(3, len(facets))
+        columns = side_by_side(len(facets), fitted(width), 1.5)
         rows = -(-len(facets) // columns)
-        panel = width / columns
+        panel = fitted(width) / columns
         figure = NotebookFigure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         # One range for all panels, as they share a colour bar.
@@ -111,14 +121,17 @@ def figure_phase_diagram(
         heights = np.zeros(rows * columns)
         for number, (title, own) in enumerate(zip(facets, entries, strict=True)):
             room, rest = 72 * (panel - 0.9), {text: mark for text, mark in own.items() if text not in common}
-            heights[number] = legend_above(axes.flat[number], rest, room, wrapped(title, 72 * (panel - 0.5), 8))
+            words = wrapped(heading(title), 72 * (panel - 0.5), mpl.rcParams["font.size"])
+            heights[number] = legend_above(axes.flat[number], rest, room, words)
+            if not rest:  # the title alone
+                heights[number] = words.count("\n") * LINE * mpl.rcParams["font.size"] / 72
         figure.set_figheight(figure.get_figheight() + heights.reshape(rows, columns).max(1).sum())
         for ax in axes.flat[len(facets) :]:
             ax.set_visible(False)
-        figure.supxlabel(label(x), fontsize=8)
-        figure.supylabel(label(y), fontsize=8)
+        figure.supxlabel(label(x))
+        figure.supylabel(label(y))
         figure.colorbar(mesh, ax=axes, label=label(value))
-    return figure
+    return Drawn(figure, [*axes.flat[: len(facets)]])
 
 
 def colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:
@@ -220,7 +233,7 @@ def add_contour(
 
 def figure_collapse(
     combination: np.ndarray, value: np.ndarray, colour: np.ndarray, names: tuple[str, str, str], fits: Sequence[Fit]
-) -> Figure:
+) -> Drawn:
     """Cell means of a value against the law's combination of parameters; `names` of combination, value and colour.
 
     Beside it stand the R^2 in held-out cells of the law, of rival exponents, and of shuffled values.
@@ -239,7 +252,7 @@ def figure_collapse(
         bar = figure.colorbar(points, label=label(names[2]))
         if is_log(levels):
             _log_ticks(bar.ax.yaxis, levels)
-    return figure
+    return Drawn(figure, [ax])
 
 
 def _product(exponents: Mapping[str, float]) -> str:

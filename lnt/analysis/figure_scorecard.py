@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy.special import ndtr
 
@@ -32,10 +31,10 @@ EXPONENTS = {
 }
 
 
-def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
+def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> style.Drawn:
     """(a) exponents, (b) length of Stage I, (c) borders in x, (d) final, (e) noiseless, (f) early test error."""
     with mpl.rc_context(style.STYLE):
-        figure = style.NotebookFigure(figsize=(style.DOUBLE, 4.4), layout="constrained")
+        figure = style.NotebookFigure(figsize=(style.DOUBLE, 4.4), least=5, layout="constrained")
         axes = figure.subplots(2, 3)
         _exponents(axes[0, 0], rows)
         _lengths(axes[0, 1], evidence)
@@ -48,7 +47,7 @@ def figure_scorecard(evidence: Evidence, rows: Sequence[Row]) -> Figure:
         axes[1, 2].set_xlabel(early)
         for name, ax in zip("abcdef", axes.flat, strict=True):
             ax.set_title(f"({name})", loc="left")
-    return figure
+    return style.Drawn(figure, [*axes.flat])
 
 
 def _exponents(ax: Axes, rows: Sequence[Row]) -> None:

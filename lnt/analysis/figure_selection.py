@@ -6,16 +6,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from pandas.api.types import is_number
 
-from lnt.analysis.figure_legend import drawn, legend_below, legend_beside
+from lnt.analysis.figure_legend import drawn, legend_below, legend_beside, titled
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_stages import PANELS, draw_by_step
-from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure, label
+from lnt.analysis.figure_stages import COEFFICIENT, PANELS, draw_by_step
+from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, heading, label
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 
-COEFFICIENTS = "coefficient (max)"
 AUC = "AUC of the signal"
 LOOKS = {  # of the AUC of each signal: colour, name
     "selection_auc": (PLAIN, "loss"),
@@ -28,16 +26,17 @@ WHEN = {"_best": "at the lowest test error", "": "at the end"}
 OVERTAKEN = "overtaken_share"
 
 
-def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Drawn:
     """AUCs of the signals against log step below the coefficients, a column for each group of runs that differ by seed.
 
     `groups` maps a title to (runs, curves). Lines are means over runs, bands their 95 % intervals. Vertical lines are medians
     over runs: the lowest test error, and the step at which rho-bar exceeds gamma in half of the mislabelled samples.
     """
     with mpl.rc_context(STYLE):
-        coefficients = any(curves[list(PANELS[COEFFICIENTS])].notna().any(axis=None) for _, curves in groups.values())
-        panels = {**({COEFFICIENTS: PANELS[COEFFICIENTS]} if coefficients else {}), AUC: LOOKS}
-        figure = NotebookFigure(figsize=(3.2 * len(groups) + 2, 1.9 * len(panels) + 0.7), layout="constrained")
+        coefficients = any(curves[list(PANELS[COEFFICIENT])].notna().any(axis=None) for _, curves in groups.values())
+        panels = {**({COEFFICIENT: PANELS[COEFFICIENT]} if coefficients else {}), AUC: LOOKS}
+        size = 3.2 * len(groups) + 2, 1.9 * len(panels) + 0.7
+        figure = NotebookFigure(figsize=size, least=1.6 * len(groups) + 2, layout="constrained")
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
         for column, (title, (runs, curves)) in enumerate(groups.items()):
             overtaken = curves[curves[OVERTAKEN] >= 0.5].groupby("run_id")["step"].min().reindex(runs["run_id"])
@@ -51,15 +50,15 @@ def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> F
             for line in axes[-1, column].lines:
                 if line.get_label() in DASHED:
                     line.set_linestyle("--")
-            axes[0, column].set_title(title)
+            titled(axes[0, column], heading(title), (figure.get_figwidth() - 2) / len(groups) - 0.4)
             axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
         axes[-1, 0].set_ylim(top=1.02)
         for row in axes:
             legend_beside(row[-1], drawn(row))
-    return figure
+    return Drawn(figure, [*axes.flat])
 
 
-def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
+def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Drawn:
     """AUCs of the signals by one swept key, at the lowest test error and at the end, a column for each value of another.
 
     `table` is one of analysis.cells. Bars are 95 % intervals over seeds.
@@ -69,7 +68,7 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
     named = {f"{label(str(key))} {value:.6g}" if is_number(value) else str(value): part for value, part in groups}
     parts = named or {"": table}
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 3.8), layout="constrained")
+        figure = NotebookFigure(figsize=(1.9 * len(parts) + 1, 3.8), least=1.2 * len(parts) + 0.6, layout="constrained")
         axes = figure.subplots(2, len(parts), sharex=True, sharey=True, squeeze=False)
         for column, (title, part) in enumerate(parts.items()):
             for ax, suffix in zip(axes[:, column], WHEN, strict=True):
@@ -79,11 +78,11 @@ def figure_signals_by(table: pd.DataFrame, x: str, key: str | None) -> Figure:
                     style = "--" if signal in DASHED else "-"
                     ax.errorbar(part[x], part[f"{value}_mean"], half, color=colour, linestyle=style, label=signal)
                 scale_axis(ax, "x", part[x].to_numpy(float))
-            axes[0, column].set_title(title)
+            titled(axes[0, column], title, figure.get_figwidth() / len(parts) - 0.4)
             axes[1, column].set_xlabel(label(x))
         for ax, when in zip(axes[:, 0], WHEN.values(), strict=True):
             ax.set_ylabel(f"AUC of the signal\n{when}")
         axes[0, 0].set_ylim(top=1.04)  # an interval may reach beyond 1, which no AUC can
         sure = table["selection_auc_low"].notna().any()
         legend_below(figure, drawn(axes.flat), None if sure else TOO_FEW)
-    return figure
+    return Drawn(figure, [*axes.flat])

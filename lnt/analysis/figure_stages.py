@@ -7,25 +7,26 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from lnt.analysis.figure_legend import drawn, legend_beside
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, NotebookFigure
+from lnt.analysis.figure_legend import drawn, legend_below, legend_beside, titled, wrapped
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, heading, on_paper, shown
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.losses import LOG2
 from lnt.theory.conditions import predicted_t1
 from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
 Middle = Literal["mean", "median"]
+LEGEND = 2.3  # inches, beside the panels
 SMALL = 0.02  # an error, from which on its axis is linear
 THEORY: dict[str, Any] = {"linestyle": ":", "linewidth": 1.6}
+COEFFICIENT, BOTH_COEFFICIENTS = "coefficient (max)", "signal $\\gamma$,\nnoise $\\bar\\rho$ (max)"
 ACCURACY = "training accuracy\n(observed labels)"
 ERROR, OBSERVED_ERROR = "test error\n(true labels)", "test error\n(observed labels)"
 LOSS = "training loss\n(observed labels)"
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
-    "coefficient (max)": {
+    COEFFICIENT: {
         "signal_coef": (SIGNAL, r"signal $\gamma$"),
         "noise_coef_clean": (CLEAN, r"noise $\bar\rho$, clean samples"),
         "noise_coef_noisy": (NOISY, r"noise $\bar\rho$, mislabelled samples"),
@@ -44,7 +45,7 @@ PANELS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
-def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Figure:
+def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Drawn:
     """Coefficients, accuracies, test error and loss against log step: a column per group of runs that differ by seed.
 
     Dotted lines: the mean-field theory at the label counts of these runs, where it is about them; nothing is fitted.
@@ -60,10 +61,13 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
         panels = panels or {ERROR: PANELS[ERROR]}
         if ERROR in panels:  # what stands in for it where true labels are not known
             panels.pop(OBSERVED_ERROR, None)
-        size = 3.2 * len(groups) + 2.3, 1.6 * len(panels) + 0.2
-        figure = NotebookFigure(figsize=size, layout="constrained")
+        panels = {name: panels[name] for name in shown(panels)}
+        size = 3.2 * len(groups) + LEGEND, (1.2 if on_paper() else 1.6) * len(panels) + 0.2
+        figure = NotebookFigure(figsize=size, least=1.3 * len(groups) + 0.6, layout="constrained")
+        beside = figure.get_figwidth() - LEGEND >= 2 * len(groups)
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
         theories = [_predicted(runs) for runs, _ in groups.values()]
+        looks: dict[tuple, dict[str, Line2D]] = {}
         for row, (name, lines) in enumerate(panels.items()):
             least = None
             if name in (ERROR, OBSERVED_ERROR):
@@ -75,18 +79,26 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Fi
                 draw_by_step(ax, curves, lines, middle)
                 known |= _draw_theory(ax, theory, lines, middle)
                 _boundaries(ax, runs, named=row == 0)
-            axes[row, 0].set_ylabel(name if least is None else f"{name}\nmedian, quartiles")
+            words = BOTH_COEFFICIENTS if name == COEFFICIENT and not beside else name
+            axes[row, 0].set_ylabel(words if least is None else f"{words}\nmedian, quartiles")
             _set_heights(axes[row, 0], name, least)
             if name == LOSS:
                 for ax in axes[row]:
                     ax.axhline(LOG2, color="0.6", linewidth=0.8, zorder=1, label="log 2")
-            theory_line = {"theory, nothing fitted": Line2D([], [], color=PLAIN, **THEORY)} if known else {}
-            legend_beside(axes[row, -1], drawn(axes[row]) | theory_line)
+            entries = drawn(axes[row]) | ({"theory, nothing fitted": Line2D([], [], color=PLAIN, **THEORY)} if known else {})
+            if beside:
+                legend_beside(axes[row, -1], entries)
+            for text, handle in entries.items():
+                looks.setdefault((handle.get_color(), handle.get_linestyle(), handle.get_linewidth()), {})[text] = handle
+        if not beside:  # the colours mean the same in all panels: the shortest name will do
+            legend_below(figure, dict(min(names.items(), key=lambda name: len(name[0])) for names in looks.values()))
         for ax, (title, (runs, _)) in zip(axes.T, groups.items(), strict=True):
-            ax[-1].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
-            ax[0].set_title(title)
+            room = (figure.get_figwidth() - LEGEND * beside - 0.7) / len(groups) - 0.1  # inches
+            words = "gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})")
+            ax[-1].set_xlabel(wrapped(words, 72 * room, mpl.rcParams["axes.labelsize"]))
+            titled(ax[0], heading(title), room)
         figure.align_ylabels(axes[:, 0])
-    return figure
+    return Drawn(figure, [*axes.flat])
 
 
 def least_error(curves: Sequence[pd.DataFrame], error: str) -> float | None:
@@ -129,7 +141,7 @@ def draw_by_step(ax: Axes, curves: pd.DataFrame, lines: Mapping[str, tuple[str, 
             ax.plot(centre.index, centre[metric], color=colour, label=label)
             ax.fill_between(centre.index, low[metric], high[metric], color=colour, alpha=0.2, linewidth=0)
     # Step 0 is recorded too, and a log axis cannot show it.
-    ax.set_xscale("symlog", linthresh=1, linscale=0.4)
+    ax.set_xscale("symlog", linthresh=1, linscale=0.6 if on_paper() else 0.4)  # there labels are larger
     ax.set_xlim(0, max(centre.index.max(), 1))
 
 

@@ -1,25 +1,35 @@
 """The look of all figures: colours, fonts, widths, the names of axes; and how a figure becomes a file."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from fontTools import subset
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+
+from lnt.errors import require
+from lnt.settings import flatten
 
 FORMATS = ("pdf", "png", "svg")  # of figures
 # Tables of a font that say how to set text. A PDF needs none, since its text is set, and reading them takes longer than to
 # draw the figure. There is no public way to leave them out; where this one fails, PDFs are larger and as good.
 getattr(subset.Options, "_drop_tables_default", []).extend(("GDEF", "GPOS", "GSUB", "MATH"))
-# Okabe & Ito's colour-blind-safe palette
+# Okabe & Ito's colour-blind-safe palette; a purple takes the place of their yellow, which is too light for lines on white.
 SIGNAL, CLEAN, NOISY, PLAIN = "#0072B2", "#009E73", "#D55E00", "#444444"
-CATEGORIES = (PLAIN, SIGNAL, NOISY, CLEAN, "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")  # in this order
-STYLE: Any = {  # matplotlib types rc keys as one long Literal
+CATEGORIES = (PLAIN, SIGNAL, NOISY, CLEAN, "#CC79A7", "#E69F00", "#56B4E9", "#7A0177")  # in this order
+SCREEN: Mapping[str, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "figure.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.edgecolor": "none",
@@ -29,8 +39,137 @@ STYLE: Any = {  # matplotlib types rc keys as one long Literal
     "pdf.fonttype": 42,  # embed fonts as TrueType, so that text stays text
     "savefig.dpi": 200,
 }
+# Captions have 9 points at ICML, text has 10 everywhere. STIX is the Times that comes with matplotlib, with its mathematics.
+PRINTED: Mapping[str, Any] = {
+    **SCREEN,
+    "font.family": ["STIXGeneral"],
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.2,
+}
 
 SINGLE, DOUBLE = 3.35, 6.9  # column widths of a two-column paper in inches
+VENUES = {  # width of a column and of the text in inches
+    "icml": (3.25, 6.75),  # icml2024.sty: \textwidth 6.75in, \columnsep 0.25in, \twocolumn
+    "neurips": (5.5, 5.5),  # neurips_2024.sty: textwidth=5.5in, one column
+    "tmlr": (6.5, 6.5),  # tmlr.sty of JmlrOrg/tmlr-style-file: \textwidth 6.5 true in, one column
+}
+WIDEST = 20.0  # inches
+
+
+@dataclass(frozen=True)
+class Look:
+    """For what figures are drawn, and under which names. Raises ConfigError."""
+
+    paper: str | None = None  # one of VENUES; None: a screen
+    width: str | float | None = None  # column, full, or inches; None: what a figure needs, on paper one of the first two
+    labels: Mapping[str, str] = field(default_factory=dict)  # names of keys, columns and options, instead of LABELS
+    panels: Sequence[str] = ()  # columns: panels without any of them are left out of figures that have others
+
+    def __post_init__(self) -> None:
+        known = self.paper is None or self.paper in VENUES
+        require(known, "paper", self.paper, f"must be one of {', '.join(VENUES)}, or null")
+        number = isinstance(self.width, int | float) and not isinstance(self.width, bool) and 1 <= self.width <= WIDEST
+        fits = self.width in (None, "column", "full") or number
+        require(fits, "width", self.width, f"must be column, full, a number of inches from 1 to {WIDEST:g}, or null")
+        pairs = isinstance(self.labels, Mapping) and all(isinstance(name, str) for name in self.labels.values())
+        require(pairs, "labels", self.labels, 'must be names by key, as {noise.rate: "flip rate $\\tau$", gce: GCE}')
+        for key, name in self.labels.items():
+            require(_can_be_drawn(name), f"labels.{key}", name, "is no text with formulas of matplotlib's TeX between two $")
+        listed = isinstance(self.panels, Sequence) and not isinstance(self.panels, str)
+        require(listed, "panels", self.panels, "must be a list of columns, as [test_error,clean_accuracy]")
+
+    @property
+    def widths(self) -> tuple[float, float]:
+        """Of a column and of the text, in inches."""
+        return VENUES[self.paper] if self.paper else (SINGLE, DOUBLE)
+
+
+_LOOK: ContextVar[Look] = ContextVar("look", default=Look())  # noqa: B039  (it is frozen)
+
+
+@contextmanager
+def look(
+    paper: str | None = None,
+    width: str | float | None = None,
+    labels: Mapping[str, str] | None = None,
+    panels: Sequence[str] | None = None,
+) -> Iterator[None]:
+    """Figures that are made in this context are for a paper (icml, neurips, tmlr), of some width, with names of one's own.
+
+    The settings are those of analyze.py (docs/results.md). Raises ConfigError.
+    """
+    names = dict(flatten(labels)) if isinstance(labels, Mapping) else labels or {}
+    token = _LOOK.set(Look(paper, width, names, panels or ()))
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
+def in_force() -> Look:
+    """The look of figures that are made now."""
+    return _LOOK.get()
+
+
+def _can_be_drawn(text: str) -> bool:
+    try:
+        MathTextParser("path").parse(text)
+    except ValueError:
+        return False
+    return text.replace(r"\$", "").count("$") % 2 == 0
+
+
+def on_paper() -> bool:
+    """Whether figures are for a paper: there legends stand outside of axes, as nobody can move them."""
+    return _LOOK.get().paper is not None
+
+
+def fitted(inches: float, least: float = 0.0) -> float:
+    """The width of a figure that would have so many inches: on a screen just these, elsewhere a column or the whole text.
+
+    A figure that needs at least `least` inches gets the width of the text instead of a column.
+    """
+    wanted, (column, full) = _LOOK.get(), _LOOK.get().widths
+    if wanted.paper is None and wanted.width is None:
+        return inches
+    if isinstance(wanted.width, int | float):
+        return float(wanted.width)
+    narrow = wanted.width == "column" or (wanted.width is None and inches <= 1.4 * SINGLE)
+    return column if narrow and least <= column else full
+
+
+def side_by_side(count: int, width: float, least: float, most: int = 3) -> int:
+    """How many of some panels fit beside each other into a figure of this width, each with at least so many inches."""
+    return max(1, min(count, most, int(width / least)))
+
+
+def shown(panels: Mapping[str, Collection[str]]) -> list[str]:
+    """The names of panels that show one of the chosen columns; all of them if none does, or if nothing was chosen."""
+    chosen = set(_LOOK.get().panels)
+    return [name for name, columns in panels.items() if chosen & set(columns)] or list(panels)
+
+
+class _Style(Mapping[str, Any]):
+    """The settings of matplotlib for the look in force."""
+
+    def __getitem__(self, key: str) -> Any:
+        return (PRINTED if on_paper() else SCREEN)[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PRINTED if on_paper() else SCREEN)
+
+    def __len__(self) -> int:
+        return len(PRINTED if on_paper() else SCREEN)
+
+
+STYLE: Any = _Style()  # matplotlib types rc keys as one long Literal
 LABELS = {
     "data.dim": "dimension $d$",
     "data.n_train": "training samples $n$",
@@ -71,11 +210,59 @@ SYMBOLS = {
     "^4": "⁴",
     "$": "",
 }
+IN_TITLES = {  # symbols of keys
+    "data.dim": "d",
+    "data.n_train": "n",
+    "data.dim_over_n": "d/n",
+    "data.n_gamma": r"n|\mu|^2",
+    "data.signal_norm": r"|\mu|",
+    "data.snr": r"\mathrm{SNR}",
+    "data.noise_std": "s",
+    "data.noise_patches": "L",
+    "data.mixup": r"\alpha",
+    "noise.rate": r"\tau",
+    "noise.rate_positive": r"\tau_+",
+    "noise.rate_negative": r"\tau_-",
+    "optimizer.lr": r"\eta",
+    "optimizer.rho": r"\rho",
+    "model.width": "m",
+    "model.init_std": "s_{0}",
+    "model.power": "q",
+}
 
 
 def label(key: str) -> str:
     """The axis label of a column."""
-    return LABELS.get(key, key)
+    return _LOOK.get().labels.get(key) or LABELS.get(key, key)
+
+
+def level(name: str) -> str:
+    """The name of an option with its settings, as `small_loss keep=share`: one's own name of it, or of its words."""
+    own = _LOOK.get().labels
+    if name in own or not own:
+        return own.get(name, name)
+    settings = {key.rpartition(".")[2]: text for key, text in own.items() if "." in key}
+    words = []
+    for word in name.split(" "):
+        setting, sign, value = word.partition("=")
+        words.append(f"{settings.get(setting, setting)}={own.get(value, value)}" if sign else own.get(word, word))
+    return " ".join(words)
+
+
+def heading(title: str) -> str:
+    """A title of conditions, key=value, key=value, with one's own names, or the symbols of the theory, for keys."""
+    return re.sub(
+        r"(^|, )([A-Za-z_][\w.]*)=((?:[^,\[]|\[[^]]*\])*)", lambda found: found[1] + _setting(found[2], found[3]), title
+    )
+
+
+def _setting(key: str, value: str) -> str:
+    own = _LOOK.get().labels
+    if key in own:
+        return f"{own[key]} {own.get(value, value)}"
+    if key in IN_TITLES and re.fullmatch(r"[-+.\de]+", value):
+        return f"${IN_TITLES[key]}={value}$"
+    return f"{key}={own.get(value, value)}"
 
 
 def quantity(key: str) -> str:
@@ -108,8 +295,33 @@ def _file(figure: Figure, kind: str, **options: Any) -> bytes:
 
 
 class NotebookFigure(Figure):
-    """A figure that a notebook shows by itself: pyplot, which would, keeps every figure alive and needs a backend."""
+    """A figure that a notebook shows by itself: pyplot, which would, keeps every figure alive and needs a backend.
+
+    It keeps the look in which it was made, also for its files.
+    """
+
+    def __init__(self, *, figsize: tuple[float, float], least: float = 0.0, **options: Any) -> None:
+        super().__init__(figsize=(fitted(figsize[0], least), figsize[1]), **options)
+        self._style = dict(STYLE)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """As that of matplotlib, with fonts embedded as TrueType, which journals ask for."""
+        with mpl.rc_context(self._style):
+            super().savefig(fname, **options)
 
     def _repr_png_(self) -> bytes:
-        with mpl.rc_context(STYLE):
-            return _file(self, "png", dpi=120)
+        return _file(self, "png", dpi=120)
+
+
+class Drawn(NamedTuple):
+    """What every figure_... returns: figure, axes = figure_...(...)."""
+
+    figure: NotebookFigure
+    axes: list[Axes]  # the panels row by row, without colour bars
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Write the figure into a file."""
+        self.figure.savefig(fname, **options)
+
+    def _repr_png_(self) -> bytes:
+        return self.figure._repr_png_()

@@ -4,12 +4,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.colors import BoundaryNorm, ListedColormap
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from lnt.analysis.figure_legend import by_label, legend_above
 from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
-from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, NotebookFigure, label
+from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, label
 
 PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
 COLOURS = ("#D9D9D9", "#E8A87C", "#9CC5DE")
@@ -18,13 +17,13 @@ FEW = 200  # runs, up to which points are drawn larger
 SHOWN_ERROR = 1e-3  # errors below it are drawn on it: a test set cannot tell them apart
 
 
-def figure_predicted(table: pd.DataFrame) -> Figure:
+def figure_predicted(table: pd.DataFrame) -> Drawn:
     """Each run's memorising time, final and lowest test error against what theory predicts at its own label counts.
 
     Columns: `memorised` in T1, `test_error`, `best_test_error_fresh`, and the same with the suffix _predicted.
     """
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(DOUBLE, 2.5), layout="constrained")
+        figure = NotebookFigure(figsize=(DOUBLE, 2.5), least=5, layout="constrained")
         axes = figure.subplots(1, 3)
         names = {"memorised": r"$t/T_1$ when half is memorised", "test_error": label("test_error")}
         names["best_test_error_fresh"] = label("best_test_error_fresh")
@@ -42,10 +41,10 @@ def figure_predicted(table: pd.DataFrame) -> Figure:
                 axis.set_minor_formatter(NullFormatter())  # there are two powers of ten at least
             small = int((both == least).all(axis=1).sum())
             ax.set_title(f"{name}\n{len(both)} runs" + (f", {small} below {least:g}" if small else ""))
-    return figure
+    return Drawn(figure, [*axes])
 
 
-def figure_phases(phases: pd.DataFrame) -> Figure:
+def figure_phases(phases: pd.DataFrame) -> Drawn:
     """Which phase each cell is in, measured, with the predicted borders kappa (1 - 2 tau) = 1 and 2, over kappa and tau.
 
     One row for each cell: `kappa`, `rate`, `staged` (share of runs with a Stage I), `price` (of memorising, mean), and both
@@ -71,7 +70,8 @@ def figure_phases(phases: pd.DataFrame) -> Figure:
         priced = np.where(grids["staged_predicted"] < 0.5, np.nan, grids["price_predicted"])
         marks += add_contour(ax, x, y, priced, PRICE, "black", ":", f"theory: price {PRICE:g}")
         ax.set(xlabel=r"$\kappa = n\,\mathrm{SNR}^2$", ylabel=label("noise.rate"))
-        figure.set_figheight(figure.get_figheight() + legend_above(ax, by_label(marks), 72 * SINGLE * 1.2))
+        room = 72 * (figure.get_figwidth() - 1.5)
+        figure.set_figheight(figure.get_figheight() + legend_above(ax, by_label(marks), room))
         bar = figure.colorbar(mesh, ax=ax, ticks=[0, 1, 2])
         bar.ax.set_yticklabels([name.replace("Stage I ", "Stage I\n") for name in PHASES])
-    return figure
+    return Drawn(figure, [ax])

@@ -15,11 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 
 from lnt.analysis.background import Processes
 from lnt.analysis.cells import config_columns
-from lnt.analysis.figure_style import FORMATS, rendered
+from lnt.analysis.figure_style import FORMATS, Drawn, rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.analysis.report_data import errors_of
 from lnt.analysis.report_page import Page, Picture
@@ -93,6 +92,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # what was not drawn, and why
     scorecard: pd.DataFrame | None = None
     figures: dict[str, str] = field(default_factory=dict)  # file name -> caption
+    widths: dict[str, float] = field(default_factory=dict)  # file name of a figure -> inches
     beside: dict[str, pd.DataFrame] = field(default_factory=dict)  # file name of a figure -> the table that stands below it
     plots: dict[str, dict[str, Any]] = field(default_factory=dict)  # file name of a figure -> what the page draws in its place
     explored: dict[str, Any] = field(default_factory=dict)  # cells, curves and phase diagram of the page (report_data)
@@ -110,7 +110,7 @@ class Report:
         self.tables.append(self.writer.submit(write_table, self.folder / name, table))
         self.written += [f"{name}.csv", f"{name}.parquet"]
 
-    def figure(self, name: str, figure: Figure, data: pd.DataFrame, caption: str, plot: dict[str, Any] | None = None) -> None:
+    def figure(self, name: str, figure: Drawn, data: pd.DataFrame, caption: str, plot: dict[str, Any] | None = None) -> None:
         """Write a figure in all formats, and its data as CSV. The page shows it as PNG, whatever the formats are.
 
         `plot` (report_data) is what the page draws in its place; the PNG is then folded away, and printed.
@@ -121,15 +121,16 @@ class Report:
         self.tables.append(self.writer.submit(write_csv, self.folder / f"{name}.csv", data))
         self.written.append(f"{name}.csv")
         self.figures[name] = caption
+        self.widths[name] = figure.figure.get_figwidth()
 
-    def variant(self, name: str, figure: Figure) -> None:
+    def variant(self, name: str, figure: Drawn) -> None:
         """Write a figure, of which the page shows another form, in all formats."""
         self._draw(name, figure, self.formats)
 
-    def _draw(self, name: str, figure: Figure, formats: Collection[str]) -> None:
+    def _draw(self, name: str, figure: Drawn, formats: Collection[str]) -> None:
         """Begin to render a figure; `finish` writes those files of it that were asked for."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
-        self.files[name] = self.processes.start(partial(rendered, figure, formats))
+        self.files[name] = self.processes.start(partial(rendered, figure.figure, formats))
         self.written += [f"{name}.{kind}" for kind in self.formats]
 
     def note(self, text: str) -> None:

@@ -9,8 +9,8 @@
   const MOST_MARKS = 2000; // marks on a diagram: each is an element of the page
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star"];
-  const LIGHT = ["#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#A39300"];
-  const DARK = ["#d0d0d0", "#56B4E9", "#F28E4B", "#2EC4A0", "#E39CC4", "#F0B93A", "#8FD0F5", "#F0E442"];
+  const LIGHT = ["#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A0177"];
+  const DARK = ["#d0d0d0", "#56B4E9", "#F28E4B", "#33CC99", "#E39CC4", "#F0B93A", "#8FD0F5", "#F0E442"];
   const CURVES = [ // panels: title, and metrics with name, colour
     ["training accuracy", { clean_accuracy: ["clean", 3], noisy_accuracy: ["mislabelled", 2] }],
     ["test error (true labels)", { test_error: ["test error", 0] }],

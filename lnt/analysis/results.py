@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from lnt.analysis import cells
 from lnt.analysis.comparison import compare
 from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_lines import figure_lines
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import label
+from lnt.analysis.figure_style import Drawn, label
 from lnt.analysis.load import RunTables, read
 from lnt.analysis.phase_diagram import facets
 from lnt.errors import ConfigError, require
@@ -21,7 +19,7 @@ from lnt.theory.conditions import law_of
 
 @dataclass(frozen=True)
 class Results(RunTables):
-    """Results, as `lnt.simulate` returns and `lnt.load` reads them.
+    """Results, as `lnt.simulate` returns and `lnt.load` reads them. Figures come as `figure, axes = results.stages()`.
 
     `runs` (completed runs, a row each), `diverged`, `failed`, `curves` and `samples` are pandas tables; docs/results.md
     explains every column.
@@ -48,16 +46,14 @@ class Results(RunTables):
             found = {key: sorted(self.runs[key].unique()) for key in cells.swept(self.runs)}
         return found
 
-    def stages(self) -> Figure:
+    def stages(self) -> Drawn:
         """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed."""
         groups = cells.conditions(self.runs, cells.swept_keys(self))
         return figure_stages(
             {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
         )
 
-    def phase(
-        self, x: str | None = None, y: str | None = None, value: str = "test_error", level: float | None = None
-    ) -> Figure:
+    def phase(self, x: str | None = None, y: str | None = None, value: str = "test_error", level: float | None = None) -> Drawn:
         """A phase diagram of `value` over two swept keys, with its boundary at `level` and the law that theory has for it.
 
         Raises ConfigError if there are no two such keys, or no such columns.
@@ -69,7 +65,7 @@ class Results(RunTables):
         panels = facets(self, x, y, value, level, law_of(value, self.runs))
         return figure_phase_diagram(panels, x, y, value)
 
-    def lines(self, x: str | None = None, *values: str) -> Figure:
+    def lines(self, x: str | None = None, *values: str) -> Drawn:
         """Means of some values (default: test error) over one swept key, with 95 % confidence intervals over seeds."""
         chosen = list(values) or ["test_error"]
         for value in chosen:
@@ -77,7 +73,7 @@ class Results(RunTables):
         x = self._axis("x", x, None)
         return figure_lines(cells.cells(self, [x], chosen), x, chosen, label(chosen[0]))
 
-    def compare(self, x: str, *values: str, hue: str | None = None, style: str | None = None) -> Figure:
+    def compare(self, x: str, *values: str, hue: str | None = None, style: str | None = None) -> Drawn:
         """Means of some values (default: test error) over numbers or options, with 95 % confidence intervals over seeds.
 
         `hue` and `style` are further keys, with a colour or dashes for each value. Raises ConfigError for what is no column.

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lnt.analysis import cells, comparison, report_data, study_images, study_theory
+from lnt.analysis import cells, comparison, latex, report_data, study_images, study_theory
 from lnt.analysis.figure_comparison import figure_against, figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, label, quantity
+from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, in_force, label, quantity
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets, shared_draws
@@ -63,6 +63,9 @@ def write(
             cells.check_column(runs, name, column, allowed)
     if value is not None:
         cells.check_column(runs, "value", value, outcomes)
+    panels = in_force().panels
+    for column in panels:
+        cells.check_column(runs, "panels", column, outcomes)
     given = [key for key in (x, y, hue, style) if key is not None]
     require(len(set(given)) == len(given), "x, y, hue, style", given, "must be different keys")
     require(y is None or (hue is None and style is None), "y", y, "makes a phase diagram, which has neither hue nor style")
@@ -87,6 +90,7 @@ def write(
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
+    values = [name for name in panels if runs[name].notna().any() and not value] or values
     axes, lines = cells.numeric_axes(results), hue is not None or style is not None or (x is not None and x not in numeric)
     x = x or next((key for key in axes if key not in (y, hue, style)), None)
     y = None if lines else y or next((key for key in axes if key != x), None)
@@ -123,6 +127,9 @@ def write(
             report.note(f"the axis {x} has one point only")
         _add_lines(report, x, values)
     _add_cells(report, table, keys, values, (x, y) if report.folded else None, level)
+    if in_force().paper:
+        latex.add_tables(report, table, keys, values)
+        latex.add_captions(report, table)
     report.finish()
     return report
 
