@@ -235,7 +235,7 @@ def test_bands_need_five_seeds_and_figures_say_so():
     def lines(seeds):
         runs = frame(**{"data.dim": np.repeat([1, 2, 3], seeds), "seed": [*range(seeds)] * 3})
         table = cells_of.cells(RunTables(runs, runs[:0], runs[:0], [], NOTHING, NOTHING), ["data.dim"], ["test_error"])
-        return figure_lines(table, "data.dim", ["test_error"], "error").legends[0].get_title().get_text()
+        return figure_lines(table, "data.dim", ["test_error"], "error").figure.legends[0].get_title().get_text()
 
     assert lines(5) == ""
     assert lines(4) == "no intervals: fewer than 5 seeds"

@@ -70,7 +70,7 @@ MADE_HERE = {  # by the analysis: columns that it adds to its own tables, and na
     *("scorecard_figure", "attributions_by_sample", "attributions_summary", "attributions_numbers", "gray_r"),
     *("signals_by", "learning_time", "wrong_events", "ours_se", "theirs_se"),
     *("attributions_background", "attributions_background_size"),  # settings of analyze.py
-    *("all_runs", "git_dirty", "left_out", "written_by"),
+    *("all_runs", "git_dirty", "left_out", "written_by", "bbox_to_anchor", "title_fontsize"),
     *("centre_share", "cross_covariance", "log_x", "memorised", "price", "rho_max", "signal_variance", "staged"),
 }
 

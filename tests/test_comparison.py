@@ -122,7 +122,7 @@ def test_a_mean_over_some_of_the_runs_has_a_ring():
     compared = compare(results_of(rows), "noise.rate", "optimizer", None, ["test_error"])
     table = compared.table.set_index(["hue", "x"])
     assert table.loc["gd", 0.3][["n", "test_error_n"]].tolist() == [5, 2]
-    figure = figure_comparison(compared, ["test_error"])
+    figure, _ = figure_comparison(compared, ["test_error"])
     (ring,) = (part for part in figure.axes[0].collections if part.get_label().startswith("ring"))
     assert ring.get_offsets().tolist() == [[0.3, table.loc[("gd", 0.3), "test_error_mean"]]]
     assert "ring: mean over some of the runs only" in [text.get_text() for text in figure.legends[0].get_texts()]

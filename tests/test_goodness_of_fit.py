@@ -189,7 +189,9 @@ def test_fits_reach_the_table_and_the_figure():
     assert found.loc[1, ["lead", "lead_low", "lead_high"]].tolist() == list(fits[1].lead)
     cells = runs.assign(c=BENIGN_LAW.of(runs)).groupby(list(KEYS), as_index=False)[["c", "test_error"]].mean()
     names = ("n", "test_error", "data.dim")
-    figure = figure_collapse(cells["c"].to_numpy(), cells["test_error"].to_numpy(), cells["data.dim"].to_numpy(), names, fits)
+    figure, _ = figure_collapse(
+        cells["c"].to_numpy(), cells["test_error"].to_numpy(), cells["data.dim"].to_numpy(), names, fits
+    )
     said = [text.get_text() for text in figure.legends[0].get_texts()]
     assert figure.axes[0].get_title() == f"$R^2$ in held-out cells: {fits[0].r2:.3f}"
     assert rf"$d^{{-1}}\,|\mu|^{{5}}$: {fits[4].r2:.3f}" in said
