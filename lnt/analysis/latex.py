@@ -132,13 +132,13 @@ def _names(runs: pd.DataFrame, table: pd.DataFrame, chosen: Sequence[str]) -> li
     """What is chosen in each cell, as LaTeX: options with those of their settings that vary, and settings of what is fixed."""
     groups = [key for key in chosen if key in COMPONENTS]
     alone = [key for key in chosen if key not in groups and key.partition(".")[0] not in groups]
-    parts = [comparison.names_of(runs, key).map(lambda name: level(str(name))) for key in groups]
-    parts += [runs[key].map(lambda value, key=key: heading(cells.title_of([key], (value,)))) for key in alone]
+    parts = [comparison.names_of(runs, key).map(lambda name: _named(str(name))) for key in groups]
+    parts += [runs[key].map(lambda value, key=key: tex_of_name(heading(cells.title_of([key], (value,))))) for key in alone]
     if not parts:
         return [""] * len(table)
     named = runs[[*chosen]].assign(name=pd.concat(parts, axis=1).agg(", ".join, axis=1)).drop_duplicates([*chosen])
     found = table[[*chosen]].merge(named, "left", [*chosen])["name"].fillna("--")
-    return [tex_of_name(name) for name in found]
+    return found.tolist()
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,12 @@ def _best(options: Sequence[Cell], value: str) -> int | None:
 def _level(value: Any) -> str:
     if pd.isna(value):
         return "--"
-    return f"${value:.6g}$" if isinstance(value, int | float | np.number) else tex_of_name(level(tex(str(value))))
+    return f"${value:.6g}$" if isinstance(value, int | float | np.number) else _named(str(value))
+
+
+def _named(option: str) -> str:
+    """The name of an option, LaTeX: one's own may have formulas."""
+    return tex(option) if (own := level(option)) == option else tex_of_name(own)
 
 
 def _sentence(text: str) -> str:
