@@ -202,7 +202,9 @@ def test_figures_come_in_the_formats_asked_for(sweep, monkeypatch, formats):
 
 @pytest.mark.parametrize("formats", ["bmp", "[pdf,bmp]", "pdf", "null", "[[pdf]]"])
 def test_formats_that_there_are_not_are_refused_before_anything_is_written(sweep, monkeypatch, formats):
-    with pytest.raises(ConfigError, match=r"^formats=.*: must be a list of some of pdf, png, svg, gif, as in formats=\[pdf,png\]$"):
+    with pytest.raises(
+        ConfigError, match=r"^formats=.*: must be a list of some of pdf, png, svg, gif, as in formats=\[pdf,png\]$"
+    ):
         call(monkeypatch, f"path={sweep}", f"formats={formats}")
     assert not (sweep / "analysis").exists()
 
