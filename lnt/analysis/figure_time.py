@@ -47,7 +47,9 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
             mean = panel.data.mean
             if level is not None and (mean < level).any() and (mean > level).any():
                 line = ax.contour(panel.data.x, panel.data.y, mean, levels=[level], colors="black")
-                ax.clabel(line, fmt=f"{quantity(value)} = {level:.3g}", fontsize=6)
+                names = ax.clabel(line, fmt=f"{quantity(value)} = {level:.3g}", fontsize=6)
+                for mark in (line, *names):
+                    mark.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         # Other panels have the same lines, and no room beside them.
         _name_ends(axes[-1], list(panels.values())[-1], NAME_POINTS / _height(figure, len(panels)))
     return figure
