@@ -119,6 +119,43 @@ def trained_sweep(tmp_path_factory):
     return path / "sweep"
 
 
+@pytest.mark.slow
+def test_time_as_an_axis(trained_sweep, monkeypatch):
+    call(monkeypatch, f"path={trained_sweep}", "x=data.signal_norm", "y=t1", "formats=[gif]")
+    folder = trained_sweep / "analysis"
+    assert {"time_test_error.csv", "time_noisy_accuracy.csv"} <= {file.name for file in folder.iterdir()}
+    captions = json.loads((folder / "manifest.json").read_text())["figures"]
+    assert "clean samples fitted" in captions["time_test_error"]
+    assert "T₁" in captions["time_test_error"]
+    assert list(folder.glob("*.gif")) == []
+    assert any("no phase diagram was drawn" in note for note in json.loads((folder / "manifest.json").read_text())["notes"])
+    table = pd.read_csv(folder / "time_test_error.csv")
+    assert set(table["panel"]) == {"data.dim=20", "data.dim=40", "data.dim=80"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (("y=t1", "hue=data.dim"), "has neither hue nor style"),
+        (("y=step", "value=best_test_error"), "no such column; there are train_loss"),
+        (("y=steps",), "step, t1"),
+        (("y=step", "x=noise"), "must hold numbers"),
+    ],
+)
+def test_what_a_diagram_over_time_is_not(results, monkeypatch, wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        call(monkeypatch, f"path={results}", *wrong)
+    assert not (results / "analysis").exists()
+
+
+@pytest.mark.slow
+def test_a_phase_diagram_that_moves(trained_sweep, monkeypatch):
+    call(monkeypatch, f"path={trained_sweep}", "value=test_error", "formats=[gif]")
+    assert (trained_sweep / "analysis" / "phase_test_error.gif").read_bytes().startswith(b"GIF89a")
+    assert "phase_test_error.gif" in (trained_sweep / "analysis" / "report.html").read_text()
+    assert list((trained_sweep / "analysis").glob("*.png")) == []
+
+
 @pytest.fixture
 def sweep(tmp_path, monkeypatch, trained_sweep):
     """The sweep, to be changed at will."""
@@ -233,9 +270,11 @@ def test_figures_come_in_the_formats_asked_for(sweep, monkeypatch, formats):
     )
 
 
-@pytest.mark.parametrize("formats", ["gif", "[pdf,gif]", "pdf", "null", "[[pdf]]"])
+@pytest.mark.parametrize("formats", ["bmp", "[pdf,bmp]", "pdf", "null", "[[pdf]]"])
 def test_formats_that_there_are_not_are_refused_before_anything_is_written(sweep, monkeypatch, formats):
-    with pytest.raises(ConfigError, match=r"^formats=.*: must be a list of some of pdf, png, svg, as in formats=\[pdf,png\]$"):
+    with pytest.raises(
+        ConfigError, match=r"^formats=.*: must be a list of some of pdf, png, svg, gif, as in formats=\[pdf,png\]$"
+    ):
         call(monkeypatch, f"path={sweep}", f"formats={formats}")
     assert not (sweep / "analysis").exists()
 

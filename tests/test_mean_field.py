@@ -403,6 +403,18 @@ def test_the_figures_of_the_theory(small_sweep, tmp_path):
     assert any("mean-field" in text.get_text() for text in lines)
 
 
+@pytest.mark.slow
+def test_a_diagram_over_time_has_the_time_of_memorising_as_measured_and_predicted(small_sweep):
+    """From Python; medians over the two seeds of each noise rate, in the panel of the largest kappa."""
+    figure = small_sweep.over_time("noise.rate", "noisy_accuracy", "t1")
+    (ax,) = (ax for ax in figure.axes if ax.get_title() == "data.snr=0.4")
+    runs = small_sweep.runs[small_sweep.runs["data.snr"] == 0.4]
+    wanted = predicted_outcomes(runs)["memorised"].fillna(np.inf).groupby(runs["noise.rate"]).median()
+    assert any(np.allclose(line.get_ydata(), wanted.replace(np.inf, np.nan), equal_nan=True) for line in ax.lines)
+    with pytest.raises(lnt.ConfigError, match="must be one of step, t1"):
+        small_sweep.over_time("noise.rate", clock="epoch")
+
+
 def test_no_theory_where_it_is_not_about_the_runs(small_sweep, tmp_path):
     other = dataclasses.replace(small_sweep, runs=small_sweep.runs.assign(strategy="small_loss"))
     report = Report(other, tmp_path, tmp_path)

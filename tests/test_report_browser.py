@@ -182,6 +182,69 @@ def test_menus_choose_value_facet_and_axes_and_a_level_moves_the_line(opened, sw
     assert page.locator("select[name='y']").evaluate("(menu) => menu.selectedOptions[0].text") == "dimension d"
 
 
+def test_a_slider_moves_the_diagram_through_time(opened, sweep):
+    """In steps and in T1 = n m / (lr s^2 d), which is 80 / (lr d) here: another one in each column."""
+    page = opened(sweep)
+    curves, runs = (pd.read_parquet(sweep / "0" / f"{name}.parquet") for name in ("curves", "runs"))
+    runs = runs[(runs["noise.rate"] == 0.2) & (runs["optimizer.lr"] == 0.01)]
+    rows = curves.merge(runs[["run_id", "data.dim", "data.snr"]])
+    choose(page, "facet-noise.rate", "0.2")
+    assert page.locator("input[name='time']").count() == 0, "at first the end of training is shown"
+    shown = "document.getElementById('map').data[0].z"
+    ends = page.evaluate(shown)
+    choose(page, "clock", "in steps")
+    assert page.evaluate(shown) == ends, "the last step is the end of training"
+    slider = page.locator("input[name='time']")
+    move = "(slider, at) => { slider.value = at; slider.dispatchEvent(new Event('input')); }"
+    now = page.locator("output[name='now']")
+    seen = set()
+    for at in range(int(slider.get_attribute("max")) + 1):
+        slider.evaluate(move, at)
+        step = int(now.inner_text().removeprefix("step "))
+        seen.add(step)
+        wanted = rows[rows["step"] == step].pivot_table(index="data.snr", columns="data.dim", values="test_error")
+        for drawn, row in zip(page.evaluate(shown), wanted.to_numpy(), strict=True):
+            assert drawn == pytest.approx(row, abs=1e-3)
+    assert seen == set(curves["step"]) - {0}
+    assert page.evaluate("document.getElementById('map').data[0].zmin") == 0
+    slider.evaluate(move, 0)
+    page.mouse.move(*place(page, 1, 0))
+    until(page, "document.querySelector('#map .hoverlayer').textContent.includes('at step 1:')")
+    choose(page, "clock", "in T₁")
+    slider.evaluate(move, 0)
+    time = float(now.inner_text().removesuffix(" T₁"))
+    # T1 is 20 * 4 / (0.01 d) = 8000 / d steps: the longest, at d = 200, is 40 steps.
+    assert time == pytest.approx(1 / 40, rel=1e-2)
+    z = page.evaluate(shown)
+    begun = rows[rows["step"] == 0].groupby(["data.dim", "data.snr"])["test_error"].mean()
+    assert z[0][2] == pytest.approx(begun[800, 0.05], abs=1e-3), "its first step comes later: at 1 / 10"
+    stepped = rows[rows["step"] == 1].groupby(["data.dim", "data.snr"])["test_error"].mean()
+    assert z[0][0] == pytest.approx(stepped[200, 0.05], abs=1e-3)
+    slider.evaluate(move, int(slider.get_attribute("max")))
+    assert now.inner_text() == "10 T₁", "at d = 800; with twice the learning rate there are 20"
+    assert [value is None for value in page.evaluate(shown)[0]] == [True, True, False], "the others end after fewer T1"
+    choose(page, "value", "step: mislabelled fitted")
+    assert page.locator("select[name='clock']").is_disabled(), "it was not recorded on the way"
+    assert page.locator("input[name='time']").count() == 0
+
+
+def test_a_diagram_plays_to_its_end(opened, sweep):
+    page = opened(sweep)
+    choose(page, "clock", "in steps")
+    last = page.locator("input[name='time']").get_attribute("max")
+    page.locator("button[name='play']").click()
+    assert page.locator("button[name='play']").inner_text() == "pause"
+    at = "document.querySelector('input[name=time]').value"
+    assert int(page.evaluate(at)) < int(last), "from the beginning"
+    until(page, f"{at} === '{last}'")
+    until(page, "document.querySelector('button[name=play]').textContent === 'play'")
+    milliseconds = page.evaluate(
+        """() => { const slider = document.querySelector("input[name=time]"); const began = performance.now(); slider.value = 0;
+        slider.dispatchEvent(new Event("input")); document.body.offsetHeight; return performance.now() - began; }"""
+    )
+    assert milliseconds < 5 * MOST_MS
+
+
 def test_cells_are_sorted_and_filtered(opened, sweep):
     page = opened(sweep)
     body = page.locator("#cells tbody tr")

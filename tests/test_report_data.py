@@ -69,7 +69,9 @@ def test_curves_by_hand():
     )
     results = results_of(two_cells(), curves)
     found = curves_of(results, table_of(results), ["noise.rate", "loss"])
-    assert found == {"grids": [[0, 7]], "grid": [-1, 0], "lines": {"test_error": [None, [0.4, 0.1]]}, "theory": None}
+    clocks = {"step": {"times": [0, 7], "unit": [1, 1]}}
+    lines = {"test_error": [None, [0.4, 0.1]]}
+    assert found == {"grids": [[0, 7]], "grid": [-1, 0], "lines": lines, "theory": None, "clocks": clocks}
     alone = curves_of(results, table_of(results).head(1), [])
     assert alone["lines"] == {"test_error": [[0.4, 0.1]]}, "without swept keys all runs are one cell"
 

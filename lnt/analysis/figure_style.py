@@ -195,6 +195,9 @@ LABELS = {
     "price_of_memorising": "price of memorising\n(final minus best test error)",
     "stage1_step": "step: clean fitted",
     "stage2_step": "step: mislabelled fitted",
+    "noisy_accuracy": "memorised share of mislabelled samples",
+    "step": "gradient step",
+    "t1": r"time in $T_1 = nm/(\eta s^2 d)$",
 }
 # TeX in labels and laws, and the same as text
 SYMBOLS = {
@@ -205,6 +208,7 @@ SYMBOLS = {
     r"\eta": "η",
     r"\rho": "ρ",
     r"\alpha": "α",
+    "T_1": "T₁",
     r"\,": " ",
     "^2": "²",
     "^4": "⁴",

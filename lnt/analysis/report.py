@@ -99,6 +99,7 @@ class Report:
     folded: set[str] = field(default_factory=set)  # file names of figures that the page shows in another form
     written: list[str] = field(default_factory=list)  # names of files, in their order
     files: dict[str, Callable[[], dict[str, bytes]]] = field(default_factory=dict)  # of each figure, by format, once rendered
+    animations: dict[str, Callable[[], bytes]] = field(default_factory=dict)  # of figures that move, once rendered
     processes: Processes = field(default_factory=Processes)  # that render figures
     writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))  # of tables
     tables: list[Future[None]] = field(default_factory=list)
@@ -127,6 +128,11 @@ class Report:
         """Write a figure, of which the page shows another form, in all formats."""
         self._draw(name, figure, self.formats)
 
+    def moving(self, name: str, work: Callable[[], bytes]) -> None:
+        """Write a figure that moves, which `work` renders as GIF."""
+        self.animations[name] = self.processes.start(work)
+        self.written.append(f"{name}.gif")
+
     def _draw(self, name: str, figure: Drawn, formats: Collection[str]) -> None:
         """Begin to render a figure; `finish` writes those files of it that were asked for."""
         require(is_plain(name), "path", name, "is no name for a file of the analysis")
@@ -153,6 +159,8 @@ class Report:
         files = {name: found() for name, found in self.files.items()}
         for name, kind in itertools.product(files, self.formats):
             write_atomically(self.folder / f"{name}.{kind}", partial(Path.write_bytes, data=files[name][kind]))
+        for name, moving in self.animations.items():
+            write_atomically(self.folder / f"{name}.gif", partial(Path.write_bytes, data=moving()))
         self.writer.shutdown()
         for written in self.tables:
             written.result()  # raises what writing raised

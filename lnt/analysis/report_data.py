@@ -14,8 +14,10 @@ from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
 from lnt.analysis.figure_stages import PANELS
 from lnt.analysis.figure_style import as_text, label
 from lnt.analysis.load import RunTables
+from lnt.analysis.time_diagram import common_times
 from lnt.intervals import FEWEST_SEEDS
 from lnt.level_set import is_log
+from lnt.theory.conditions import predicted_t1
 from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
 # A page has 4.8 MB of plotly, and is to stay below 15 MB; a number takes about seven bytes.
@@ -92,7 +94,7 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     """Means over seeds of metrics by step in each cell, thinned to what is drawn; or why there are none.
 
     `grids` are the different lists of steps, `grid` is the number of each cell's list (-1: no curve), and `lines` has of each
-    metric the values of each cell. `theory`: see `theory_of`.
+    metric the values of each cell. `theory`: see `theory_of`; `clocks`: see `clocks_of`.
     """
     if len(table) * FEWEST_STEPS > MOST_POINTS or len(table) > MOST_CELLS:
         return f"curves of {len(table)} cells would make this page too large"
@@ -120,8 +122,29 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
         grid[at] = grids.setdefault(tuple(steps[use].tolist()), len(grids))
         for name, column in zip(metrics, found[use].T, strict=True):
             lines[name][at] = numbers(column)
-    theory = theory_of(results.runs, cell_of_runs(results.runs, table, keys), len(table))
-    return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines, "theory": theory}
+    cell_of_run = cell_of_runs(results.runs, table, keys)
+    theory = theory_of(results.runs, cell_of_run, len(table))
+    clocks = clocks_of(results.runs, cell_of_run, list(grids), grid)
+    return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines, "theory": theory, "clocks": clocks}
+
+
+def clocks_of(runs: pd.DataFrame, cell: pd.Series, grids: Sequence[tuple[int, ...]], grid: Sequence[int]) -> dict[str, Any]:
+    """Times at which the page shows phase diagrams: `step`, and `t1` where theory knows the T1 of each cell with a curve.
+
+    `times` are at most MOST_STEPS of the recorded ones, and `unit` is how many steps a unit of time is in each cell.
+    """
+    unit = predicted_t1(runs).map("{:.9g}".format).astype(float).groupby(cell)
+    scale = unit.first().where(unit.nunique(dropna=False) == 1).reindex(range(len(grid))).to_numpy(float)
+    used = [number for number in range(len(grid)) if grid[number] >= 0]
+    units = {"step": np.ones(len(grid)), "t1": scale}
+    return {
+        clock: {
+            "times": numbers(common_times(np.concatenate([np.array(grids[grid[i]]) / unit[i] for i in used]), MOST_STEPS), 9),
+            "unit": numbers(unit, 9),
+        }
+        for clock, unit in units.items()
+        if used and np.isfinite(unit[used]).all()
+    }
 
 
 def cell_of_runs(runs: pd.DataFrame, table: pd.DataFrame, keys: Sequence[str]) -> pd.Series:

@@ -67,15 +67,79 @@
     const lines = cells.keys.map((key) => `${key.label} = ${levelText(key, key.codes[i])}`);
     const half = value.half && value.half[i];
     const interval = value.half && half !== null ? ` ± ${shown(half, 2)} (95 %)` : "";
-    lines.push(`${value.label}: ${shown(value.mean[i])}${interval}`);
+    lines.push(moves() ? `${value.label} at ${timeText()}: ${shown(valueOf(i))}` : `${value.label}: ${shown(value.mean[i])}${interval}`);
     const { n, diverged, failed, missing } = cells.counts;
     const few = n[i] > 0 && n[i] < cells.fewest ? `, no interval below ${cells.fewest} seeds` : "";
     lines.push(`${n[i]} ${n[i] === 1 ? "seed" : "seeds"}, ${missing[i]} missing` + (diverged[i] ? `, ${diverged[i]} diverged` : "") + (failed[i] ? `, ${failed[i]} failed` : "") + few);
     return lines;
   }
 
+  // ---- time: the end of training, or a recorded step
+  const clocks = (typeof data.curves === "object" && data.curves.clocks) || {};
+  const CLOCKS = { step: ["in steps", (time) => `step ${shown(time, 6)}`], t1: ["in T₁", (time) => `${shown(time, 3)} T₁`] };
+  const lineOf = () => cells.values[state.value] && data.curves.lines[cells.values[state.value].name];
+  const moves = () => state.clock !== null && Boolean(lineOf());
+  const timeText = () => CLOCKS[state.clock][1](clocks[state.clock].times[state.at]);
+  // Of a cell at this time: the mean of its last recorded step up to then; none beyond its last step.
+  function valueOf(i) {
+    if (!moves()) return cells.values[state.value].mean[i];
+    const number = data.curves.grid[i];
+    if (number < 0) return null;
+    const { times, unit } = clocks[state.clock];
+    const steps = data.curves.grids[number], now = times[state.at] * unit[i], rounding = 1e-6 * now;
+    if (now > steps.at(-1) + rounding) return null;
+    const last = steps.findLastIndex((step) => step <= now + rounding);
+    return last < 0 ? null : lineOf()[i][last];
+  }
+  // The place of the last time that a cell of this facet reaches.
+  function lastPlace() {
+    const { times, unit } = clocks[state.clock];
+    const ends = range(cells.count).filter((i) => data.curves.grid[i] >= 0 && inFacet(i)).map((i) => data.curves.grids[data.curves.grid[i]].at(-1) / unit[i]);
+    return Math.max(0, times.findLastIndex((time) => time <= Math.max(...ends) * (1 + 1e-6)));
+  }
+  // One scale of colours for all times.
+  function colourRange() {
+    const [low, high] = cells.values[state.value].range;
+    if (!moves()) return [low, high];
+    const all = limits(lineOf().flatMap((line) => (line ? line.filter((mean) => mean !== null) : [])));
+    return [Math.min(low, all[0]), Math.max(high, all[1])];
+  }
+  let player = null; // the timer of a diagram that plays
+  function stop() {
+    clearInterval(player);
+    player = null;
+    const button = byId("choices").querySelector("button[name=play]");
+    if (button) button.textContent = "play";
+  }
+  function timeChoices() {
+    const options = [["", "end of training"], ...Object.keys(clocks).map((clock) => [clock, CLOCKS[clock][0]])];
+    const made = element("select", { name: "clock", disabled: !lineOf(), onchange: (event) => setClock(event.target.value || null) });
+    for (const [value, word] of options) made.append(element("option", { value, selected: value === (moves() ? state.clock : "") }, word));
+    const box = element("label", {}, "time", made);
+    if (!moves()) return [box];
+    const last = lastPlace();
+    state.at = Math.min(state.at, last);
+    const slider = element("input", { type: "range", name: "time", min: 0, max: last, step: 1, value: state.at, "aria-label": "time" });
+    const said = element("output", { class: "small", name: "now" }, timeText());
+    const show = (at) => { state.at = at; slider.value = at; said.textContent = timeText(); drawMap(); };
+    slider.addEventListener("input", () => { stop(); show(Number(slider.value)); });
+    const play = element("button", { type: "button", name: "play", onclick: () => {
+      if (player !== null) return stop();
+      if (state.at === last) show(0);
+      play.textContent = "pause";
+      player = setInterval(() => (state.at < last ? show(state.at + 1) : stop()), 150);
+    } }, "play");
+    return [box, element("span", { class: "time" }, slider, play, said)];
+  }
+  function setClock(clock) {
+    state.clock = clock;
+    state.at = clock === null ? 0 : lastPlace();
+    startLevel();
+    redraw();
+  }
+
   // ---- the phase diagram
-  const state = { value: 0, level: null, cell: null, facet: {} };
+  const state = { value: 0, level: null, cell: null, facet: {}, clock: null, at: 0 };
   let map = null; // what the diagram shows: its axes and, for each place, the number of its cell
   function others() {
     return cells.keys.map((_, i) => i).filter((i) => i !== state.x && i !== state.y);
@@ -92,7 +156,8 @@
   }
   function startLevel() {
     const value = cells.values[state.value];
-    const means = value.mean.filter((mean, i) => mean !== null && inFacet(i));
+    const ofCell = (i) => (moves() ? lineOf()[i] || [] : [value.mean[i]]);
+    const means = range(cells.count).filter(inFacet).flatMap(ofCell).filter((mean) => mean !== null);
     const [low, high] = means.length ? limits(means) : [0, 1];
     const given = data.phase.level !== null && value.name === data.phase.value;
     state.low = low;
@@ -105,6 +170,7 @@
     return [low, high];
   }
   function choices() {
+    stop();
     const numeric = range(cells.keys.length).filter((i) => cells.keys[i].numeric && cells.keys[i].levels.length > 1);
     const made = [menu("value", "value", cells.values.map((value, i) => [i, value.label]), state.value, (i) => { state.value = i; startLevel(); redraw(); })];
     if (numeric.length > 2) {
@@ -117,6 +183,7 @@
       const codes = [...new Set(key.codes)].sort((a, b) => a - b);
       made.push(menu(`facet-${key.name}`, key.label, codes.map((code) => [code, levelText(key, code)]), state.facet[k], (code) => { choose(k, code); startLevel(); redraw(); }));
     }
+    if (Object.keys(clocks).length) made.push(...timeChoices());
     const step = (state.high - state.low) / 200 || 0.01;
     const input = element("input", { type: "number", name: "level", step: "any", value: state.level });
     const slider = element("input", { type: "range", name: "slider", min: state.low, max: state.high, step, value: state.level, "aria-label": "level" });
@@ -158,7 +225,7 @@
       const [column, row] = [x.codes[i], y.codes[i]];
       if (column < 0 || row < 0 || !inFacet(i)) continue;
       found.cell[row][column] = i;
-      found.z[row][column] = value.mean[i];
+      found.z[row][column] = valueOf(i);
       found.text[row][column] = cellLines(i).map(plain).join("<br>");
       if (cells.counts.n[i] === 0) { found.absent[row][column] = 1; absent++; }
       else if (cells.counts.missing[i] > 0 || cells.counts.n[i] < enough) found.partial.push([x.levels[column], y.levels[row]]);
@@ -170,11 +237,11 @@
   }
   function drawMap() {
     map = grid();
-    const { x, y, value } = map;
+    const { x, y, value } = map, [low, high] = colourRange();
     const marks = map.partial.slice(0, MOST_MARKS);
     const traces = [
       { type: "heatmap", x: x.edges, y: y.edges, z: map.z, text: map.text, hovertemplate: "%{text}<extra></extra>", colorscale: "Viridis",
-        zmin: value.range[0], zmax: value.range[1], colorbar: { title: { text: plain(value.label), side: "right", font: { size: 12 } }, thickness: 12, outlinewidth: 0 } },
+        zmin: low, zmax: high, colorbar: { title: { text: plain(value.label), side: "right", font: { size: 12 } }, thickness: 12, outlinewidth: 0 } },
       { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#000000", width: 4, smoothing: 0 } },
       { type: "contour", x: x.levels, y: y.levels, z: map.z, hoverinfo: "skip", showscale: false, autocontour: false, contours: contours(), line: { color: "#ffffff", width: 2, smoothing: 0 } },
       { type: "heatmap", x: x.edges, y: y.edges, z: map.absent, hoverinfo: "skip", showscale: false, colorscale: [[0, "#8a8a8a"], [1, "#8a8a8a"]], opacity: 0.5 },
@@ -183,6 +250,8 @@
     const more = { xaxis: { ...numericAxis(x), showgrid: false }, yaxis: { ...numericAxis(y), showgrid: false }, shapes: selection(), hovermode: "closest" };
     Plotly.react("map", traces, layout(more), CONFIG);
     const words = [`line: where cell means cross the level`];
+    if (moves()) words.unshift(`${timeText()}: each cell at its last recorded step up to then, empty beyond its end`);
+    else if (!Object.keys(clocks).length) words.push(`no time but the end of training: ${typeof data.curves === "string" ? data.curves : "no curves"}`);
     if (map.absentCount) words.push(`grey: ${map.absentCount} planned cells without a completed run`);
     if (map.partial.length) words.push(`dots: ${map.partial.length} cells with fewer seeds than planned or than others${map.partial.length > MOST_MARKS ? `, the first ${MOST_MARKS} are marked` : ""}`);
     if (data.phase.shared) words.push(data.phase.shared);

@@ -15,7 +15,16 @@ import pandas as pd
 
 from lnt.errors import printable
 
-TITLES = {"csv": "CSV", "parquet": "parquet", "pdf": "PDF", "png": "PNG", "svg": "SVG", "npz": "npz", "json": "JSON"}
+TITLES = {
+    "csv": "CSV",
+    "parquet": "parquet",
+    "pdf": "PDF",
+    "png": "PNG",
+    "svg": "SVG",
+    "gif": "GIF",
+    "npz": "npz",
+    "json": "JSON",
+}
 
 
 @dataclass(frozen=True)

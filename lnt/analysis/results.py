@@ -11,10 +11,13 @@ from lnt.analysis.figure_lines import figure_lines
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import Drawn, label
+from lnt.analysis.figure_time import figure_time
 from lnt.analysis.load import RunTables, read
 from lnt.analysis.phase_diagram import facets
+from lnt.analysis.time_diagram import CLOCKS, check_time, over_time
 from lnt.errors import ConfigError, require
 from lnt.theory.conditions import law_of
+from lnt.theory.run_cells import predictable, predicted_outcomes
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,22 @@ class Results(RunTables):
         require(x != y, "y", y, "must be another key than x")
         panels = facets(self, x, y, value, level, law_of(value, self.runs))
         return figure_phase_diagram(panels, x, y, value)
+
+    def over_time(
+        self, x: str | None = None, value: str = "test_error", clock: str = "step", level: float | None = None
+    ) -> Drawn:
+        """A metric over a swept key and time, with the measured and predicted ends of the stages as lines.
+
+        `clock` is "step", or "t1": time in T1 = n m / (eta s^2 d). Raises ConfigError if there is no such key, metric or time.
+        """
+        require(clock in CLOCKS, "clock", clock, f"must be one of {', '.join(CLOCKS)}")
+        check_time(self, clock, x, value)
+        x, about = self._axis("x", x, None), predictable(self.runs)
+        predicted = None
+        if about.any():
+            runs = self.runs[about]
+            predicted = runs.join(predicted_outcomes(runs).add_suffix("_predicted"))
+        return figure_time(over_time(self, x, clock, value, predicted), x, clock, value, level)
 
     def lines(self, x: str | None = None, *values: str) -> Drawn:
         """Means of some values (default: test error) over one swept key, with 95 % confidence intervals over seeds."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, in_force, label, quantity
+from lnt.analysis.figure_time import ENDS, animation, figure_time
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
 from lnt.analysis.phase_diagram import Grid, facets, shared_draws
 from lnt.analysis.reference import Against, compared_with
 from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
+from lnt.analysis.time_diagram import CLOCKS, FEWEST_TIMES, check_time, metric_columns, over_time, pictures, time_table
 from lnt.column_names import ERRORS
 from lnt.errors import require
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW
@@ -30,6 +33,9 @@ from lnt.theory.laws import Law, flip_rate
 log = logging.getLogger(__name__)
 STAGES = "Two stages of learning: means and 95 % intervals; where the axis of an error is logarithmic, medians and quartiles"
 MAX_CONDITIONS, MAX_FACETS, MAX_SCORED = 4, 6, 20_000  # above these a figure is crowded, or a scorecard slow
+MAX_PICTURES = 60  # of a phase diagram that moves
+MOVING = "gif"  # among the formats: of phase diagrams only
+TEST_ERRORS = ("test_error", "test_error_observed")  # the second where true labels are not known
 USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
 
 
@@ -48,20 +54,22 @@ def write(
 ) -> Report:
     """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
 
-    `formats` of the figures are some of FORMATS. `folders` are those of conf/ and the user's own: attributions find the class
-    of an option there.
+    `y` may also be one of time_diagram.CLOCKS: time. `formats` of the figures are some of FORMATS, and `gif` for phase diagrams
+    over time. `folders` are those of conf/ and the user's own: attributions find the class of an option there.
     """
-    known = isinstance(formats, Sequence) and not isinstance(formats, str) and all(kind in FORMATS for kind in formats)
-    require(known, "formats", str(formats), f"must be a list of some of {', '.join(FORMATS)}, as in formats=[pdf,png]")
+    every = (*FORMATS, MOVING)
+    known = isinstance(formats, Sequence) and not isinstance(formats, str) and all(kind in every for kind in formats)
+    require(known, "formats", str(formats), f"must be a list of some of {', '.join(every)}, as in formats=[pdf,png]")
     results = read(path)
     runs, keys = results.runs, cells.swept_keys(results)
     numeric = [key for key in cells.config_columns(runs) if cells.is_axis(runs[key])]
     outcomes = cells.outcome_columns(runs)
     settings = cells.config_columns(runs)
-    for name, column, allowed in (("x", x, settings), ("y", y, numeric), ("hue", hue, settings), ("style", style, settings)):
+    clock, beside = y if y in CLOCKS else None, [*numeric, *CLOCKS]
+    for name, column, allowed in (("x", x, settings), ("y", y, beside), ("hue", hue, settings), ("style", style, settings)):
         if column is not None:
             cells.check_column(runs, name, column, allowed)
-    if value is not None:
+    if value is not None and not clock:
         cells.check_column(runs, "value", value, outcomes)
     panels = in_force().panels
     for column in panels:
@@ -74,7 +82,10 @@ def write(
     # Before the folder is touched: a file that cannot be compared leaves nothing behind.
     published = None if against is None else compared_with(results, Path(against), value)
     value = published.value if published else value
-    report, asked = Report(results, path, own_folder(path), formats), bool(given) or value is not None
+    if clock:
+        check_time(results, clock, x, value)
+    report = Report(results, path, own_folder(path), [kind for kind in formats if kind != MOVING])
+    asked = bool(given) or value is not None
     report.note_versions()
     everything = pd.concat([part for part in (runs, results.diverged, results.failed) if len(part)])
     report.table("all_runs", everything.assign(directory=results.directories.array))
@@ -84,17 +95,20 @@ def write(
     report.table("cells", table)
     if (table["n"] < FEWEST_SEEDS).any():
         report.note(f"{int((table['n'] < FEWEST_SEEDS).sum())} of {len(table)} cells have {TOO_FEW}")
-    refine = cells.refinement(results.plans)
+    refine = None if clock else cells.refinement(results.plans)
     if refine and value in (None, refine["value"]) and refine["value"] in outcomes:
         value, level = refine["value"], refine["level"] if level is None else level
     values = [value] if value else [name for name in USUAL if runs[name].notna().any()]
     if not value and runs["last_step"].equals(runs["best_step"]):
         values = ["test_error"]  # one recorded step: early stopping has nothing to choose from
     values = [name for name in panels if runs[name].notna().any() and not value] or values
+    if clock and not value:
+        measured = metric_columns(results)
+        values = [next(name for name in TEST_ERRORS if name in measured), *({"noisy_accuracy"} & {*measured})]
     axes, lines = cells.numeric_axes(results), hue is not None or style is not None or (x is not None and x not in numeric)
     x = x or next((key for key in axes if key not in (y, hue, style)), None)
     y = None if lines else y or next((key for key in axes if key != x), None)
-    absent = int(runs[[key for key in (x, y) if key]].isna().any(axis=1).sum())
+    absent = int(runs[[key for key in (x, y) if key in settings]].isna().any(axis=1).sum())
     if absent:
         report.note(f"{absent} runs that have no value of {x} or {y} are not in the figures over these")
     earlier = int(runs["best_test_error_fresh"].isna().sum())
@@ -109,10 +123,13 @@ def write(
     _add_signals(report, keys)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
-    predicted = study_theory.add_theory(report, x, y)
+    predicted = study_theory.add_theory(report, x, None if clock else y, [key for key in keys if clock and key != x])
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if _add_strategies(report) and not asked:
         pass
+    elif clock and x:
+        for name in values:
+            _add_time(report, x, clock, name, level, predicted)
     elif x and y and not asked and not cells.is_product(results, keys):
         report.note("the sweep is no full grid: no phase diagram is drawn")
     elif x and y:
@@ -126,6 +143,8 @@ def write(
         if runs[x].nunique() == 1:
             report.note(f"the axis {x} has one point only")
         _add_lines(report, x, values)
+    if MOVING in formats:
+        _add_animations(report, x, y, values)
     _add_cells(report, table, keys, values, (x, y) if report.folded else None, level)
     if in_force().paper:
         latex.add_tables(report, table, keys, values)
@@ -327,6 +346,39 @@ def _of_shared_draws(runs: pd.DataFrame, x: str, y: str) -> str:
     else:
         where = f"cells of one {'column' if along == [y] else 'row'} have the same draws, so that chance shows as stripes"
     return f"seeds are shared: {where} (docs/results.md, Seeds, has a command without)"
+
+
+def _add_time(report: Report, x: str, clock: str, value: str, level: float | None, predicted: pd.DataFrame | None) -> None:
+    """A metric over a swept key and time, with the ends of the stages as measured and predicted."""
+    found = over_time(report.results, x, clock, value, predicted)
+    panels = {title: panel for title, panel in found.items() if np.isfinite(panel.data.values).any()}
+    for title in found.keys() - panels.keys():
+        report.note(f"no {value} was measured at {title}")
+    if len(panels) > MAX_FACETS:
+        report.note(f"{len(panels)} facets of the diagram of {value} over time: the first {MAX_FACETS} are drawn")
+        panels = dict(list(panels.items())[:MAX_FACETS])
+    names = {name: ENDS[name][0].replace("\n", " ") for panel in panels.values() for name in panel.ends}
+    caption = f"{label(value)} by {x} and time; lines, medians over runs: {as_text(', '.join(names.values()))}"
+    report.figure(f"time_{value}", figure_time(panels, x, clock, value, level), time_table(panels, x, clock, value), caption)
+
+
+def _add_animations(report: Report, x: str | None, y: str | None, values: list[str]) -> None:
+    """Phase diagrams that move: of values that were recorded on the way, while these are few enough."""
+    found = report.results
+    if not (x and y and report.folded):
+        report.note("formats=gif: no phase diagram was drawn that could move")
+        return
+    rows = found.runs["recordings"].sum() if "recordings" in found.runs else len(found.curves)
+    if rows > report_data.MOST_ROWS:
+        report.note(f"formats=gif: all curves together have more than {report_data.MOST_ROWS} rows")
+        return
+    for value in values:
+        if value not in metric_columns(found) or found.curves["step"].nunique() < FEWEST_TIMES:
+            report.note(f"formats=gif: {value} was not recorded on the way, so its phase diagram does not move")
+            continue
+        axes, times, means = pictures(found, x, y, value, MAX_PICTURES)
+        means = dict(list(means.items())[:MAX_FACETS])
+        report.moving(f"phase_{value}", partial(animation, means, axes, (x, y), times, value))
 
 
 def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, data: Grid) -> None:

@@ -1,5 +1,6 @@
 """What analyze.py draws of the mean-field theory: predictions for the runs that it is about, at their own label counts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -7,8 +8,8 @@ import pandas as pd
 from lnt.analysis.figure_theory import figure_phases, figure_predicted
 from lnt.analysis.phase_diagram import Facet
 from lnt.analysis.report import Report
+from lnt.analysis.time_diagram import memorised_step
 from lnt.theory.laws import flip_rate, kappa
-from lnt.theory.mean_field import last_crossing
 from lnt.theory.run_cells import predictable, predicted_outcomes, unit_of_time
 
 # Runs that are predicted: predicting 100 takes about a second. A diagram needs many seeds, as few label counts make the mean.
@@ -18,8 +19,11 @@ FEWEST_STEPS = 10  # recorded ones of a curve
 BRIEF = 0.1  # in T1: a Stage I that is over by then is none
 
 
-def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | None:
-    """The figures of predictions, if the theory is about these runs; the table of all these runs, predicted or not."""
+def add_theory(report: Report, x: str | None, y: str | None, others: Sequence[str] = ()) -> pd.DataFrame | None:
+    """The figures of predictions, if the theory is about these runs; the table of all these runs, predicted or not.
+
+    Of many runs some are predicted, the same number in each cell over x, y and `others`.
+    """
     runs = report.results.runs
     about = predictable(runs)
     # A curve must show when samples are memorised. Curves are read only where some may be as long as that.
@@ -29,9 +33,9 @@ def add_theory(report: Report, x: str | None, y: str | None) -> pd.DataFrame | N
     if curves.groupby("run_id").size().max() < FEWEST_STEPS:
         return None
     grid = bool(x and y) and _is_grid(runs)
-    some = _first_seeds(runs, [key for key in (x, y) if key], MOST_OF_GRID if grid else MOST)
+    some = _first_seeds(runs, [key for key in (x, y, *others) if key], MOST_OF_GRID if grid else MOST)
     table = runs.join(predicted_outcomes(some).add_suffix("_predicted"))
-    table["memorised"] = _memorised(runs, curves)
+    table["memorised"] = memorised_step(runs, curves) / unit_of_time(runs).astype(float)
     columns = ["run_id", *(key for key in (x, y) if key), "memorised", "memorised_predicted"]
     columns += [f"{name}{of}" for name in ("test_error", "best_test_error_fresh") for of in ("", "_predicted")]
     report.figure(
@@ -73,15 +77,6 @@ def _is_grid(runs: pd.DataFrame) -> bool:
     places = _places(runs)
     sizes = places.nunique()
     return bool(sizes.min() >= FEWEST and len(places.drop_duplicates()) == sizes.prod())
-
-
-def _memorised(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.Series:
-    """The time in T1 after which half of the mislabelled samples are fitted as labelled."""
-    wide = curves.pivot(index="step", columns="run_id", values="noisy_accuracy").reindex(columns=runs["run_id"])
-    # Runs of other lengths leave rows empty: between recorded steps nothing changes sign twice, as far as this table tells.
-    wide = wide.interpolate(limit_area="inside").ffill()
-    times = pd.Series(last_crossing(wide.index.to_numpy(float), wide.to_numpy(float), 0.5), runs.index)
-    return times / unit_of_time(runs).astype(float)
 
 
 def _phases(table: pd.DataFrame) -> pd.DataFrame:
