@@ -109,8 +109,9 @@ class Progress(StepCount):
 
     def facts(self, now: float) -> dict[str, Any]:
         """What is known: `share` of the work done, seconds `left` and the step of the runs in hand, `at`."""
-        known = {"left": self.seconds_left(now), "at": self._at(now)}
-        return {"share": self.share, **{key: value for key, value in known.items() if value is not None}}
+        left, at = self.seconds_left(now), self._at(now)
+        known = {"left": None if left is None else round(left, 1), "at": at}
+        return {"share": round(self.share, 6), **{key: value for key, value in known.items() if value is not None}}
 
     def seconds_left(self, now: float) -> float | None:
         """The time that the rest takes at the pace of the later half of the time so far; None while it would mean little."""

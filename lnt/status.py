@@ -39,8 +39,8 @@ def picture(now: Standing, console: Console, height: int | None = None, ago: flo
     `ago`: seconds since the look.
     """
     width = console.width
-    head: list[RenderableType] = [_line(_end_of(now.name, width), "bold"), _total(now), _line(now.counts)]
-    head += [_line(line) for line in now.jobs]
+    head: list[RenderableType] = [_line(_end_of(now.name, width), "bold"), _total(now, width)]
+    head += [*Text(printable(now.counts)).wrap(console, width), *(_line(line) for line in now.jobs)]
     problems = [f"{row.name}: {row.problem}" for row in now.rows if row.problem]
     notes = [
         *(_line(line.strip(), OTHER_STYLE) for line in (*now.errors, *remarks)),
@@ -50,7 +50,8 @@ def picture(now: Standing, console: Console, height: int | None = None, ago: flo
     if height is None:
         rows, rest = some(now.rows, LINES)
     else:
-        advice = advice[: height // 4]
+        # All of it is printed at the end.
+        advice = advice[: max(min(height // 4, height - len(head) - 5), 0)]
         # Most of the lines below the head are for jobs, and one is for what sums up the others.
         room = max(height - len(head) - len(advice) - 2, 3)
         notes = notes[: max(room // 3, room - len(now.rows))]
@@ -69,14 +70,15 @@ def _end_of(name: str, width: int) -> str:
     return name if len(name) <= width else f"…{name[1 - width :]}"
 
 
-def _total(now: Standing) -> Table:
+def _total(now: Standing, width: int) -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(no_wrap=True)
-    left = "" if now.left is None else f", about {in_words(now.left)} left"
+    left = "" if now.left is None else f", {'about ' if width >= NARROW else ''}{in_words(now.left)} left"
     # Rounded down: 100 % only at the end.
-    table.add_row(f"{math.floor(100 * now.share):3d} %", _bar(now.share, now.state), f"{now.done} of {now.of}{left}")
+    percent = f"{math.floor(100 * now.share):3d} %"
+    table.add_row(percent, _bar(now.share, now.state), f"{_of(now.done, now.of, width)}{left}")
     return table
 
 
@@ -97,9 +99,13 @@ def _table(rows: Sequence[Row], width: int, ago: float) -> Table:
         name = Text(printable(_end_of(row.name, max(width // 3, 8))))
         state = Text(printable(_state(row, width)), style=STYLES.get(row.state, OTHER_STYLE))
         seen = "" if row.age is None or row.state == "completed" else f"seen {in_words(row.age + ago)} ago"
-        runs = f"{row.done} of {row.of}" if width >= NARROW else f"{row.done}/{row.of}"
-        table.add_row(name, _bar(row.share, row.state), runs, state, *([seen] if width >= NARROW else []))
+        runs, last = _of(row.done, row.of, width), [seen] if width >= NARROW else []
+        table.add_row(name, _bar(row.share, row.state), runs, state, *last)
     return table
+
+
+def _of(done: int, of: int, width: int) -> str:
+    return f"{done} of {of}" if width >= NARROW else f"{done}/{of}"
 
 
 def _state(row: Row, width: int) -> str:
