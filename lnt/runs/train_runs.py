@@ -81,6 +81,7 @@ def train_runs(
                 log.warning("stopped; the last results cannot be written, and their runs are trained again: %s", error)
             signals.finish(handlers, being_preempted)
         except KeyboardInterrupt:
+            signals.heeded()
             saved.flush()
             directory.say("interrupted")
             raise
