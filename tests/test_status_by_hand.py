@@ -567,7 +567,7 @@ def test_runs_weigh_what_they_cost(seconds):
 
 
 def test_the_multiply_adds_of_a_step(experiment):
-    """2 m (n + 2)^2 by Gram matrix, with m = 3 and n = 20; of a linear network 3 passes of 20 samples through 64 x 2 weights."""
+    """2 m (n + 2)^2 by Gram matrix, with m = 3 and n = 20; of linear networks 3 passes of 20 samples, 64 x 2 weights."""
     vectors = experiment("data.n_train=20", "model.width=3", "optimizer.steps=10", "seed=1")
     assert vectors.step_cost() == 6 * 22**2
     assert vectors.work() == 10 * 6 * 22**2
