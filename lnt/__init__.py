@@ -22,13 +22,17 @@ PUBLIC = {
     **dict.fromkeys(("simulate", "load", "Results"), "lnt.api"),
     "Probe": "lnt.probe",
     "look": "lnt.analysis.figure_style",
-    **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor"), "lnt.two_layer.data"),
+    **dict.fromkeys(("SignalNoise", "Features", "SignalNoiseClasses", "Xor", "Mixture", "XorMixture"), "lnt.two_layer.data"),
     **dict.fromkeys(("Digits", "Mnist", "FashionMnist", "Cifar10", "Cifar100", "OwnData"), "lnt.images.datasets"),
     **dict.fromkeys(("NoNoise", "Symmetric", "Pair", "Asymmetric", "Matrix", "LabelMultipliers"), "lnt.noise.by_class"),
     **dict.fromkeys(("Instance", "Human", "FileLabels"), "lnt.noise.by_sample"),
     "TwoLayerCNN": "lnt.two_layer.network",
     **dict.fromkeys(("SmallCNN", "Mlp", "Linear", "Vgg", "ResNet", "PreActResNet", "NineLayerCNN"), "lnt.images.networks"),
-    "Logistic": "lnt.losses",
+    **dict.fromkeys(
+        ("Logistic", "Hinge", "Exponential", "Squared", "MeanAbsoluteError", "GeneralisedCrossEntropy"), "lnt.losses"
+    ),
+    **dict.fromkeys(("SymmetricCrossEntropy", "LabelSmoothing", "EarlyLearning"), "lnt.losses"),
+    **dict.fromkeys(("Forward", "Backward", "BackwardSquared"), "lnt.losses"),
     **dict.fromkeys(("GradientDescent", "StochasticGradientDescent", "Adam", "AdamW"), "lnt.training.optimizers"),
     **dict.fromkeys(("SharpnessAwareDescent", "NormalizedGradientDescent", "Muon", "GradientFlow"), "lnt.training.optimizers"),
     **dict.fromkeys(

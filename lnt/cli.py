@@ -31,7 +31,7 @@ from lnt.help import help_text
 from lnt.options import CONF, TOP
 from lnt.settings import build_component, check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
-from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, to_plain
+from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, raise_quietly, to_plain
 
 if TYPE_CHECKING:
     from lnt.runs.trackers import Tracker
@@ -41,6 +41,7 @@ GROUPS = (*COMPONENTS, "tracker", "experiment")
 TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
 
 extend_grammar((linspace, logspace, geomspace))
+raise_quietly()
 
 
 def fresh_name() -> str:

@@ -31,6 +31,7 @@ class Loss(Component, ABC):
 
     for_classes: ClassVar[bool] = False  # whether `of_logits` is defined, so that networks on images can train with it
     remembers: ClassVar[bool] = False  # whether an engine keeps a target of each sample for it, and adds its `penalty`
+    estimable: ClassVar[bool] = False  # whether it is a cross entropy corrected by a transition, which may be an estimate
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -75,11 +76,6 @@ class Loss(Component, ABC):
 
     def check(self, classes: int, transition: Callable[[], np.ndarray]) -> None:
         """Raise ConfigError if this loss cannot be one of so many classes, or not of labels with this `transition()`."""
-
-    @property
-    def estimable(self) -> bool:
-        """Whether it is a cross entropy corrected by a transition that nobody has given: an estimate may take its place."""
-        return False
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         """The loss of an experiment whose label noise has the `transition()` P(observed | true), [R or 1, K, K]."""
@@ -317,6 +313,7 @@ class Correction(Loss):
     matrix: Matrix | None
 
     for_classes = True
+    estimable = True
     at_zero = LOG2  # at equal rates of both classes; of `backward` always
 
     def validate(self) -> None:
@@ -335,10 +332,6 @@ class Correction(Loss):
         known = np.asarray(transition() if self.matrix is None else [self.matrix])
         inverse = "that of the label noise, has no inverse: the labels say nothing of the classes"
         require(bool((np.linalg.cond(known) < MOST_SINGULAR).all()), "matrix", self.matrix, inverse)
-
-    @property
-    def estimable(self) -> bool:
-        return self.matrix is None
 
     def bound(self, transition: Callable[[], np.ndarray]) -> "Loss":
         return self._with(np.asarray(transition() if self.matrix is None else [self.matrix]))
@@ -445,11 +438,8 @@ class BackwardSquared(Backward):
     """
 
     for_classes = False
+    estimable = False  # f is no log odds, so it gives no probabilities
     at_zero = 0.5
-
-    @property
-    def estimable(self) -> bool:
-        return False  # f is no log odds, so it gives no probabilities
 
     def of(self, margins: "Tensor", observed: "Tensor") -> "Tensor":
         own, other = (of_class(part, observed) for part in self._rows())

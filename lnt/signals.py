@@ -104,6 +104,12 @@ def asked() -> int | None:
     return _received
 
 
+def heeded() -> None:
+    """Forget the Ctrl-C that has come: what follows it, such as saving, must go on to its end."""
+    global _interrupted
+    _interrupted = False
+
+
 def pass_on() -> None:
     """Pass the request to end on to the worker processes of this process."""
     for worker in multiprocessing.active_children():

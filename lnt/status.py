@@ -1,203 +1,232 @@
-"""Show how a sweep stands, from its files and, where available, squeue and sacct: python -m lnt.status DIR [--watch]."""
+"""Show how sweeps and runs stand: python -m lnt.status DIR [--watch [SECONDS]]."""
+
+from lnt import signals
+
+if __name__ == "__main__":
+    signals.quit_on_interrupt()  # Ctrl-C during imports: nobody needs a traceback
 
 import argparse
+import logging
+import math
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from lnt.errors import ConfigError, one_line, printable, require
-from lnt.files import DamagedFile, clock_of, read_json
-from lnt.plan_file import planned_runs, read_plan
-from lnt.runs.owner import SILENT_SECONDS
-from lnt.sweeps import slurm
-from lnt.sweeps.missing_runs import is_number, tally
-from lnt.sweeps.slurm import Queued
+from lnt.progress import in_words
+from lnt.sweeps.standing import LINES, Row, Seen, Standing, describe, some
 
-WATCH_SECONDS = 15.0  # the controller serves everybody
-QUIET_LOOKS = 3  # --watch ends when so often nothing is going on: between two jobs there may be a pause
-LINES = 20  # so many jobs are shown one by one
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job's directory."""
-
-    number: int
-    state: str  # running, completed, preempted, interrupted, failed, died
-    done: int
-    of: int
-    since: datetime
-    host: str
-    pid: int
-    slurm: str | None  # SLURM's name of it
-    error: str  # why it failed
+WATCH_SECONDS = 5.0
+QUIET_SECONDS = 45.0  # --watch ends when nothing has been going on for so long: between two jobs there may be a pause
+REDRAW_SECONDS = 1.0  # the terminal may have another size
+NARROW = 60  # columns of a terminal that has no room for anything but a bar and its end
+STYLES = {"running": "cyan", "completed": "green", "failed": "bold red", "died": "bold red", "unreadable": "bold red"}
+OTHER_STYLE = "yellow"
 
 
-@dataclass(frozen=True)
-class Scheduler:
-    """SLURM's answers about the jobs of a sweep, by the names that SLURM gives them."""
+def picture(now: Standing, console: Console, height: int | None = None, ago: float = 0.0, remarks: Iterable[str] = ()) -> Group:
+    """A bar for all and one for each job, in the columns of a console and, if given, so many lines.
 
-    submitted: set[str]
-    queued: Mapping[str, Queued]  # waiting or running
-    ended: Mapping[str, str]
-    silence: str = ""  # what keeps squeue from answering
-    away: bool = False  # there is no squeue on this machine
+    `ago`: seconds since the look.
+    """
+    width = console.width
+    head: list[RenderableType] = [_line(_end_of(now.name, width), "bold"), _total(now, width)]
+    head += [*Text(printable(now.counts)).wrap(console, width), *(_line(line) for line in now.jobs)]
+    problems = [f"{row.name}: {row.problem}" for row in now.rows if row.problem]
+    notes = [
+        *(_line(line.strip(), OTHER_STYLE) for line in (*now.errors, *remarks)),
+        *(_line(line, "red") for line in problems),
+    ]
+    advice = [part for line in now.advice for part in Text(printable(line)).wrap(console, width)]
+    if height is None:
+        rows, rest = some(now.rows, LINES)
+    else:
+        # All of it is printed at the end.
+        advice = advice[: max(min(height // 4, height - len(head) - 5), 0)]
+        # Most of the lines below the head are for jobs, and one is for what sums up the others.
+        room = max(height - len(head) - len(advice) - 2, 3)
+        notes = notes[: max(room // 3, room - len(now.rows))]
+        rows, rest = some(now.rows, room - len(notes))
+    parts = [*head, *([Text()] if rows else []), _table(rows, width, ago), *(_line(line.strip()) for line in rest)]
+    return Group(*parts, *notes, *advice)
 
-    @classmethod
-    def ask(cls, path: Path) -> "Scheduler":
-        """Ask squeue, and sacct for jobs that have left the queue; ask nothing if nothing was submitted."""
-        ids = slurm.submitted(path)
+
+def _line(text: str, style: str = "") -> Text:
+    # Text, never markup: what files hold must not become a style, a link or a control sequence.
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _end_of(name: str, width: int) -> str:
+    """The end of a path, which tells it from others."""
+    return name if len(name) <= width else f"…{name[1 - width :]}"
+
+
+def _total(now: Standing, width: int) -> Table:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_column(no_wrap=True)
+    left = "" if now.left is None else f", {'about ' if width >= NARROW else ''}{in_words(now.left)} left"
+    # Rounded down: 100 % only at the end.
+    percent = f"{math.floor(100 * now.share):3d} %"
+    table.add_row(percent, _bar(now.share, now.state), f"{_of(now.done, now.of, width)}{left}")
+    return table
+
+
+def _bar(share: float, state: str) -> ProgressBar:
+    style = STYLES.get(state, OTHER_STYLE)
+    return ProgressBar(total=1.0, completed=share, complete_style=style, finished_style=style)
+
+
+def _table(rows: Sequence[Row], width: int, ago: float) -> Table:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True, max_width=max(width // 3, 8))
+    table.add_column(ratio=1, min_width=4)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    if width >= NARROW:
+        table.add_column(no_wrap=True, justify="right")
+    for row in rows:
+        name = Text(printable(_end_of(row.name, max(width // 3, 8))))
+        state = Text(printable(_state(row, width)), style=STYLES.get(row.state, OTHER_STYLE))
+        seen = "" if row.age is None or row.state == "completed" else f"seen {in_words(row.age + ago)} ago"
+        runs, last = _of(row.done, row.of, width), [seen] if width >= NARROW else []
+        table.add_row(name, _bar(row.share, row.state), runs, state, *last)
+    return table
+
+
+def _of(done: int, of: int, width: int) -> str:
+    return f"{done} of {of}" if width >= NARROW else f"{done}/{of}"
+
+
+def _state(row: Row, width: int) -> str:
+    """What a job does, and how long still."""
+    left = "" if row.left is None else f"{in_words(row.left)} left"
+    at = row.at if width >= NARROW or not left else ""
+    return ", ".join(filter(None, (at, left))) or row.state
+
+
+class Remarks(logging.Handler):
+    """Keeps warnings, each once: on a terminal that is drawn on, nothing else may write."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines[printable(record.getMessage())] = None
+
+
+def once(now: Standing, remarks: Remarks) -> None:
+    """Print how things stand: bars on a terminal, plain lines elsewhere."""
+    console = Console(highlight=False)
+    if on_terminal(console):
+        console.print(picture(now, console, remarks=remarks.lines))
+        return
+    print(now.text, flush=True)
+    for line in remarks.lines:
+        print(line, file=sys.stderr)
+    remarks.lines.clear()
+
+
+def on_terminal(console: Console) -> bool:
+    """Whether bars can be drawn, and drawn again in place."""
+    return sys.stdout.isatty() and not console.is_dumb_terminal
+
+
+def looks(path: Path, wait: Callable[[Standing, float], None]) -> Standing:
+    """Look again and again, with `wait` between two looks, until nothing is left or nothing goes on; the last look."""
+    seen = Seen()
+    now, busy = describe(path, seen), time.monotonic()
+    while not now.complete and time.monotonic() - busy <= QUIET_SECONDS:
+        wait(now, time.monotonic())
         try:
-            queued = slurm.queued(ids)
-        except slurm.NoAnswer as silence:
-            return cls(ids, {}, {}, str(silence))
-        if queued is None:
-            return cls(ids, {}, slurm.ended(ids), away=True)
-        return cls(ids, queued, slurm.ended(ids - set(queued)))
-
-    def state(self, name: str | None) -> str:
-        """RUNNING, PENDING, TIMEOUT, ...; empty if unknown."""
-        job = self.queued.get(name or "")
-        return job.state if job else self.ended.get(name or "", "")
+            now = describe(path, seen)
+        except (ConfigError, OSError) as error:  # a folder that vanished, a disk that is away for a moment
+            now = replace(now, errors=[one_line(error)], going=False)
+        busy = time.monotonic() if now.going else busy
+    return now
 
 
-def jobs(path: Path) -> list[Job]:
-    """All jobs that have begun, by number."""
-    # File times are compared with file times: the clocks of the nodes and of this machine may differ.
-    now = clock_of(path)
-    files = [file for file in path.glob("*/status.json") if is_number(file.parent.name)]
-    return sorted((_job(file, now) for file in files), key=lambda job: job.number)
+def watch(path: Path, seconds: float, remarks: Remarks) -> None:
+    """Show how things stand every so many seconds, in place on a terminal."""
+    console = Console(highlight=False)
+    if not on_terminal(console):
 
+        def print_and_sleep(now: Standing, looked: float) -> None:
+            once(now, remarks)
+            print(flush=True)
+            time.sleep(seconds)
 
-def _job(status: Path, now: float) -> Job:
-    number = int(status.parent.name)
+        once(looks(path, print_and_sleep), remarks)
+        return
+    last: list[Standing] = []
+
+    def draw(now: Standing, looked: float) -> None:
+        last[:] = [now]
+        while (left := looked + seconds - time.monotonic()) > 0:
+            ago = time.monotonic() - looked
+            live.update(picture(now, console, console.height, ago, remarks.lines), refresh=True)
+            time.sleep(min(left, REDRAW_SECONDS))
+
     try:
-        said, beat = read_json(status), status.stat().st_mtime
-        silent = said["state"] == "running" and now - beat > SILENT_SECONDS
-        # A job says `done` in training and when preempted, `runs` at its end, and neither if it was interrupted or raised.
-        done = int(said.get("done", said.get("runs", 0)))
-        since = datetime.fromisoformat(said["time"])
-        who = str(said["host"]), int(said["pid"]), said["slurm"] and str(said["slurm"]), str(said.get("error", ""))
-        return Job(number, "died" if silent else str(said["state"]), done, int(said.get("of", done)), since, *who)
-    except DamagedFile as error:
-        why = str(error)
-    except (KeyError, TypeError, ValueError):
-        why = f"{status} does not say how the job stands"
-    return Job(number, "unreadable", 0, 0, datetime.fromtimestamp(0, UTC), "", 0, None, why)
+        # A screen of its own, so that what was there before comes back; what was seen last is left there.
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            last = [looks(path, draw)]
+    finally:
+        for now in last:
+            once(now, remarks)
 
 
-class Standing(NamedTuple):
-    """How a sweep stands."""
-
-    text: str
-    complete: bool  # nothing is left to do
-    going: bool  # jobs wait or run, or may do so
-
-
-def describe(path: Path) -> Standing:
-    """Describe the sweep. Raises ConfigError if there is none."""
-    require((path / "sweep.yaml").is_file(), "DIR", path, "holds no sweep (no sweep.yaml)")
-    plan = read_plan(path / "sweep.yaml")
-    (counts, errors), found, scheduler = tally(path), jobs(path), Scheduler.ask(path)
-    planned, refine = planned_runs(plan), plan.get("refine")
-    missing = max(planned - counts.total(), 0)
-    states = ", ".join(f"{counts[state]} {state}" for state in ("completed", "diverged", "failed"))
-    lines = [f"{planned} runs: {states}, {missing} missing; {path}", *errors]
-    if refine:
-        lines.append(refine["ended"] or f"refine=boundary has asked for these in {len(refine['rounds'])} rounds, and goes on")
-    if found:
-        lines.append(f"{len(found)} jobs begun: {_counts(job.state for job in found)}")
-    complete = not missing and not counts["failed"] and (not refine or refine["ended"] != "")
-    lines += [] if complete else [*_not_begun(path, found, scheduler), *slurm.waiting(scheduler.queued.values()).values()]
-    # A completed job needs no line: its runs are in the counts above.
-    lines += _some([_line(path, job, scheduler) for job in found if job.state != "completed"])
-    seconds = estimate(path, missing, found)
-    if seconds is not None:
-        lines.append(f"about {seconds:.0f} s left at the pace so far")
-    # Not while a job waits or runs: it may do the rest itself.
-    known = bool(scheduler.queued) or any(job.state == "running" for job in found)
-    if not complete and not known:
-        lines.append(_rest(scheduler, str(plan.get("command", "the command that started it"))))
-    return Standing("\n".join(map(printable, lines)), complete, known or bool(scheduler.silence))
+def words(arguments: Sequence[str]) -> list[str]:
+    """The arguments, in which `--watch DIR` does not take DIR for a number of seconds."""
+    after = dict(pairwise(range(len(arguments))))
+    return [
+        f"--watch={WATCH_SECONDS:g}" if word == "--watch" and not _is_time(arguments[after[i]] if i in after else "") else word
+        for i, word in enumerate(arguments)
+    ]
 
 
-def _some(lines: list[str]) -> list[str]:
-    return [*lines[:LINES], f"  and {len(lines) - LINES} more"] if len(lines) > LINES else lines
-
-
-def _counts(states: Iterable[str]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
-
-
-def _not_begun(path: Path, found: list[Job], scheduler: Scheduler) -> list[str]:
-    """The jobs that were submitted and have written nothing yet: counted, and those that will not begin any more one by one."""
-    names = sorted(scheduler.submitted - {job.slurm for job in found if job.slurm})
-    # Without an answer of squeue, a job that accounting does not know may be in the queue.
-    unknown = "of unknown state" if scheduler.silence or scheduler.away else "gone from the queue"
-    states = {name: scheduler.state(name) or unknown for name in names}
-    gone = [name for name in names if name not in scheduler.queued and states[name] != "of unknown state"]
-    dead = _some([f"  SLURM {name}: {states[name]}{_last_words(path, name)}" for name in gone])
-    return [f"submitted, not begun: {_counts(states.values())}", *dead] if names else []
-
-
-def _last_words(path: Path, name: str) -> str:
-    words = slurm.last_words(path, name)
-    return f": {words[0]} ({words[1]})" if words else ""
-
-
-def _rest(scheduler: Scheduler, command: str) -> str:
-    """How to finish what is missing, unless jobs that nothing is known of may be at it already."""
-    if scheduler.silence:
-        return f"jobs may still be waiting or running: {scheduler.silence}; ask again when it answers"
-    if scheduler.away:
-        return f"there is no squeue here; to finish the rest, if no job of the sweep is in the queue: {command}"
-    return f"to finish the rest: {command}"
-
-
-def _line(path: Path, job: Job, scheduler: Scheduler) -> str:
-    state = scheduler.state(job.slurm)
-    place = f"SLURM {job.slurm}{f' {state}' if state else ''}" if job.slurm else f"{job.host}:{job.pid}"
-    line = f"  job {job.number}: {job.state}, {job.done} of {job.of} runs, {place}, {job.since:%H:%M:%S} UTC"
-    if job.error:
-        return f"{line}: {job.error}"
-    return f"{line}{_last_words(path, job.slurm)}" if job.state == "died" and job.slurm else line
-
-
-def estimate(path: Path, missing: int, found: list[Job]) -> float | None:
-    """Seconds to the end, if the running jobs go on as they did; None without one that has finished a run."""
-    running = [job for job in found if job.state == "running"]
-    files = [path / str(job.number) / "provenance.json" for job in running]
-    starts = [file.stat().st_mtime for file in files if file.exists()]
-    # Only of running jobs: those of earlier starts ended long ago and say nothing about the pace now.
-    done = sum(job.done for job in running)
-    if not starts or not done or not missing:
-        return None
-    return missing * (clock_of(path) - min(starts)) / done
+def _is_time(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def main() -> None:
     """Print once, or with --watch until nothing is going on any more."""
-    parser = argparse.ArgumentParser(prog="python -m lnt.status", description="How a sweep stands.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the sweep's directory")
-    parser.add_argument("--watch", action="store_true", help=f"again every {WATCH_SECONDS:.0f} s, as long as anything goes on")
-    options = parser.parse_args()
+    parser = argparse.ArgumentParser(prog="python -m lnt.status", description="How sweeps and runs stand.")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="that of a sweep or a run, or a folder above several")
+    repeated = f"again every SECONDS, by default {WATCH_SECONDS:g}, as long as anything goes on"
+    parser.add_argument("--watch", nargs="?", type=float, const=WATCH_SECONDS, metavar="SECONDS", help=repeated)
+    options = parser.parse_args(words(sys.argv[1:]))
+    remarks, log = Remarks(), logging.getLogger("lnt")
+    log.addHandler(remarks)
     try:
-        now, quiet = describe(options.directory), 0
-        print(now.text, flush=True)
-        while options.watch and not now.complete and quiet < QUIET_LOOKS:
-            time.sleep(WATCH_SECONDS)
-            now = describe(options.directory)
-            quiet = 0 if now.going else quiet + 1
-            print(("\x1b[H\x1b[2J" if sys.stdout.isatty() else "") + now.text, flush=True)
+        with signals.interruptible():
+            if options.watch is None:
+                once(describe(options.directory), remarks)
+            else:
+                fits = 1 <= options.watch <= 86400
+                require(fits, "--watch", f"{options.watch:g}", "must be from 1 s to a day")
+                watch(options.directory, options.watch, remarks)
     except (ConfigError, OSError) as error:
         sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        log.removeHandler(remarks)
 
 
 if __name__ == "__main__":

@@ -440,3 +440,13 @@ def test_mixed_components_are_drawn_over_the_keys_that_all_have(tmp_path, monkey
     cells = pd.read_csv("0/analysis/cells.csv")
     assert len(cells) == 6
     assert (cells["missing"] == 0).all()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_one_line_on_the_real_command_line(results):
+    """Hydra writes a line of its own before an error that comes up once it has composed."""
+    command = [sys.executable, str(Path(analyze.__file__)), f"path={results}", "value=tset_error"]
+    done = subprocess.run(command, cwd=results, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: value=tset_error: no such column; there are ")

@@ -1,5 +1,6 @@
 """`lnt.simulate` and `lnt.load`: the numbers of the command line, from Python."""
 
+import re
 import sys
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 import lnt
 import train
+from lnt.column_names import COMPONENTS
+from lnt.options import CONF
 
 SMALL = {"data": lnt.SignalNoise(n_train=20, n_test=50, dim=200), "optimizer": lnt.GradientDescent(steps=60)}
 OVERRIDES = ("data.n_train=20", "data.n_test=50", "data.dim=200", "optimizer.steps=60")
@@ -119,7 +122,14 @@ def test_what_cannot_be_used_is_said_in_one_line(call, said):
 
 
 def test_public_names():
+    """Those of PUBLIC, among them the class of every option in conf/."""
     assert set(lnt.PUBLIC) <= set(dir(lnt))
+    files = [file for group in COMPONENTS for file in (CONF / group).glob("*.yaml")]
+    targets = [target for file in files for target in re.findall(r"^_target_: (.+)$", file.read_text(), re.MULTILINE)]
+    assert len(targets) > 50
+    assert {target: lnt.PUBLIC.get(target.rpartition(".")[2]) for target in targets} == {
+        target: target.rpartition(".")[0] for target in targets
+    }
     for name in lnt.PUBLIC:
         assert getattr(lnt, name).__name__ == name
     with pytest.raises(AttributeError, match="module 'lnt' has no attribute 'Symetric'"):

@@ -19,8 +19,8 @@ from lnt.files import DamagedFile
 from lnt.level_set import band, filled
 from lnt.plan_file import planned_runs, read_plan, write_plan
 from lnt.runs import train_runs
-from lnt.status import describe
 from lnt.sweeps.next_round import Search
+from lnt.sweeps.standing import describe
 
 NAN = np.nan
 X, Y = np.arange(100.0, 1100, 50), np.linspace(0, 10, 101)

@@ -81,6 +81,22 @@ def test_conditions_are_in_ascending_order_and_null_is_one_of_them():
     assert len(conditions(runs, [])[""]) == 4
 
 
+@pytest.mark.parametrize(
+    ("files", "titles"),
+    [
+        (["/home/me/a.npz", "/home/me/b.npz", None], ["a.npz", "b.npz", "null"]),
+        (["/one/l.npz", "/two/l.npz", "/two/m.npz"], ["one/l.npz", "two/l.npz", "two/m.npz"]),
+        (["here/l.npz", "here//l.npz"], ["here//l.npz", "here/l.npz"]),  # no parts tell them apart
+    ],
+)
+def test_titles_name_files_not_their_paths(files, titles):
+    runs = pd.DataFrame({"run_id": range(len(files)), "noise.file": files, "status": "completed"})
+    found = conditions(runs)
+    assert sorted(found) == sorted(f"noise.file={title}" for title in titles)
+    kept = {part["noise.file"].item() for part in found.values()}
+    assert set(filter(None, files)) <= kept, "runs keep their paths"
+
+
 def test_cells_whose_key_is_null_have_counts_and_means_too():
     """Two of three planned runs with a null SNR: one is there, one failed, one diverged; of the other cell one too many."""
     runs = frame(3, [0.5, 0.1, 0.3], data__snr=[NAN, 1.0, 1.0], seed=[0, 0, 1])

@@ -220,10 +220,14 @@ def test_a_matrix_without_an_inverse_is_no_error_where_it_is_estimated(experimen
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ((), "loss=logistic: has no transition matrix to estimate; use forward or backward, with matrix=null"),
+        ((), "loss=logistic: has no transition matrix to estimate; use forward or backward"),
         (("loss=gce",), "loss=gce: has no transition matrix to estimate"),
         (("loss=backward_squared",), "loss=backward_squared: has no transition matrix to estimate"),
-        (("loss=forward", "loss.matrix=[[0.9,0.1],[0.2,0.8]]"), "loss=forward: has no transition matrix to estimate"),
+        (
+            ("loss=forward", "loss.matrix=[[0.9,0.1],[0.2,0.8]]"),
+            "loss.matrix=[(0.9, 0.1), (0.2, 0.8)]: must be null with strategy=estimated_transition, which estimates it",
+        ),
+        (("loss=backward_squared", "loss.matrix=[[0.9,0.1],[0.2,0.8]]"), "loss=backward_squared: has no transition matrix"),
         (("loss=forward", "strategy.quantile=0"), "strategy.quantile=0.0: must lie in (0, 1]"),
         (("loss=forward", "strategy.quantile=1.1"), "strategy.quantile=1.1: must lie in (0, 1]"),
         (("loss=forward", "strategy.step=2000"), "strategy.step=2000: acts at step 2000, but training has 2000 steps"),

@@ -2,12 +2,14 @@
 
 import inspect
 
+import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from lnt import cli
@@ -71,3 +73,13 @@ def test_4_the_submitit_launcher_reads_its_settings_when_it_launches(monkeypatch
     monkeypatch.setattr(submitit, "AutoExecutor", Executor)
     launcher.launch([["+job=0"]], 0)
     assert seen == {"slurm_array_parallelism": 4}
+
+
+def test_6_what_a_job_has_raised_is_raised_again_without_a_word(capsys):
+    job = JobReturn(overrides=["path=DIR"], status=JobStatus.FAILED)
+    job.return_value = ValueError("no runs")
+    with pytest.raises(ValueError, match="no runs"):
+        _ = job.return_value
+    assert not capsys.readouterr().err
+    job.status, job.return_value = JobStatus.COMPLETED, 3.0
+    assert job.return_value == 3.0

@@ -1,6 +1,7 @@
 """python -m lnt.status: how a sweep stands, from its files."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,12 @@ from lnt import status
 from lnt.errors import ConfigError
 from lnt.files import clock_of, read_json, write_json
 from lnt.runs.directory import RunDirectory, slurm_job
-from lnt.status import describe, jobs, main
+from lnt.status import main
 from lnt.sweeps import slurm as cluster
 from lnt.sweeps import submission
 from lnt.sweeps.job import check_progress
 from lnt.sweeps.slurm import Queued
+from lnt.sweeps.standing import describe, jobs
 
 TINY = ("data.n_train=8", "data.n_test=10", "data.dim=50", "optimizer.steps=10", "model.width=2")
 
@@ -41,24 +43,27 @@ def say(sweep, job, **changes):
 
 
 def test_a_complete_sweep(sweep, monkeypatch, capsys):
-    text, complete, _ = describe(sweep)
-    assert complete
-    assert text.splitlines() == [f"6 runs: 6 completed, 0 diverged, 0 failed, 0 missing; {sweep}", "2 jobs begun: 2 completed"]
+    now = describe(sweep)
+    assert now.complete
+    assert now.text.splitlines() == [
+        f"6 runs: 6 completed, 0 diverged, 0 failed, 0 missing; {sweep}",
+        "2 jobs begun: 2 completed",
+    ]
     monkeypatch.setattr(sys, "argv", ["status", "sweep", "--watch"])
     main()
-    assert text in capsys.readouterr().out
+    assert now.text in capsys.readouterr().out
 
 
 def test_running_and_dead_jobs_and_what_finishes_the_rest(sweep):
     for part in (sweep / "1" / "runs.parquet").iterdir():
         part.unlink()
-    file = say(sweep, 1, state="running", done=1, of=3)
-    text, complete, _ = describe(sweep)
-    assert not complete
+    file = say(sweep, 1, state="running", done=0, of=3, share=0.5, left=20)
+    text = describe(sweep).text
+    assert not describe(sweep).complete
     assert "6 runs: 3 completed, 0 diverged, 0 failed, 3 missing" in text
     assert "2 jobs begun: 1 completed, 1 running" in text
-    assert "job 1: running, 1 of 3 runs" in text
-    assert "s left at the pace so far" in text
+    assert re.search(r"job 1: running, 0 of 3 runs, .*:\d+, [\d:]+ UTC, about 20 s left, seen 1 s ago\n", text)
+    assert "\nabout 20 s left" in text
     assert "to finish the rest" not in text, "a job is at it"
     os.utime(file, (time.time() - 600,) * 2)
     text = describe(sweep).text
@@ -151,7 +156,7 @@ def test_what_dead_jobs_said_last_is_shown(sweep, fake_slurm):
     never = logged(sweep, "17_2", "/bin/sh: python: not found\n", "out")
     fake_slurm.says("sacct", "17_0|COMPLETED\n17_1|OUT_OF_MEMORY\n17_2|FAILED")
     text = describe(sweep).text
-    assert f"UTC: slurmstepd: error: Detected 1 oom_kill event ({began})" in text
+    assert f"UTC, seen 10 min ago: slurmstepd: error: Detected 1 oom_kill event ({began})" in text
     assert "  job 1: died, 3 of 3 runs, SLURM 17_1 OUT_OF_MEMORY" in text
     assert f"  SLURM 17_2: FAILED: /bin/sh: python: not found ({never})" in text
     assert "  SLURM 17_3: gone from the queue\n" in text
@@ -179,12 +184,15 @@ def test_pending_tasks_that_were_cancelled_together_are_known(sweep, fake_slurm)
 
 def test_watching_ends_when_nothing_goes_on(sweep, fake_slurm, monkeypatch, capsys):
     """A silent squeue is no end, and neither is a short pause between two jobs."""
+    clock, sleep = [1000.0], time.sleep
     incomplete(sweep, "17_0")
-    monkeypatch.setattr(status, "WATCH_SECONDS", 0.01)
+    # Only the watcher's own wait: subprocess sleeps, too.
+    monkeypatch.setattr(status.time, "sleep", lambda seconds: clock.append(clock[-1] + 15) if seconds == 5 else sleep(seconds))
+    monkeypatch.setattr(status.time, "monotonic", lambda: clock[-1])
     fake_slurm.says("squeue", "17_0|RUNNING|None", "", DOWN, "", "", "17_0|RUNNING|None", "")
     monkeypatch.setattr(sys, "argv", ["status", "sweep", "--watch"])
     main()
-    assert len(fake_slurm.calls("squeue")) == 9
+    assert len(fake_slurm.calls("squeue")) == 10  # a minute after the last job has left, at 15 s each
     assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith("to finish the rest: python")
 
 
@@ -212,7 +220,7 @@ def test_of_many_jobs_some_are_shown(sweep):
 
 def test_a_directory_without_a_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["status", str(tmp_path)])
-    with pytest.raises(SystemExit, match="holds no sweep"):
+    with pytest.raises(SystemExit, match="holds no sweep and no run"):
         main()
 
 

@@ -1,9 +1,12 @@
 """What is said of a run, a sweep and their progress, against sentences and times worked out by hand."""
 
+import io
 import json
 import logging
 import os
+import re
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -11,11 +14,15 @@ import pytest
 import yaml
 from fake_slurm import DOWN
 from pyarrow import parquet as pq
+from rich.console import Console
 
 from lnt import progress, status
-from lnt.progress import Progress, StepCount
+from lnt.progress import Progress, StepCount, in_words
+from lnt.runs.owner import Owner
 from lnt.runs.run_summary import run_summary
-from lnt.status import Job, Scheduler, describe, estimate, jobs
+from lnt.status import picture
+from lnt.sweeps import missing_runs, standing
+from lnt.sweeps.standing import Job, Row, Scheduler, Seen, Standing, describe, jobs, seconds_left
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COMMAND = "python train.py -m seed=range(10)"
@@ -24,7 +31,7 @@ COMMAND = "python train.py -m seed=range(10)"
 @pytest.fixture
 def clock(monkeypatch):
     """It is always noon by the clock of the files; that of this machine is wrong by hours."""
-    monkeypatch.setattr(status, "clock_of", lambda folder: NOW.timestamp())
+    monkeypatch.setattr(standing, "clock_of", lambda folder: NOW.timestamp())
     monkeypatch.setattr(status.time, "time", lambda: NOW.timestamp() + 7200)
 
 
@@ -43,8 +50,8 @@ def sweep(tmp_path, clock):
     return tmp_path
 
 
-def job(sweep, number, state, rows=(), silent=0, began=None, again=None, **said):
-    """Write the directory of a job: (run_id, status) of its rows, seconds since its last beat, and since it began.
+def job(sweep, number, state, rows=(), silent=0, again=None, **said):
+    """Write the directory of a job: (run_id, status) of its rows, and seconds since its last beat.
 
     `again`: which job a rerun has begun again in this directory.
     """
@@ -54,9 +61,6 @@ def job(sweep, number, state, rows=(), silent=0, began=None, again=None, **said)
     content = {"state": state, "time": at(600).isoformat(), "host": "node", "pid": 40 + number, "slurm": None, **said}
     (folder / "status.json").write_text(json.dumps(content))
     os.utime(folder / "status.json", (at(silent).timestamp(),) * 2)
-    if began is not None:
-        (folder / "provenance.json").write_text("{}")
-        os.utime(folder / "provenance.json", (at(began).timestamp(),) * 2)
     if rows:
         ids, states = zip(*rows, strict=True)
         errors = [f"ValueError: {name}\nin two lines" if state == "failed" else None for name, state in rows]
@@ -70,7 +74,9 @@ def completed(*names):
 
 def test_a_sweep_of_which_nothing_has_begun(sweep):
     lines = [f"10 runs: 0 completed, 0 diverged, 0 failed, 10 missing; {sweep}", f"to finish the rest: {COMMAND}"]
-    assert describe(sweep) == ("\n".join(lines), False, False)
+    now = describe(sweep)
+    assert (now.text, now.complete, now.going) == ("\n".join(lines), False, False)
+    assert (now.done, now.of, now.share, now.rows) == (0, 10, 0.0, [])
 
 
 def test_runs_are_counted_by_how_they_ended_and_once(sweep):
@@ -78,12 +84,12 @@ def test_runs_are_counted_by_how_they_ended_and_once(sweep):
     job(sweep, 0, "completed", [*completed("a", "e"), ("b", "failed"), ("c", "diverged"), ("d", "failed")])
     job(sweep, 1, "completed", completed("b", "e"), again=0)
     job(sweep, 2, "completed", completed("f"))
-    text, complete, _ = describe(sweep)
-    assert not complete
-    assert text.splitlines() == [
+    now = describe(sweep)
+    assert not now.complete
+    assert now.text.splitlines() == [
         f"10 runs: 4 completed, 1 diverged, 1 failed, 4 missing; {sweep}",
         f"  1 failed: ValueError: d in two lines (run d in {sweep}/0)",
-        "3 jobs begun: 3 completed",
+        "2 jobs begun: 2 completed",  # job 0 by its second directory
         f"to finish the rest: {COMMAND}",
     ]
 
@@ -91,20 +97,22 @@ def test_runs_are_counted_by_how_they_ended_and_once(sweep):
 def test_a_sweep_is_complete_if_nothing_is_missing_and_nothing_failed(sweep):
     job(sweep, 0, "completed", [(name, "diverged" if name in "ab" else "completed") for name in "abcdefghij"])
     text = f"10 runs: 8 completed, 2 diverged, 0 failed, 0 missing; {sweep}\n1 jobs begun: 1 completed"
-    assert describe(sweep) == (text, True, False)
+    now = describe(sweep)
+    assert (now.text, now.complete, now.going) == (text, True, False)
+    assert (now.done, now.share, now.state) == (10, 1.0, "completed")
 
 
 def test_a_sweep_in_which_one_run_failed_is_not_complete(sweep):
     job(sweep, 0, "completed", [*completed(*"abcdefghi"), ("j", "failed")])
-    text, complete, _ = describe(sweep)
-    assert "9 completed, 0 diverged, 1 failed, 0 missing" in text
-    assert not complete
-    assert text.endswith(f"to finish the rest: {COMMAND}")
+    now = describe(sweep)
+    assert "9 completed, 0 diverged, 1 failed, 0 missing" in now.text
+    assert not now.complete
+    assert now.text.endswith(f"to finish the rest: {COMMAND}")
 
 
 def test_each_job_that_is_not_complete_has_a_line(sweep):
     job(sweep, 10, "failed", slurm="17_3", error="OSError: disk full", runs=1)
-    job(sweep, 9, "running", silent=30, began=100, done=1, of=5)
+    job(sweep, 9, "running", silent=30, done=1, of=5, share=0.25, left=30, at="step 5 of 20")
     job(sweep, 2, "preempted", done=2, of=5)
     job(sweep, 3, "interrupted")
     job(sweep, 1, "running", silent=61, done=3, of=5)
@@ -115,12 +123,13 @@ def test_each_job_that_is_not_complete_has_a_line(sweep):
     assert text.splitlines() == [
         f"10 runs: 2 completed, 0 diverged, 0 failed, 8 missing; {sweep}",
         "6 jobs begun: 1 completed, 1 died, 1 preempted, 1 interrupted, 1 running, 1 failed",
-        "  job 1: died, 3 of 5 runs, node:41, 11:50:00 UTC",
+        "  job 9: running, 1 of 5 runs, node:49, 11:50:00 UTC, step 5 of 20, about 30 s left, seen 30 s ago",
+        "  job 10: failed, 1 of 1 runs, SLURM 17_3, 11:50:00 UTC: OSError: disk full",
+        "  job 1: died, 3 of 5 runs, node:41, 11:50:00 UTC, seen 1 min ago",
         "  job 2: preempted, 2 of 5 runs, node:42, 11:50:00 UTC",
         "  job 3: interrupted, 0 of 0 runs, node:43, 11:50:00 UTC",
-        "  job 9: running, 1 of 5 runs, node:49, 11:50:00 UTC",
-        "  job 10: failed, 1 of 1 runs, SLURM 17_3, 11:50:00 UTC: OSError: disk full",
-        "about 800 s left at the pace so far",  # job 9 took 100 s for one run, and 8 are missing
+        # Job 9 does 0.75 x 5 runs in 30 s, an eighth of a run a second: 30 s, and 32 s for the 4 runs that no job has.
+        "about 1 min left",
     ]
 
 
@@ -130,37 +139,145 @@ def test_a_job_has_died_once_four_beats_are_missing(sweep, silent, state):
     job(sweep, 0, "running", silent=silent, done=0, of=2)
     job(sweep, 1, "completed", silent=10_000, runs=2)
     assert [found.state for found in jobs(sweep)] == [state, "completed"]
-    assert jobs(sweep)[1] == Job(1, "completed", 2, 2, at(600), "node", 41, None, "")
+    assert jobs(sweep)[1] == Job(1, "completed", 2, 2, at(600), "node", 41, None, "", 10_000)
 
 
 def test_a_running_job_finishes_the_rest_itself(sweep):
-    job(sweep, 0, "running", done=0, of=10, began=5)
+    job(sweep, 0, "running", done=0, of=10)
     assert "to finish" not in describe(sweep).text
-    assert "left" not in describe(sweep).text, "no run has ended, so there is no pace"
+    assert "left" not in describe(sweep).text, "it does not say yet how long it takes"
 
 
-# Estimates: missing runs times the seconds that each run has taken so far.
+def test_while_the_process_that_launches_jobs_lives_the_rest_may_come(sweep, monkeypatch):
+    monkeypatch.undo()  # its clock is that of the machine
+    job(sweep, 0, "completed", completed("a"), runs=1)
+    with Owner(sweep / ".owner"):
+        now = describe(sweep)
+        assert (now.state, now.going, now.advice) == ("waiting", True, [])
+    assert describe(sweep).state == "incomplete"
+
+
+# Estimates: (done, of, share of the work, seconds that a job gives itself) of each running job.
 
 
 @pytest.mark.parametrize(
     ("running", "missing", "wanted"),
     [
-        ([(100, 4)], 6, 150.0),  # 25 s for each
-        ([(100, 4), (50, 6)], 5, 50.0),  # ten runs in the 100 s since the first of them began
-        ([(50, 6), (100, 4)], 5, 50.0),
-        ([(100, 4), (None, 6)], 5, 50.0),  # one without provenance counts with what it has done
-        ([(100, 0)], 6, None),
-        ([(100, 4)], 0, None),
-        ([(None, 4)], 6, None),
+        ([(4, 10, 0.4, 12)], 6, 12.0),
+        ([(4, 10, 0.4, 12), (0, 3, 0.1, 30)], 9, 30.0),  # side by side: the last of them
+        ([(5, 10, 0.5, 10)], 15, 30.0),  # half a run a second: 10 s for its own, 20 s for ten more
+        ([(5, 10, 0.5, 10), (5, 10, 0.5, 10)], 20, 20.0),  # one run a second
+        ([(4, 10, 0.5, 10)], 16, 30.0),  # a run in work is the job's own
+        ([(5, 10, 0.5, 10), (0, 8, None, None)], 13, 16.0),  # 8 runs at the pace of the other job
+        ([(0, 8, None, None)], 8, None),
+        ([(8, 8, 1.0, 0)], 3, None),
+        ([(4, 10, 0.4, 12)], 0, None),
         ([], 6, None),
     ],
 )
 def test_the_time_left_by_hand(sweep, running, missing, wanted):
-    job(sweep, 8, "completed", began=5000, runs=100)  # of an earlier start: it says nothing about the pace now
-    job(sweep, 9, "preempted", began=4000, done=50, of=60)
-    for number, (began, done) in enumerate(running):
-        job(sweep, number, "running", began=began, done=done, of=9)
-    assert estimate(sweep, missing, jobs(sweep)) == wanted
+    for number, (done, of, share, left) in enumerate(running):
+        job(sweep, number, "running", done=done, of=of, share=share, left=left)
+    assert seconds_left(missing, jobs(sweep)) == wanted
+
+
+def test_runs_in_work_count_in_the_bar(sweep):
+    job(sweep, 0, "completed", completed(*"abcd"), runs=4)
+    job(sweep, 1, "running", completed("e"), done=1, of=6, share=0.5)
+    now = describe(sweep)
+    assert (now.done, now.of, now.share) == (5, 10, 0.7)  # four, and half of six
+    assert [row.share for row in now.rows] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "share", "left", "at_step"),
+    [
+        ({"share": 0.5, "left": 3, "at": "epoch 1 of 2"}, 0.5, 3.0, "epoch 1 of 2"),
+        ({"share": -0.1, "left": -1}, None, None, ""),
+        ({"share": float("nan"), "left": float("inf")}, None, None, ""),
+        ({"share": "most", "left": [1], "at": None}, None, None, ""),
+        ({"share": 1.5, "left": 10**400}, None, None, ""),
+        ({"at": "x" * 1000}, None, None, "x" * 200),
+    ],
+)
+def test_what_a_job_says_of_its_progress_is_not_trusted(sweep, said, share, left, at_step):
+    job(sweep, 0, "running", done=1, of=2, **said)
+    (found,) = jobs(sweep)
+    assert (found.state, found.share, found.left, found.at) == ("running", share, left, at_step)
+
+
+@pytest.mark.parametrize("said", [{"done": 10**13}, {"done": -1}, {"of": float("inf")}, {"pid": 10**100}])
+def test_numbers_that_no_job_has_are_not_shown(sweep, said):
+    job(sweep, 0, "running", **{"done": 1, "of": 2, **said})
+    (found,) = jobs(sweep)
+    assert (found.state, found.done, found.of) == ("unreadable", 0, 0)
+
+
+# Single runs, and several places below a folder.
+
+
+def test_a_single_run(tmp_path, clock):
+    job(tmp_path, 7, "running", silent=3, done=0, of=1, share=0.3, left=200, at="epoch 3 of 10")
+    place = tmp_path / "7"
+    assert describe(place).text.splitlines() == [
+        f"1 run: running; {place}",
+        "  run: running, 0 of 1 runs, node:47, 11:50:00 UTC, epoch 3 of 10, about 3 min left, seen 3 s ago",
+        "about 3 min left",
+    ]
+    assert describe(place).going
+    job(tmp_path, 8, "completed", runs=1)
+    now = describe(tmp_path / "8")
+    assert (now.text, now.complete, now.share) == (f"1 run: completed; {tmp_path / '8'}", True, 1.0)
+    job(tmp_path, 9, "interrupted")
+    assert (
+        describe(tmp_path / "9").text.splitlines()[-1].startswith("to go on: the command that started it, with hydra.run.dir=")
+    )
+
+
+def test_sweeps_and_runs_below_a_folder(sweep, tmp_path_factory):
+    above = tmp_path_factory.mktemp("above")
+    sweep = sweep.rename(above / "one")
+    job(sweep, 0, "running", completed("a"), silent=7, done=1, of=10, share=0.25, left=90)
+    job(above, 500, "completed", runs=1)
+    (above / "old").mkdir()
+    job(above / "old", 3, "failed", error="OSError: full", done=0, of=1)
+    (above / "broken").mkdir()
+    (above / "broken" / "sweep.yaml").write_text("no plan")
+    (above / ".hidden").mkdir()
+    job(above / ".hidden", 1, "running")
+    now = describe(above)
+    assert now.text.splitlines() == [
+        f"4 sweeps and runs: 1 running, 1 failed, 1 unreadable, 1 completed; 2 of 12 runs done; {above}",
+        "  one: running, 1 of 10 runs, node:40, 11:50:00 UTC, about 2 min left, seen 7 s ago",
+        "  old/3: failed, 0 of 1 runs, node:43, 11:50:00 UTC: OSError: full",
+        f"  broken: unreadable, 0 of 0 runs: file={above}/broken/sweep.yaml: is damaged: it should hold keys and values",
+        "about 2 min left",
+    ]
+    assert (now.complete, now.going) == (False, True)
+    assert now.share == 3.5 / 12  # a quarter of ten, one whole, none
+
+
+def test_who_looks_again_reads_what_has_changed(sweep, monkeypatch):
+    read, original = [], missing_runs.read_parts
+    monkeypatch.setattr(
+        missing_runs, "read_parts", lambda table, *more: read.append(table.parent.name) or original(table, *more)
+    )
+    job(sweep, 0, "completed", completed("a", "b"))
+    job(sweep, 1, "running", [("c", "failed")], done=1, of=3)
+    seen = Seen()
+    first = describe(sweep, seen)
+    assert set(read) == {"0", "1"}
+    read.clear()
+    assert describe(sweep, seen) == first
+    assert not read
+    columns = {"run_id": ["c", "d"], "status": ["completed"] * 2, "error": pa.array([None, None], pa.string())}
+    pq.write_table(pa.table(columns), sweep / "1" / "runs.parquet")
+    assert describe(sweep, seen).counts == "10 runs: 4 completed, 0 diverged, 0 failed, 6 missing"
+    assert set(read) == {"1"}
+    plan = yaml.safe_load((sweep / "sweep.yaml").read_text())
+    plan["groups"][0]["axes"][1]["points"].append([70])
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump(plan))
+    assert describe(sweep, seen).of == 13
 
 
 # SLURM's answers.
@@ -181,8 +298,8 @@ def test_jobs_that_slurm_knows_are_named_by_its_states(sweep, fake_slurm):
         "  SLURM 17_4: gone from the queue",
         "  SLURM 18: FAILED",
         "1 jobs wait in SLURM's queue: Priority",
+        "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC, seen 1 s ago",
         "  job 0: preempted, 1 of 2 runs, SLURM 17_0 TIMEOUT, 11:50:00 UTC",
-        "  job 1: running, 1 of 2 runs, SLURM 17_1 RUNNING, 11:50:00 UTC",
     ]
 
 
@@ -207,7 +324,7 @@ def test_errors_of_runs_are_counted_and_five_are_shown(sweep):
     assert lines[0].startswith("10 runs: 1 completed, 1 diverged, 5 failed, 3 missing")
     wanted = [f"  1 failed: ValueError: {name} in two lines" for name in "acdef"]
     assert sorted(line.split(" (run")[0] for line in lines[1:6]) == wanted, "a run counts once"
-    assert lines[6].startswith("2 jobs begun")
+    assert lines[6].startswith("1 jobs begun")
     job(sweep, 2, "completed", [("h", "failed")])
     assert describe(sweep).text.splitlines()[6] == "  and 1 more errors"
 
@@ -220,12 +337,69 @@ def test_of_many_jobs_twenty_have_a_line(sweep):
     job(sweep, 20, "preempted")
     lines = describe(sweep).text.splitlines()
     assert sum(line.startswith("  job ") for line in lines) == 20
-    assert lines[22] == "  and 1 more"
+    assert lines[22] == "  and 1 more: 1 preempted"
+
+
+# Pictures: what a terminal shows.
+
+
+def drawn(now, width, height=None, **more):
+    """The lines of a picture, without colours, and with those control sequences that would be in it."""
+    console = Console(file=io.StringIO(), width=width, height=100, force_terminal=True, color_system=None, _environ={})
+    console.print(picture(now, console, height, **more))
+    return console.file.getvalue().splitlines()
+
+
+def row(number, state, done=0, of=100, **more):
+    return Row(f"job {number}", state, done, of, done / of, **more)
+
+
+def test_a_picture_of_a_sweep(sweep):
+    rows = [row(3, "running", 25, age=2, left=130), row(0, "completed", 100)]
+    now = Standing("multirun/one", 125, 200, "200 runs: 125 completed", rows, left=130, share=0.629, state="running")
+    lines = drawn(now, 60, ago=3.2)
+    assert lines[0].strip() == "multirun/one"
+    assert lines[1].startswith(" 62 % ━━━━")
+    assert lines[1].endswith(" 125 of 200, about 2 min left")
+    assert lines[2].strip() == "200 runs: 125 completed"
+    assert lines[4].startswith("job 3 ━━")
+    assert lines[4].split("╸")[-1].split("━")[-1].split() == ["25", "of", "100", "2", "min", "left", "seen", "5", "s", "ago"]
+    assert lines[5].rstrip().endswith("━ 100 of 100 completed")
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (120, 50)])
+@pytest.mark.parametrize("advice", ["", "to finish the rest: python train.py -m " + "seed=range(100) " * 5])
+def test_a_picture_fits_the_terminal(width, height, advice):
+    """Those that run come first; of the others there is a count."""
+    running = [row(n, "running", n, age=n, left=60 * n, at="step 10 of 300", note="node:1") for n in range(1, 30)]
+    failed = [row(n, "failed", problem="OSError: " + "no space " * 20) for n in range(30, 60)]
+    now = Standing("/a/long/path" * 9, 1, 100, "100 runs: 1 completed, 0 diverged, 9 failed, 90 missing", [*running, *failed])
+    lines = drawn(replace(now, jobs=["59 jobs begun: " + "many " * 20], advice=[advice] * bool(advice)), width, height)
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= height
+    assert lines[lines.index("") + 1].startswith("job 1 ")
+    assert any(line.startswith("and ") and "more: " in line for line in lines)
+    assert sum(re.match(r"job \d+ ", line) is not None for line in drawn(now, width)) == 20
+
+
+def test_no_control_character_of_a_file_reaches_the_terminal():
+    evil = "\x1b[2J\x1b]8;;http://evil\x07[bold red]x[/]\r\n\x9b31m\u202e"
+    one = Row(evil, evil, 1, 2, 0.5, 1.0, 5.0, evil, evil, evil)
+    now = Standing(evil, 1, 2, evil, [one, row(2, evil, problem=evil)], [evil], [evil], [evil], 3.0, 0.5, evil)
+    for width in (40, 200):
+        shown = drawn(now, width, remarks=[evil])
+        assert all(character.isprintable() for line in shown for character in line)
+        assert any("[bold red]x[/]" in line for line in shown) or width == 40
+    assert now.text.replace("\n", "").isprintable()
+
+
+# The command.
 
 
 @pytest.fixture
 def command(monkeypatch):
-    """command(*arguments): what `lnt-status` does; a watcher that waits 15 s calls the functions in `waits` in turn."""
+    """command(*arguments): what `lnt-status` does; a watcher that waits calls the functions in `waits` in turn."""
 
     def call(*arguments, waits=()):
         left = list(waits)
@@ -239,51 +413,85 @@ def command(monkeypatch):
 
 def test_the_command_says_how_a_sweep_stands_once(sweep, command, capsys):
     command(sweep)
-    assert capsys.readouterr().out == describe(sweep)[0] + "\n"
+    assert capsys.readouterr().out == describe(sweep).text + "\n"
 
 
-def test_a_watcher_looks_again_every_quarter_of_a_minute_until_nothing_is_left(sweep, command, capsys):
-    def begin(seconds):
-        assert seconds == 15
+@pytest.mark.parametrize(("watching", "seconds"), [(["--watch"], 5), (["--watch", "2.5"], 2.5), (["--watch=60"], 60)])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_watcher_looks_again_until_nothing_is_left(sweep, command, capsys, watching, seconds, first):
+    def begin(waited):
+        assert waited == seconds
         job(sweep, 0, "completed", completed("a"))
 
-    def end(seconds):
+    def end(waited):
         job(sweep, 1, "completed", completed(*"bcdefghij"))
 
-    command(sweep, "--watch", waits=[begin, end])
-    said = [line.split(",")[0] for line in capsys.readouterr().out.splitlines() if "completed, 0 diverged" in line]
+    command(*([*watching, sweep] if first else [sweep, *watching]), waits=[begin, end])
+    shown = capsys.readouterr().out
+    said = [line.split(",")[0] for line in shown.splitlines() if "completed, 0 diverged" in line]
     assert said == ["10 runs: 0 completed", "10 runs: 1 completed", "10 runs: 10 completed"]
+    assert shown.replace("\n", "").isprintable()
 
 
-def test_on_a_terminal_a_watcher_clears_what_it_said_before(sweep, command, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    command(sweep, "--watch", waits=[lambda _: job(sweep, 0, "completed", completed(*"abcdefghij"))])
-    before, after = capsys.readouterr().out.split("\x1b[H\x1b[2J")
-    assert (before[:20], after[:20]) == ("10 runs: 0 completed", "10 runs: 10 complete")
+def test_a_watcher_survives_what_comes_and_goes(sweep, command, capsys):
+    def half(_):
+        job(sweep, 0, "running", done=1, of=10)
+        (sweep / "0" / "status.json").write_text('{"state": "runn')
+
+    def vanish(_):
+        (sweep / "sweep.yaml").rename(sweep / "elsewhere")
+
+    def back(_):
+        (sweep / "elsewhere").rename(sweep / "sweep.yaml")
+        job(sweep, 1, "completed", completed(*"abcdefghij"), again=0)
+
+    command(sweep, "--watch", waits=[half, vanish, back])
+    looks = capsys.readouterr().out.split("\n\n")
+    assert "job 0: unreadable" in looks[1]
+    assert "is damaged" in looks[1]
+    assert "10 runs: 10 completed" in looks[3]
 
 
-def test_a_watcher_that_is_interrupted_ends_quietly(sweep, command):
+def test_a_watcher_ends_when_nothing_has_been_going_on_for_a_while(sweep, command, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(status.time, "monotonic", lambda: now[0])
+
+    def wait(seconds):
+        now[0] += 20
+
+    command(sweep, "--watch", waits=[wait] * 3)  # 20 s and 40 s are a pause, 60 s are not
+
+
+def test_a_watcher_that_is_interrupted_ends_quietly(sweep, command, capsys):
     def interrupt(seconds):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as stopped:
         command(sweep, "--watch", waits=[interrupt])
     assert stopped.value.code == 130
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "1e9"])
+def test_a_watcher_takes_a_time_that_it_can_keep(sweep, command, seconds):
+    with pytest.raises(SystemExit) as stopped:
+        command(sweep, f"--watch={seconds}")
+    assert stopped.value.code == f"error: --watch={float(seconds):g}: must be from 1 s to a day"
 
 
 def test_a_directory_without_a_sweep_is_an_error_in_one_line(tmp_path, command):
     with pytest.raises(SystemExit) as stopped:
         command(tmp_path)
-    assert stopped.value.code == f"error: DIR={tmp_path}: holds no sweep (no sweep.yaml)"
+    assert stopped.value.code.startswith(f"error: DIR={tmp_path}: holds no sweep and no run")
 
 
 def test_help_names_the_command_the_directory_and_how_often_it_looks(command, capsys):
     with pytest.raises(SystemExit):
         command("--help")
     said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith("usage: python -m lnt.status [-h] [--watch] DIR How a sweep stands.")
-    assert "DIR the sweep's directory" in said
-    assert "--watch again every 15 s" in said
+    assert said.startswith("usage: python -m lnt.status [-h] [--watch [SECONDS]] DIR How sweeps and runs stand.")
+    assert "DIR that of a sweep or a run, or a folder above several" in said
+    assert "again every SECONDS, by default 5" in said
 
 
 # The progress of one process.
@@ -297,34 +505,115 @@ def seconds(monkeypatch):
     return now
 
 
+def work(bar, clock, *pieces):
+    """(seconds from the start, work until then): the clock goes on, and the work is done evenly, second by second."""
+    before, done = 0, 0
+    for until, total in pieces:
+        for second in range(before + 1, until + 1):
+            clock[0] = 1000.0 + second
+            bar.update((total - done) / (until - before))
+        before, done = until, total
+
+
 @pytest.mark.parametrize(
-    ("done", "elapsed", "said"),
+    ("pieces", "left"),
     [
-        (250, 60, ", about 180 s left"),  # 60 s for a quarter: 180 s for the rest
-        (999, 999, ", about 1 s left"),
-        (1000, 100, ", about 0 s left"),
-        (20, 10, ", about 490 s left"),  # 2 % are enough, less are not
-        (19, 10, ""),
-        (0, 10, ""),
-        (500, 0, ""),
+        ([(60, 250)], 180.0),  # 60 s for a quarter: 180 s for the rest
+        ([(999, 999)], 1.0),
+        ([(10, 20)], 490.0),  # 2 % are enough, less are not
+        ([(10, 19)], None),
+        ([(4, 500)], None),  # 5 s are enough, less are not
+        ([(5, 500)], 5.0),
+        ([(59, 1)], None),
+        ([(60, 6)], 9940.0),  # after a minute anything is
+        ([(60, 0)], None),
+        ([(30, 0), (90, 600)], 40.0),  # a slow beginning is forgotten: ten a second since the 45th
+        ([(50, 500), (100, 600)], 200.0),  # and so is a quick one: two a second
+        ([(10, 1000)], 0.0),
     ],
 )
-def test_the_time_left_of_1000_steps(seconds, done, elapsed, said):
+def test_the_time_left_of_1000_steps(seconds, pieces, left):
     with Progress(1000, shown=False) as bar:
-        bar.done = done
-        assert bar._left(1000.0 + elapsed) == said
+        work(bar, seconds, *pieces)
+        found = bar.seconds_left(seconds[0])
+    assert found is None if left is None else found == pytest.approx(left, rel=0.03)
 
 
-def test_a_log_line_comes_every_ten_seconds_where_there_is_no_terminal(seconds, caplog):
+def test_what_is_skipped_tells_of_no_pace(seconds):
+    """Half is there from an earlier start; the rest takes a second for ten."""
+    with Progress(1000, shown=False) as bar:
+        bar.skip(500)
+        assert bar.share == 0.5
+        assert bar.seconds_left(1000.0) is None
+        work(bar, seconds, (10, 100))
+        assert bar.seconds_left(1010.0) == pytest.approx(40.0)
+        bar.add(-100)  # a chunk that raised: its work was in vain
+        assert bar.share == 0.5
+        assert bar.seconds_left(1010.0) is None
+
+
+def test_runs_weigh_what_they_cost(seconds):
+    """Ten runs of 10 steps that cost 1, and one of 100 steps that cost 9: a tenth and nine tenths of the work."""
+    with Progress(1000, runs=11, shown=False) as bar:
+        bar.begin(1.0, runs=10, steps=10)
+        bar.update(100)
+        bar.ran(10)
+        assert bar.share == 0.1
+        bar.begin(9.0, runs=1, steps=100)
+        bar.update(50)
+        assert bar.share == pytest.approx(0.55)
+        assert bar._words(1000.0) == "10 of 11 runs"
+        assert bar._words(1005.0) == "10 of 11 runs, step 50 of 100, about 4 s left"
+
+
+def test_the_multiply_adds_of_a_step(experiment):
+    """2 m (n + 2)^2 by Gram matrix, with m = 3 and n = 20; of linear networks 3 passes of 20 samples, 64 x 2 weights."""
+    vectors = experiment("data.n_train=20", "model.width=3", "optimizer.steps=10", "seed=1")
+    assert vectors.step_cost() == 6 * 22**2
+    assert vectors.work() == 10 * 6 * 22**2
+    linear = ("data=digits", "data.classes=[3,8]", "data.n_train=40", "model=linear", "optimizer.batch_size=20")
+    assert experiment(*linear, "optimizer.epochs=5").work() == 5 * 2 * 3 * 20 * 64 * 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "per_epoch", "taken", "said"),
+    [
+        (2000, 1, 0, "step 0 of 2000"),
+        (2000, 1, 2000, "step 2000 of 2000"),
+        (60, 20, 0, "epoch 1 of 3"),
+        (60, 20, 19, "epoch 1 of 3"),
+        (60, 20, 20, "epoch 2 of 3"),
+        (60, 20, 60, "epoch 3 of 3"),
+    ],
+)
+def test_a_single_run_shows_its_steps_or_epochs(seconds, steps, per_epoch, taken, said):
+    with Progress(steps, shown=False) as bar:
+        bar.begin(1.0, 1, steps, per_epoch)
+        bar.skip(taken)
+        assert bar._words(1000.0) == said
+        assert bar.facts(1000.0) == {"share": pytest.approx(taken / steps, abs=1e-6), "at": said}
+
+
+def test_a_log_line_comes_now_and_then_where_there_is_no_terminal(seconds, caplog):
     caplog.set_level(logging.INFO)
-    with Progress(200) as bar:
-        for elapsed, steps in ((9.9, 10), (10.0, 15), (19.9, 25), (20.0, 50), (25.0, 100)):
-            seconds[0] = 1000 + elapsed
-            bar.update(steps)
-    assert bar.done == 200
-    assert [record.getMessage() for record in caplog.records] == [
-        "25 of 200 run-steps done (12 %), about 70 s left",  # 10 s for an eighth
-        "100 of 200 run-steps done (50 %), about 20 s left",
+    with Progress(2000, runs=20) as bar:
+        bar.ran(2)
+        work(bar, seconds, (1000, 1000))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[1] == "1 % of the work done: 2 of 20 runs"
+    assert lines[5] == "3 % of the work done: 2 of 20 runs, about 32 min left"  # 1940 s
+    # Every 10 s up to 200 s, then after a twentieth of the time: 200 / 0.95^31 = 981, in whole seconds a little more.
+    assert 20 + 28 <= len(lines) <= 20 + 31
+
+
+def test_others_are_told_every_quarter_of_a_minute(seconds):
+    told = []
+    with Progress(100, shown=False, told=told.append) as bar:
+        work(bar, seconds, (50, 100))
+    assert told == [
+        {"share": pytest.approx(0.3), "left": pytest.approx(35)},
+        {"share": pytest.approx(0.6), "left": pytest.approx(20)},
+        {"share": pytest.approx(0.9), "left": pytest.approx(5)},
     ]
 
 
@@ -338,8 +627,32 @@ def test_a_progress_that_is_not_shown_counts_and_says_nothing(seconds, caplog):
     assert not caplog.records
     count = StepCount()
     count.update(3)
+    count.begin(2.0, runs=5, steps=7)
     count.update(4)
-    assert count.done == 7
+    count.skip(1)
+    assert (count.done, count.skipped) == (13, 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds_", "said"),
+    [
+        (0, "1 s"),
+        (9.4, "9 s"),
+        (11, "10 s"),
+        (13, "15 s"),
+        (57, "55 s"),
+        (58, "1 min"),
+        (89, "1 min"),
+        (91, "2 min"),
+        (3599, "1 h"),
+        (3720, "1 h 2 min"),
+        (7200, "2 h"),
+        (48 * 3600, "2 d"),
+        (75 * 3600, "3 d 3 h"),
+    ],
+)
+def test_times_in_words(seconds_, said):
+    assert in_words(seconds_) == said
 
 
 # One run in three lines.

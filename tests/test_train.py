@@ -1,6 +1,7 @@
 """train.py as users call it: what lands on disk, and what bad input says."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from image_sets import write_all
 import train
 from lnt import table_files
 from lnt.column_names import COMPONENTS, METRICS
+from lnt.files import read_json
 from lnt.images.datasets import digits
 from lnt.noise.by_class import Symmetric
 from lnt.runs import train_runs
@@ -288,3 +290,22 @@ def test_a_stage1_too_short_to_see_is_said(call, capsys):
     call(*TINY, "optimizer.t1_steps=5")
     call(*TINY, "optimizer.lr=10", "recordings=1")
     assert "Stage I" not in capsys.readouterr().out
+
+
+def test_an_interrupted_run_saves_what_it_has_and_says_so(tmp_path, monkeypatch):
+    """Ctrl-C between the end of training and its saving."""
+
+    def then_interrupted(*arguments, **more):
+        for done in original(*arguments, **more):
+            yield done
+            signal.raise_signal(signal.SIGINT)
+
+    original = train_runs.trained
+    monkeypatch.setattr(train_runs, "trained", then_interrupted)
+    monkeypatch.setattr(train_runs, "SECONDS_AT_RISK", 1000)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *TINY, "hydra.run.dir=run"])
+    with pytest.raises(SystemExit, match="interrupted; to go on: "):
+        train.main()
+    assert read_json(Path("run/status.json"))["state"] == "interrupted"
+    assert len(pd.read_parquet("run/runs.parquet")) == 1

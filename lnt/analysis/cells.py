@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from lnt.errors import ConfigError
 from lnt.intervals import half_width
 from lnt.plan_file import asked_cells, roles
 from lnt.settings import flatten
+
+FILES = ("data.file", "noise.file")  # keys whose values are paths
 
 
 def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.DataFrame:
@@ -162,7 +165,22 @@ def conditions(runs: pd.DataFrame, keys: list[str] | None = None) -> dict[str, p
     keys = swept(runs) if keys is None else keys
     if not keys:
         return {"": runs}
-    return {title_of(keys, values): group for values, group in runs.groupby(keys, dropna=False, sort=True)}
+    names = {key: _names(runs[key].dropna().unique().tolist()) for key in FILES if key in keys}
+
+    def title(values: tuple) -> str:
+        return title_of(keys, tuple(names.get(key, {}).get(value, value) for key, value in zip(keys, values, strict=True)))
+
+    return {title(values): group for values, group in runs.groupby(keys, dropna=False, sort=True)}
+
+
+def _names(paths: Sequence[str]) -> dict[str, str]:
+    """Paths by as few of their last parts as tell them apart: most often the names of the files."""
+    parts = {path: Path(path).parts for path in paths}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        names = {path: "/".join(own[-count:]) for path, own in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {}
 
 
 def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFrame:

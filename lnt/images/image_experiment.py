@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lnt.errors import ConfigError, keys_under, require
 from lnt.hardware import free_bytes, workers_for
@@ -37,6 +38,14 @@ def misfit(model: ImageModel, channels: int, pixels: int, classes: int) -> str:
     except (RuntimeError, ValueError) as error:
         return str(error).strip().splitlines()[0]
     return ""
+
+
+@lru_cache
+def forward_cost(model: ImageModel, channels: int, pixels: int, classes: int) -> float:
+    """Multiply-adds of a network's forward pass of one sample."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.build(channels, pixels, classes, seed=0).eval()(torch.zeros(1, channels, pixels, pixels))
+    return counter.get_total_flops() / 2
 
 
 @dataclass(frozen=True)
@@ -319,6 +328,12 @@ class ImageExperiment(Experiment):
         engine.weights.sum().item()  # waits for the device
         steps = (time.perf_counter() - start) / TIMED_STEPS * self.total_steps()
         return 2 * steps * self.runs * self.strategy.networks / min(self.runs, self.workers() * self.runs_at_once())
+
+    def step_cost(self) -> float:
+        _, channels, pixels, _ = self.data.arrays()["train"].shape
+        # There and back, to the weights and to what is before them: three passes.
+        seen = 3 * min(self.optimizer.batch_size or self.n, self.n) * self.optimizer.cost * self.strategy.networks
+        return seen * forward_cost(self.model, channels, pixels, self.classes().count)
 
     def shape(self) -> str:
         return f"n = {self.n}, K = {self.classes().count}, {self.total_steps()} steps of {self.optimizer.batch_size or self.n}"

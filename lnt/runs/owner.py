@@ -164,6 +164,14 @@ def is_gone(file: Path, owner: dict[str, Any]) -> bool:
         return True
 
 
+def is_owned(file: Path) -> bool:
+    """Whether a process that lives owns the file; only looks."""
+    try:
+        return not is_gone(file, _read(file))
+    except OSError:
+        return False
+
+
 def silent_seconds(file: Path) -> float:
     """How long a file has not been touched; by the clock of its file system, as those of machines differ."""
     try:

@@ -65,9 +65,9 @@ def simulated(
     ids = [run for batch in batches for run in batch.run_ids()]
     allowed = "points name a run that another point names too; drop values that repeat, and axes that change no result"
     require(len(set(ids)) == len(ids), "over", len(ids) - len(set(ids)), allowed)
-    schema, steps = schemas(batches), sum(batch.runs * batch.total_steps() for batch in batches)
+    schema, work = schemas(batches), sum(batch.work() for batch in batches)
     # One core each, as the workers of a sweep have it: numbers end alike whoever trains.
-    with threads(1) if workers == 1 else nullcontext(), Progress(steps, shown=progress) as bar:
+    with threads(1) if workers == 1 else nullcontext(), Progress(work, len(ids), shown=progress) as bar:
         done = [tables for part in trained(batches, schema, bar, workers=workers) for tables, _ in part]
     plan = {"groups": [{"config": config, "axes": [vars(axis) for axis in group_axes]} for config, group_axes in groups]}
     return Simulated(joined(done), plan)

@@ -62,7 +62,7 @@ def train_runs(
         log.warning(warning)
     with signals.interruptible(), signals.listening() as handlers:
         try:
-            with Progress(sum(batch.runs * batch.total_steps() for batch in batches)) as progress:
+            with Progress(sum(batch.work() for batch in batches), total, told=saved.tell) as progress:
                 for done in trained(batches, schema, progress, checkpoint, directory.networks, workers):
                     saved.add(done)
             saved.flush()
@@ -81,6 +81,7 @@ def train_runs(
                 log.warning("stopped; the last results cannot be written, and their runs are trained again: %s", error)
             signals.finish(handlers, being_preempted)
         except KeyboardInterrupt:
+            signals.heeded()
             saved.flush()
             directory.say("interrupted")
             raise
@@ -119,7 +120,9 @@ def trained(
     # Batches that want the same number of workers share a pool, so that no core idles at the end of each batch.
     for count, group in itertools.groupby(batches, lambda batch: workers or batch.workers()):
         chunks = itertools.chain.from_iterable(_chunks(batch.by_test_set(), checkpoint, count) for batch in group)
-        yield from spread(work, chunks, count, progress, halves, lost)
+        for done in spread(work, chunks, count, progress, halves, lost):
+            progress.ran(sum(len(found.runs) for found, _ in done))
+            yield done
 
 
 def _chunks(batch: Experiment, checkpoint: Checkpoint | None, workers: int) -> Iterator[Experiment]:
@@ -133,7 +136,7 @@ def train_or_fail(
 
     An OSError is raised on: the machine's fault (a full disk, a file that is gone) is no run's.
     """
-    before = progress.done
+    before, skipped = progress.done, progress.skipped
     # Stopped and KeyboardInterrupt pass: they are no Exception, and no fault of the run.
     try:
         curves = train_chunk(chunk, progress, checkpoint)
@@ -145,11 +148,11 @@ def train_or_fail(
         raise
     except Exception as error:
         # The steps of this try count for nothing: the halves take them again.
-        progress.update(before - progress.done)
+        progress.add(before - progress.done, skipped - progress.skipped)
         if chunk.runs == 1:
             log.exception("Run %s failed", chunk.run_ids()[0])
             # The run is over, so its steps count as done; else the bar would never reach its end.
-            progress.update(chunk.total_steps())
+            progress.skip(chunk.total_steps())
             return [(failed_tables(chunk, error, schema), None)]
     return [part for half in halves(chunk) for part in train_or_fail(half, progress, schema, checkpoint, networks)]
 
@@ -182,8 +185,9 @@ class SavedResults:
         self.statuses: Counter[str] = Counter()
         self.error = ""  # of the first run that failed
         self.waiting: list[Done] = []
+        self.known: Mapping[str, Any] = {}  # of the progress
         self.start = self.flushed = time.monotonic()
-        directory.say("running", done=0, of=total)
+        self._say()
 
     def add(self, done: list[Done]) -> None:
         """Take in the tables of some runs."""
@@ -213,5 +217,16 @@ class SavedResults:
         for checkpoint in filter(None, checkpoints):  # only now: a run's row is on the disk
             with suppress(OSError):
                 Checkpoint.forget(checkpoint)
-        self.directory.say("running", done=self.statuses.total(), of=self.total)
+        self._say()
         self.tracking.add(written)
+
+    def tell(self, known: Mapping[str, Any]) -> None:
+        """Let status.json say what is known of the progress."""
+        self.known = known
+        # A full disk hinders no training; and what belongs to another process now, the next save says.
+        with suppress(OSError, Lost):
+            self.directory.owner.check()
+            self._say()
+
+    def _say(self) -> None:
+        self.directory.say("running", done=self.statuses.total(), of=self.total, **self.known)

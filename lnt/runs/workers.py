@@ -14,8 +14,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
-from multiprocessing.sharedctypes import Synchronized
-from typing import Any, TypeVar
+from multiprocessing.sharedctypes import SynchronizedArray
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
@@ -25,6 +25,7 @@ from lnt.signals import Stopped
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Counted: TypeAlias = "SynchronizedArray[float]"  # the work of all workers, and the part of it that is skipped
 SECONDS_BETWEEN_LOOKS = 0.2
 WAITING = 2  # chunks in hand for each worker: no worker idles, and results do not pile up
 
@@ -94,8 +95,8 @@ def _in_pool(
     """Yield the results of new worker processes; `pending` are the items in hand."""
     context = multiprocessing.get_context("fork")
     # Starts at what is done already, since `progress` is moved by the difference. `others` are not this pool's to kill.
-    steps, others = context.Value("q", progress.done), set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _become_worker, (steps,))
+    counted, others = context.Array("d", [progress.done, progress.skipped]), set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, _become_worker, (counted,))
     try:
         for item in items:
             try:
@@ -106,9 +107,9 @@ def _in_pool(
                 pending.append((item, Future()))
                 raise
             if len(pending) > WAITING * workers:
-                yield _next_result(pending, steps, progress)
+                yield _next_result(pending, counted, progress)
         while pending:
-            yield _next_result(pending, steps, progress)
+            yield _next_result(pending, counted, progress)
     except Stopped:
         signals.pass_on()
         # Chunks that have begun are waited for: each writes its checkpoint, or its result is yielded and saved.
@@ -125,39 +126,45 @@ def _in_pool(
         pool.shutdown(cancel_futures=True)
 
 
-def _next_result(pending: deque[tuple[Any, Future[Result]]], steps: "Synchronized[int]", progress: Progress) -> Result:
+def _next_result(pending: deque[tuple[Any, Future[Result]]], counted: Counted, progress: Progress) -> Result:
     """The result of the first of the pending calls; shows progress while it waits."""
     _, first = pending[0]
     # A wait without an end would neither show progress nor look at signals.
     while not wait([first], SECONDS_BETWEEN_LOOKS).done:
-        progress.update(steps.value - progress.done)
+        _show(counted, progress)
         if signals.asked():
             raise Stopped
-    progress.update(steps.value - progress.done)
+    _show(counted, progress)
     result = first.result()
     # Only now: if result() raises BrokenProcessPool, the item must still be in hand for `spread`.
     pending.popleft()
     return result
 
 
+def _show(counted: Counted, progress: Progress) -> None:
+    done, skipped = counted[:]
+    progress.add(done - progress.done, skipped - progress.skipped)
+
+
 class SharedStepCount(StepCount):
-    """Counts the run-steps of a worker, and adds them to those of all workers."""
+    """Counts the work of a worker, and adds it to that of all workers."""
 
-    def __init__(self, total: "Synchronized[int]") -> None:
+    def __init__(self, counted: Counted) -> None:
         super().__init__()
-        self.total = total
+        self.counted = counted
 
-    def update(self, steps: int) -> None:
-        super().update(steps)
+    def add(self, done: float, skipped: float = 0.0) -> None:
+        super().add(done, skipped)
         # += reads and writes: two workers at once would lose steps.
-        with self.total.get_lock():
-            self.total.value += steps
+        with self.counted.get_lock():
+            self.counted[0] += done
+            self.counted[1] += skipped
 
 
-def _become_worker(steps: "Synchronized[int]") -> None:
+def _become_worker(counted: Counted) -> None:
     """Compute on one core, and end with the parent, however that ends."""
     global _count
-    _count = SharedStepCount(steps)
+    _count = SharedStepCount(counted)
     torch.set_num_threads(1)
     signals.become_worker()
     parent = multiprocessing.parent_process()

@@ -6,6 +6,7 @@
 3. A launcher's configuration names its class under `_target_`: BasicLauncher, SlurmLauncher.
 4. The submitit launcher keeps its settings in `params`, and reads them when it launches.
 5. Hydra composes a sweep's own configuration, of the first options, without what is swept.
+6. What a job has raised is raised again by `JobReturn.return_value`, which writes a line of its own before.
 """
 
 import copy
@@ -18,6 +19,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser import overrides_parser
 from hydra.core.override_parser.types import ChoiceSweep, Override
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -129,6 +131,18 @@ class JobLauncher:
     def launch(self, lines: Sequence[Sequence[str]], initial_job_idx: int) -> None:
         """Launch a job for each list of override lines."""
         self.launcher.launch(lines, initial_job_idx=initial_job_idx)
+
+
+def raise_quietly() -> None:
+    """Let what a job raises pass without Hydra's line "Error executing job with overrides": the error says what is wrong."""
+    original: Any = vars(JobReturn)["return_value"]
+
+    def result(job: JobReturn) -> Any:
+        if job.status == JobStatus.FAILED:
+            raise job._return_value
+        return original.fget(job)
+
+    JobReturn.return_value = original.getter(result)  # type: ignore[method-assign]
 
 
 def extend_grammar(functions: Sequence[Callable[..., Any]]) -> None:

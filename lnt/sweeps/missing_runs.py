@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lnt.errors import require
-from lnt.files import DamagedFile, UnreadableNow, checked_text
-from lnt.table_files import read_parts
+from lnt.files import DamagedFile, UnreadableNow, checked_text, stamp
+from lnt.table_files import parts_of, read_parts
 
 log = logging.getLogger(__name__)
 ERRORS = 5  # so many errors of runs are shown
+# For the directories of a job: stamps of its tables, how many runs ended how, and (run_id, error, directory) of failures.
+Tallies = dict[tuple[Path, ...], tuple[list[tuple[int, ...]], Counter[str], list[tuple[str, str, Path]]]]
 
 if TYPE_CHECKING:  # python -m lnt.status counts runs, and imports no PyTorch for it
     from lnt.sweeps.plan import Plan
@@ -79,27 +81,41 @@ def job_of(directory: Path) -> int | None:
     return int(job[1]) if job else None
 
 
-def tally(path: Path) -> tuple[Counter[str], list[str]]:
-    """How many runs have ended in which status, and a line for each error of runs that failed for good."""
+def tally(path: Path, known: Tallies | None = None) -> tuple[Counter[str], list[str]]:
+    """How many runs have ended in which status, and a line for each error of runs that failed for good.
+
+    `known` is what an earlier call has found: only jobs whose files have changed since are read again.
+    """
     counts: Counter[str] = Counter()
     errors: dict[str, dict[str, Path]] = {}
     jobs = directories_of_jobs(path)
     # Job by job: what belongs together is small, and two jobs have no run in common; but all at once if one does not say whose.
     for directories in [job_directories(path)] if None in jobs else jobs.values():
-        own = _of_distinct_runs(directories)
-        if own is None:
-            outcomes = outcomes_so_far(path, directories)
-            own = Counter(outcomes.values())
-            for run, error, directory in _failures(directories):
-                if outcomes[run] == "failed":
-                    errors.setdefault(error, {})[run] = directory
+        own, failures = _of_job(path, directories, {} if known is None else known)
         counts.update(own)
+        for run, error, directory in failures:
+            errors.setdefault(error, {})[run] = directory
     lines = []
     for error, runs in errors.items():
         run, directory = next(iter(runs.items()))
         lines.append(f"  {len(runs)} failed: {error} (run {run} in {directory})")
     more = [f"  and {len(lines) - ERRORS} more errors"] if len(lines) > ERRORS else []
     return counts, lines[:ERRORS] + more
+
+
+def _of_job(path: Path, directories: Sequence[Path], known: Tallies) -> tuple[Counter[str], list[tuple[str, str, Path]]]:
+    """How many of a job's runs have ended in which status, and (run_id, error, directory) of those that failed for good."""
+    # Before reading: what is written meanwhile makes for other stamps the next time.
+    key, now = tuple(directories), [stamp(part) for directory in directories for part in parts_of(directory / "runs.parquet")]
+    if key in known and known[key][0] == now:
+        return known[key][1:]
+    own, failures = _of_distinct_runs(directories), []
+    if own is None:
+        outcomes = outcomes_so_far(path, directories)
+        own = Counter(outcomes.values())
+        failures = [failure for failure in _failures(directories) if outcomes.get(failure[0]) == "failed"]
+    known[key] = now, own, failures
+    return own, failures
 
 
 def _of_distinct_runs(directories: Iterable[Path]) -> Counter[str] | None:

@@ -164,6 +164,10 @@ class Experiment(ABC):
         """Rough time that all runs take, measured now."""
 
     @abstractmethod
+    def step_cost(self) -> float:
+        """Multiply-adds of a step of one run, roughly: what weighs runs of different sizes against each other."""
+
+    @abstractmethod
     def shape(self) -> str:
         """The sizes of a run, in words."""
 
@@ -189,9 +193,10 @@ class Experiment(ABC):
             self.noise.check(self.classes())
         with keys_under("loss"):
             self.loss.check(self.classes().count, self.known_transition)
-        estimable = self.loss.estimable or not self.strategy.estimates_transition
-        chosen = self.choices["loss"]
-        require(estimable, "loss", chosen, "has no transition matrix to estimate; use forward or backward, with matrix=null")
+        estimable, chosen = self.loss.estimable or not self.strategy.estimates_transition, self.choices["loss"]
+        require(estimable, "loss", chosen, "has no transition matrix to estimate; use forward or backward")
+        given = getattr(self.loss, "matrix", None) if self.strategy.estimates_transition else None
+        require(given is None, "loss.matrix", given, "must be null with strategy=estimated_transition, which estimates it")
         known, mixes = self.prior_knowledge(), self.mixup() is not None
         alone = "is for steps on samples as they are; use data.mixup=0"
         require(not (mixes and self.loss.remembers), "loss", chosen, alone)
@@ -263,6 +268,10 @@ class Experiment(ABC):
 
     def total_steps(self) -> int:
         return self.optimizer.total_steps(self.n)
+
+    def work(self) -> float:
+        """Multiply-adds of all runs, roughly."""
+        return self.runs * self.total_steps() * self.step_cost()
 
     def steps_per_epoch(self) -> int:
         batch = self.optimizer.batch_size

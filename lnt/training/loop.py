@@ -69,7 +69,7 @@ class Curves:
 
 def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
     """Train all runs of the experiment, chunk by chunk."""
-    with Progress(total=experiment.runs * experiment.total_steps()) as progress:
+    with Progress(experiment.work(), experiment.runs) as progress:
         parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts], -1)
@@ -82,6 +82,7 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
 def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint | None = None) -> Curves:
     """Train runs that fit into memory together, under their strategy; resume from their checkpoint if there is one."""
     start = time.perf_counter()
+    progress.begin(chunk.step_cost(), chunk.runs, chunk.total_steps(), chunk.steps_per_epoch())
     with threads(chunk.cores()):
         # A resumed run is sampled again from its seeds: a checkpoint holds only what training has changed.
         training = Training.of(chunk)
@@ -89,7 +90,7 @@ def train_chunk(chunk: Experiment, progress: StepCount, checkpoint: Checkpoint |
             training.load(state)
             log.info("%d runs go on from step %d", chunk.runs, training.step)
             # Steps of the earlier attempt count: the total covers all steps of all runs.
-            progress.update(training.step * chunk.runs)
+            progress.skip(training.step * chunk.runs)
         training.run(progress, None if checkpoint is None else partial(checkpoint.save, chunk))
         return training.curves(time.perf_counter() - start)
 
@@ -161,7 +162,7 @@ class Training:
                 self._record()
             # All runs have diverged: their remaining rows stay NaN, and the steps left out are shown as done.
             if not self.alive.any():
-                progress.update(int(self.steps[-1] - stop) * self.runs)
+                progress.skip(int(self.steps[-1] - stop) * self.runs)
                 break
             # After recording, so that a recorded step shows the network before the strategy changes anything.
             if stop in acts and stop > self.acted:

@@ -1,5 +1,6 @@
 """Experiments on signal-noise data, with the exact reduction (span_engine.py) or at full dimension (autograd_engine.py)."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -242,10 +243,7 @@ class TwoLayerExperiment(Experiment):
 
     def estimated_seconds(self) -> float:
         """Twice the time of the matrix products, at a speed measured now on the cores that a chunk has."""
-        (rows, filters, width), workers = self._sizes(), self.workers()
-        # The columns of a step's products, and how often it takes them: by Gram matrix once, on vectors there and back.
-        seen = rows if self.optimizer.batch_size is None else min(rows, self.optimizer.batch_size)
-        inner, passes = (rows, 1) if width >= rows and self.settings.engine == "span" else (width, 2)
+        (filters, inner, seen, passes), workers = self._products(), self.workers()
         count = max(1, MEASURED_BYTES // self.bytes_per_run()[0])
         like = self.empty_tensor()
         left, right = (torch.randn(count, *shape, device=like.device) for shape in ((filters, inner), (inner, seen)))
@@ -259,6 +257,17 @@ class TwoLayerExperiment(Experiment):
         per_step = passes * min(times) / count / min(workers, self.runs)
         gradients = self.total_steps() * self.optimizer.cost
         return 2 * per_step * gradients * self.runs * self.strategy.networks
+
+    def _products(self) -> tuple[int, int, int, int]:
+        """The sizes of a step's products, [filters, inner] x [inner, seen], and how often it takes them."""
+        rows, filters, width = self._sizes()
+        seen = rows if self.optimizer.batch_size is None else min(rows, self.optimizer.batch_size)
+        # By Gram matrix once, on vectors there and back.
+        inner, passes = (rows, 1) if width >= rows and self.settings.engine == "span" else (width, 2)
+        return filters, inner, seen, passes
+
+    def step_cost(self) -> float:
+        return float(math.prod(self._products()) * self.optimizer.cost * self.strategy.networks)
 
     def check_memory(self) -> None:
         """Raise ConfigError if not even one run fits."""
