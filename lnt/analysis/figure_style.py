@@ -55,6 +55,8 @@ LABELS = {
     "price_of_memorising": "price of memorising\n(final minus best test error)",
     "stage1_step": "step: clean fitted",
     "stage2_step": "step: mislabelled fitted",
+    "stage1_time": "time: clean fitted",
+    "stage2_time": "time: mislabelled fitted",
 }
 
 
