@@ -193,8 +193,8 @@ def page(results: Path) -> str:
         + table(results)
         + """
 Two results are not reproduced as published ([studies](studies.md)). Our cells of kou2023 lie a little below the published ones,
-more than seeds explain; the authors' program agrees with ours. Label-noise descent needs longer than published, which hangs on the
-initial scale. Real images have a [page of their own](images.md#real-results).
+more than seeds explain; the authors' program agrees with ours. Label-noise descent needs longer than published, which hangs on
+the initial scale. Real images have a [page of their own](images.md#real-results).
 
 ![error by n and d / n](karhadkar2024_phase_test_error.png)
 
