@@ -226,9 +226,7 @@ SMOOTH_FLOW = ("model.activation=softplus", "noise.rate=0.3", "optimizer=flow", 
 
 def test_stages_of_the_flow_end_when_another_integrator_says(experiment):
     """Whatever the steps are that it is recorded at; a run that stops and goes on has the times of one that does not."""
-    runs = [
-        experiment(*DATA, *SMOOTH_FLOW, f"optimizer.lr={12 / steps}", f"optimizer.steps={steps}") for steps in (1, 6, 16)
-    ]
+    runs = [experiment(*DATA, *SMOOTH_FLOW, f"optimizer.lr={12 / steps}", f"optimizer.steps={steps}") for steps in (1, 6, 16)]
     expected = stage_times(runs[0], runs[0].sample())
     assert 0 < expected[0] < expected[1] < 12
     for one in runs:
