@@ -248,14 +248,14 @@ memorising off, the more the stronger the signal; SCE does for strong signals on
         + """
 ![measured against predicted](robust_losses_theory.png)
 
-Most of such a factor is the unit of time. At margin 0 the losses fall at different rates, and a loss multiplied by c trains as with c
-times the step size: forward and GCE start slower than logistic, SCE twice as fast. In units in which all fall alike there (times
-multiplied by l'(0) over that of logistic) the factors are """
+Much of such a factor is the unit of time. At margin 0 the losses fall at different rates, and a loss multiplied by c trains as with
+c times the step size: forward and GCE start slower than logistic, SCE twice as fast. In units in which all fall alike there
+(times multiplied by l'(0) over that of logistic) the factors are """
         + at_equal_slopes(results)
         + """. What is left is the shape of the loss: how weakly it pulls a sample that is predicted wrong.
 
-The final error is no test of the losses here: it is 0 under all of them. `experiment=robust_losses_final` has d / n = 5, n = 50, 30 % of
-the labels wrong and twenty seeds, so that it is not; beside logistic stand the differences to it on the same seeds.
+The final error is no test of the losses here: it is 0 under all of them. In `experiment=robust_losses_final` it is not (d / n = 5,
+n = 50, 30 % of the labels wrong, twenty seeds). Beside logistic stand the differences to it on the same seeds.
 
 """
         + robust_losses_final(results)
