@@ -4,7 +4,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-from atlas import curves_of, ratio, runs_of, with_interval
+from atlas_numbers import curves_of, ratio, runs_of, with_interval
 from matplotlib.figure import Figure
 
 from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, SIGNAL, STYLE

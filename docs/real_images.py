@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from atlas import by_cell, curves_of, runs_of
+from atlas_numbers import by_cell, curves_of, runs_of
 
 PAGE = Path(__file__).with_name("images.md")
 COLUMNS = {

@@ -125,6 +125,8 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
     "strategy_step": "Int64",
     "stage1_step": "Int64",
     "stage2_step": "Int64",
+    "stage1_time": "float64",  # where the optimizer moves between steps: optimizer=flow
+    "stage2_time": "float64",
     "step_size": "float64",
     "flip_rate": "float64",  # P(observed != true) of the label noise; the next two of the true classes +1 and -1
     "flip_rate_positive": "float64",

@@ -13,8 +13,10 @@ from lnt.options import CONF, read_option
 from lnt.runs.tables import SAMPLES
 from lnt.settings import class_of
 from lnt.training.experiment import EXECUTION_SETTINGS, Settings
+from lnt.two_layer.activations import NAMES as ACTIVATIONS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "results.md").read_text()
+ROOT = Path(__file__).parents[1]
+PAGE, README = (ROOT / "docs" / "results.md").read_text(), (ROOT / "README.md").read_text()
 EXPLAINED = {
     name for line in PAGE.splitlines() if line.startswith("|") for name in re.findall(r"`([\w.]+)`", line.split("|")[1])
 }
@@ -51,6 +53,27 @@ def test_nothing_is_explained_that_is_not_written():
 def test_every_other_column_is_explained():
     settings = {field.name for field in fields(Settings)} - set(EXECUTION_SETTINGS)
     assert {"run_id", "step", *COMPONENTS, *SEEDS, *settings, *METRICS, *OUTCOME_TYPES, *SAMPLES.names} <= EXPLAINED
+
+
+def lines_of(kind):
+    """The first cells of the table of the page whose first heading is `kind`: one name or several."""
+    (table,) = re.findall(rf"^\| {kind} \|.*\n\| ---.*\n((?:\|.*\n)*)", PAGE, re.MULTILINE)
+    return [name for line in table.splitlines() for name in line.split("|")[1].strip().split(", ")]
+
+
+@pytest.mark.parametrize("kind", ["data", "loss", "optimizer"])
+def test_every_option_has_its_line(kind):
+    assert sorted(lines_of(kind)) == sorted(option for group, option in OPTIONS if group == kind)
+
+
+def test_every_activation_has_its_line():
+    assert sorted(lines_of("activation")) == sorted(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("group", COMPONENTS)
+def test_the_readme_names_every_option(group):
+    (line,) = re.findall(rf"^\| `{group}` \|.*", README, re.MULTILINE)
+    assert {option for kind, option in OPTIONS if kind == group} <= set(re.findall(r"`(\w+)`", line))
 
 
 READERS = sorted(file for room in ("analysis", "theory") for file in (Path(lnt.__file__).parent / room).glob("*.py"))

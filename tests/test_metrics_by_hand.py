@@ -15,7 +15,15 @@ from lnt.column_names import METRICS
 from lnt.progress import StepCount
 from lnt.training.engine import Coefficients, Snapshot
 from lnt.training.loop import Training
-from lnt.training.metrics import mean_over, measure, measure_coefficients, own_metrics, separation, separation_by_counts
+from lnt.training.metrics import (
+    mean_over,
+    measure,
+    measure_coefficients,
+    own_metrics,
+    separation,
+    separation_by_counts,
+    stage_level,
+)
 from lnt.training.selection_signals import History
 from lnt.training.strategies import EarlyStopping, NoStrategy, PriorKnowledge
 
@@ -326,3 +334,13 @@ def test_a_run_that_diverged_stays_diverged_and_the_lowest_test_error_is_kept_wi
     assert curves.kept.best.losses.tolist() == curves.kept.best.parameters["w"].tolist() == [[3, 3], [13, 13]]
     assert curves.kept.last.losses.tolist() == curves.kept.last.parameters["w"].tolist() == [[1, 1], [11, 11]]
     assert curves.kept.observed.tolist() == [[1, 1], [1, 1]]
+
+
+def test_the_level_of_a_stage_is_the_margin_of_the_last_sample_that_counts():
+    """0.99 of 300 samples are 297, of 100 are 99, of 50 all; samples outside the mask do not count."""
+    margins = torch.arange(400.0)[torch.randperm(400, generator=torch.Generator().manual_seed(0))]
+    mask = margins >= 100
+    assert stage_level(margins, mask) == 103
+    assert stage_level(margins, margins < 100) == 1
+    assert stage_level(margins, margins < 50) == 0
+    assert math.isnan(stage_level(margins, margins < 0))

@@ -77,6 +77,7 @@ CURVES = Curves(
     seconds=np.array(SECONDS),
     counts=np.moveaxis(COUNTS, 0, -1),
     transition=np.moveaxis(ESTIMATES, 0, -1),
+    stage_times=np.array([[0.25, 0.0, NAN, NAN], [NAN, 0.125, NAN, NAN]]),
 )
 
 EXPECTED = {
@@ -95,6 +96,8 @@ EXPECTED = {
     "strategy_step": [1, 3, None, 0, None],
     "stage1_step": [3, 0, None, None, None],  # 0.99 is reached, 0.98 is not; the first time counts
     "stage2_step": [None, 1, None, None, None],
+    "stage1_time": [0.25, 0.0, None, None, None],
+    "stage2_time": [None, 0.125, None, None, None],
     "step_size": [0.1, 0.2, 0.3, 0.4, None],
     "realised_transition": [None] * 5,  # of images only: see below
     "estimated_transition": ["[[0.75, 0.25], [0.5, 0.5]]", None, None, "[[0.65, 0.35], [0.6, 0.4]]", None],

@@ -117,10 +117,12 @@ def assert_close(found: np.ndarray | torch.Tensor, expected: np.ndarray | torch.
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.nanmax(np.abs(expected), initial=0))
 
 
-def assert_engines_agree(span, autograd, tolerance=1e-9):
+def assert_engines_agree(span, autograd, tolerance=1e-9, weights=None):
     """Both engines on the same vectors: pre-activations and every metric, at 30 steps up to the last."""
     problem = span.sample()
     ours, oracle = span.start(problem), autograd.start(problem)
+    for engine in (ours, oracle) if weights is not None else ():
+        engine.weights.copy_(weights)
     for step in recorded_steps(span.total_steps(), 30):
         curves = [measured([engine], problem, np.array([step]))[0, :, 0] for engine in (ours, oracle)]
         products = oracle.network.filters.detach() @ problem.patches[0].T

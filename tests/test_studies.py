@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from lnt.images.augment import sample_shifts
 from lnt.images.datasets import Cifar10
+from lnt.intervals import mean_interval
 from lnt.runs.experiments_from_settings import expand, experiment_from
 from lnt.runs.tables import schemas, tables
 from lnt.settings import Axis
@@ -56,6 +57,36 @@ def test_karhadkar2024_agrees_with_the_published_cells(composed):
     difference = runs.groupby("data.dim_over_n")["test_error"].mean() - published
     assert np.sqrt((difference**2).mean()) <= 0.02
     assert abs(difference.mean()) <= 0.01
+
+
+@pytest.mark.slow
+def test_robust_losses_end_at_the_error_of_logistic_where_it_is_far_from_zero(composed):
+    """Twelve seeds at n SNR^2 = 2, everything memorised. Losses with a tail exp(-z) end within 0.01 of logistic; those that
+    want one margin of all samples, squared and label smoothing, end above it, and logistic goes on rising towards them.
+    """
+    losses = ("logistic", "mae", "gce", "sce", "forward", "label_smoothing", "squared")
+    axes = [Axis(("loss",), tuple((loss,) for loss in losses)), Axis(("seed",), tuple((seed,) for seed in range(12)))]
+    parts = []
+    for batch in expand(composed("experiment=robust_losses_final", "data.snr=0.2"), axes):
+        parts.append(tables(batch, train(batch), schemas([batch])))
+    runs, curves = (pd.concat(part[i].to_pandas() for part in parts) for i in (0, 1))
+    assert len(runs) == 7 * 12
+    assert (runs["noisy_accuracy"] == 1).all()
+    assert (runs["clean_accuracy"] == 1).all()
+    errors = runs.pivot(index="seed", columns="loss", values="test_error")
+    assert 0.05 < errors["logistic"].mean() < 0.25
+    for loss in ("mae", "gce", "sce", "forward"):
+        low, high = mean_interval(errors[loss] - errors["logistic"])
+        assert low > -0.01, loss
+        assert high < 0.01, loss
+    for loss in ("label_smoothing", "squared"):
+        low, _ = mean_interval(errors[loss] - errors["logistic"])
+        assert low > 0.002, loss
+    curves = curves.merge(runs[["run_id", "loss", "seed"]], on="run_id")
+    early = curves[(curves["loss"] == "logistic") & (curves["step"] > 900)].groupby("seed").first()
+    assert (early["noisy_accuracy"] == 1).all()
+    low, _ = mean_interval(errors["logistic"] - early["test_error"])
+    assert low > 0.002
 
 
 NEEDS_FILES = {"han2025_cifar", "wei2022_cifar10n"}  # of CIFAR-10, which nobody has to have

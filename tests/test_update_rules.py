@@ -177,8 +177,88 @@ def test_the_flow_of_a_quadratic_is_exponential():
 
 
 def test_an_integrator_without_a_way_says_nan():
-    assert np.isnan(integrated(lambda y: y * np.nan, np.ones(2), [1, 1], 1e-4)).all()
-    assert integrated(lambda y: 0 * y, np.zeros(3), [1, 2], 1e-4).tolist() == [0, 0, 0]
+    assert np.isnan(integrated(lambda y: y * np.nan, np.ones(2), [1, 1], 1e-4)[0]).all()
+    assert integrated(lambda y: 0 * y, np.zeros(3), [1, 2], 1e-4)[0].tolist() == [0, 0, 0]
+
+
+def test_an_integrator_finds_the_first_time_at_which_levels_rise_above_0():
+    """The circle y = (cos 4 t, sin 4 t): y_2 - 1/2 at pi / 24, y_1 at once, -y_1 at pi / 8, y_2 - 2 never."""
+    levels = [lambda y: y[1] - 0.5, lambda y: y[0], lambda y: -y[0], lambda y: y[1] - 2]
+    end, times = integrated(lambda y: 4 * np.array([-y[1], y[0]]), np.array([1.0, 0]), [2], 1e-9, levels)
+    np.testing.assert_allclose(end, [np.cos(4), np.sin(4)], rtol=1e-7)
+    np.testing.assert_allclose(times, [np.pi / 24, 0, np.pi / 8, np.nan], rtol=1e-7)
+
+
+def stage_times(one, problem):
+    """Times of both stages by another integrator, of order 8, on explicit vectors, from the accuracy at 4000 times."""
+    samples, observed, labels, start = (
+        part.numpy() for part in (problem.samples(0), problem.observed.at(0)[0], problem.labels[0], problem.filters[0])
+    )
+    sign = np.repeat([1.0, -1.0], len(start) // 2) / (len(start) // 2)
+
+    def margins(flat):
+        z = samples @ flat.reshape(start.shape).T  # [n, patches, P]
+        return observed * (np.logaddexp(0, z).sum(1) @ sign), z
+
+    def slope(time, flat):
+        margin, z = margins(flat)
+        pull = observed / (1 + np.exp(margin)) / len(samples)  # -l'(z) y~ / n
+        moves = sign * pull[:, None, None] / (1 + np.exp(-z))  # [n, patches, P]
+        return np.einsum("ikp,ikd->pd", moves, samples).ravel()
+
+    end = float(one.step_size()[0] * one.total_steps())
+    path = solve_ivp(slope, (0, end), start.ravel(), "DOP853", rtol=1e-10, atol=1e-12, dense_output=True).sol
+
+    def reached(time, kind):
+        return (margins(path(time))[0][kind] > 0).mean() >= 0.99
+
+    def first(kind):
+        low, high = next(pair for pair in pairwise(np.linspace(0, end, 4000)) if reached(pair[1], kind))
+        for _ in range(40):
+            low, high = (low, (low + high) / 2) if reached((low + high) / 2, kind) else ((low + high) / 2, high)
+        return high
+
+    return [first(observed == labels), first(observed != labels)]
+
+
+SMOOTH_FLOW = ("model.activation=softplus", "noise.rate=0.3", "optimizer=flow", "optimizer.tolerance=1e-6")
+
+
+def test_stages_of_the_flow_end_when_another_integrator_says(experiment):
+    """Whatever the steps are that it is recorded at; a run that stops and goes on has the times of one that does not."""
+    runs = [experiment(*DATA, *SMOOTH_FLOW, f"optimizer.lr={12 / steps}", f"optimizer.steps={steps}") for steps in (1, 6, 16)]
+    expected = stage_times(runs[0], runs[0].sample())
+    assert 0 < expected[0] < expected[1] < 12
+    for one in runs:
+        training, states = Training.of(one), []
+        training.run(StepCount(), lambda state, states=states: states.append(deepcopy(state())))
+        np.testing.assert_allclose(training.curves(0).stage_times[:, 0], expected, rtol=1e-4)
+    resumed = Training.of(runs[-1])
+    resumed.load(states[len(states) // 2])
+    resumed.run(StepCount())
+    np.testing.assert_array_equal(resumed.curves(0).stage_times, training.curves(0).stage_times)
+
+
+@pytest.mark.parametrize(("activation", "tolerance"), [("softplus", 1e-6), pytest.param("relu", 1e-4, marks=pytest.mark.slow)])
+def test_stages_of_descent_at_small_steps_end_when_those_of_the_flow_do(experiment, activation, tolerance):
+    """eta times the first step that has reached a stage is late by less than eta, and by what descent differs from the flow."""
+    settings = (*DATA, f"model.activation={activation}", "model.init_std=0.01", "noise.rate=0.3")
+    flow = experiment(*settings, "optimizer=flow", "optimizer.lr=1", "optimizer.steps=30", f"optimizer.tolerance={tolerance}")
+    times = train(flow).stage_times[:, 0]
+    assert np.isfinite(times).all()
+    for eta in (0.5, 0.0625):
+        every_step = (f"optimizer.lr={eta}", f"optimizer.steps={int(30 / eta)}", f"recordings={int(30 / eta) + 1}")
+        curves = train(experiment(*settings, *every_step))
+        accuracies = curves.values[:, [METRICS.index(name) for name in ("clean_accuracy", "noisy_accuracy")], 0]
+        late = eta * (accuracies >= 0.99).argmax(0) - times
+        assert (abs(late) < 2 * eta).all(), late
+
+
+def test_stage_times_are_those_of_the_network_that_is_measured_and_of_flow_alone(experiment):
+    flow = (*SMOOTH_FLOW, "optimizer.lr=1", "optimizer.steps=3")
+    assert train(experiment(*DATA, *flow)).stage_times.shape == (2, 1)
+    for other in ((*flow, "strategy=weight_average"), (*flow, "engine=autograd"), ("optimizer.steps=3",)):
+        assert train(experiment(*DATA, *other)).stage_times is None
 
 
 def test_diverged_runs_leave_the_others_alone(experiment):

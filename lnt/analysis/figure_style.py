@@ -195,6 +195,8 @@ LABELS = {
     "price_of_memorising": "price of memorising\n(final minus best test error)",
     "stage1_step": "step: clean fitted",
     "stage2_step": "step: mislabelled fitted",
+    "stage1_time": "time: clean fitted",
+    "stage2_time": "time: mislabelled fitted",
     "noisy_accuracy": "memorised share of mislabelled samples",
     "step": "gradient step",
     "t1": r"time in $T_1 = nm/(\eta s^2 d)$",

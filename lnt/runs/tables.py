@@ -18,6 +18,7 @@ from lnt.column_names import METRICS, OUTCOME_TYPES, SELECTION_AUCS, STATES
 from lnt.files import write_atomically
 from lnt.training.experiment import Experiment
 from lnt.training.loop import LOSS, Curves, KeptNetworks
+from lnt.training.metrics import STAGE_REACHED
 
 SAMPLES = pa.schema(  # of runs on images: a row for each training sample
     {"run_id": pa.string(), "index": pa.int32(), "true": pa.int16(), "observed": pa.int16()}
@@ -36,7 +37,6 @@ class Tables(NamedTuple):
 
 
 CLASSES = ("positive", "negative")  # of two: +1 is the first
-STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
 TYPES = {"b": "boolean", "i": "Int64", "f": "float64", "O": "float64", "U": "str"}  # O: None, a number that is not given
 
 
@@ -228,6 +228,7 @@ def measured_outcomes(curves: Curves) -> dict[str, Any]:
         "strategy_step": _steps(curves.steps[chosen], measured),
         "stage1_step": _first_step(curves, "clean_accuracy"),
         "stage2_step": _first_step(curves, "noisy_accuracy"),
+        **({} if curves.stage_times is None else dict(zip(("stage1_time", "stage2_time"), curves.stage_times, strict=True))),
     }
 
 

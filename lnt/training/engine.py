@@ -38,6 +38,7 @@ class Snapshot:
     parameters: Mapping[str, Tensor] | None = None  # of the networks, [R, ..] each; a view, where networks are worth keeping
     losses_used: Tensor | None = None  # [R, n] against the labels of the update before; None at step 0
     margins: Tensor | None = None  # [R, n] of the observed class: y~ f, or its output minus the largest other one
+    stage_times: Tensor | None = None  # [R, 2] at which both stages were reached, NaN before; None where only steps are known
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,9 @@ class Curves:
     counts: np.ndarray  # [K, K, R] training samples by true and by observed class, at the last recorded step
     kept: KeptNetworks | None = None
     transition: np.ndarray | None = None  # [K, K, R] P(observed | true) as the strategy estimates it, NaN in runs that diverged
+    stage_times: np.ndarray | None = (
+        None  # [2, R] at which the stages were reached, NaN if never; None: not known between steps
+    )
 
 
 def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
@@ -73,7 +76,7 @@ def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curve
         parts = [train_chunk(chunk, progress, checkpoint) for chunk in experiment.chunks()]
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts], -1)
-        for name in ("values", "chosen", "fresh_error", "seconds", "counts", "transition")
+        for name in ("values", "chosen", "fresh_error", "seconds", "counts", "transition", "stage_times")
         if getattr(parts[0], name) is not None
     }
     return Curves(parts[0].metrics, parts[0].steps, **joined, kept=parts[0].kept if len(parts) == 1 else None)
@@ -266,7 +269,8 @@ class Training:
         estimate = self._estimate()
         # A run that diverged may have done so before there was an estimate.
         found = None if estimate is None else np.where(self.alive, np.moveaxis(estimate.numpy(), 0, -1), np.nan)
-        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, fresh, each, counts, kept, found)
+        times = None if last.stage_times is None else last.stage_times.T.cpu().numpy()
+        return Curves((*METRICS, *self.own_metrics), self.steps, self.values, chosen, fresh, each, counts, kept, found, times)
 
 
 def class_counts(true: Tensor, observed: Tensor, classes: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 lnt/column_names.py lists the metrics.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from lnt.errors import ConfigError, require
 from lnt.settings import import_module_of
 from lnt.training.engine import Coefficients, Snapshot, Truth
 from lnt.training.selection_signals import History
+
+STAGE_REACHED = 0.99  # accuracy from which a stage counts as reached
 
 OwnMetric = Callable[[Snapshot, Truth], Tensor]  # a user's own: [R]
 
@@ -67,6 +70,17 @@ def measure(snapshot: Snapshot, problem: Truth, own: Sequence[OwnMetric] = (), h
     measured = [values.get(name, missing) for name in METRICS]
     # A user's metric may return another dtype or device, which torch.stack would refuse.
     return torch.stack([*measured, *(metric(snapshot, problem).to(missing) for metric in own)])
+
+
+def stage_level(margins: Tensor, mask: Tensor) -> float:
+    """A number that is positive if and only if a share of STAGE_REACHED of the samples in `mask` has a positive margin.
+
+    It is the k-th largest of their margins, k the fewest samples that make such a share, so it is continuous in the weights.
+    `margins` and `mask` are [n]; NaN if the mask is empty.
+    """
+    ordered = margins[mask].sort(descending=True).values
+    # Less a rounding error: 0.99 * 100 may be a little more than 99.
+    return float(ordered[math.ceil(STAGE_REACHED * len(ordered) - 1e-9) - 1]) if len(ordered) else math.nan
 
 
 def errors_on_halves(snapshot: Snapshot, problem: Truth) -> Tensor:

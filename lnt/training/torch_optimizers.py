@@ -95,16 +95,23 @@ class Flow(torch.optim.Optimizer):
                 closure()
             return as_array([-rate * gradient for rate, gradient in zip(rates, gradients(parameters), strict=True)])
 
-        end = integrated(slope, as_array(parameters), [parameter.numel() for parameter in parameters], self.tolerance)
+        sizes = [parameter.numel() for parameter in parameters]
+        end, _ = integrated(slope, as_array(parameters), sizes, self.tolerance)
         vector_to_parameters(torch.as_tensor(end).to(parameters[0]), parameters)
 
 
 def integrated(
-    slope: Callable[[np.ndarray], np.ndarray], start: np.ndarray, sizes: Sequence[int], tolerance: float
-) -> np.ndarray:
-    """y(1) of dy/dt = slope(y), y(0) = start; NaN if the slope becomes infinite. Parts of `sizes` have scales of their own.
+    slope: Callable[[np.ndarray], np.ndarray],
+    start: np.ndarray,
+    sizes: Sequence[int],
+    tolerance: float,
+    levels: Sequence[Callable[[np.ndarray], float]] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """y(1) of dy/dt = slope(y), y(0) = start, and the first t at which each of the `levels` of y is positive, NaN if none is.
 
-    Local errors are about `tolerance` times the largest number of a part, or times what the part moves if that is more.
+    y(1) is NaN if the slope becomes infinite. Parts of `sizes` have scales of their own: local errors are about `tolerance`
+    times the largest number of a part, or times what the part moves if that is more. Levels are looked at after each step of
+    the integrator, and their crossings found on its cubic interpolant: one that rises and falls within a step is missed.
 
     Source: the pair of orders 3 and 2 of Bogacki & Shampine 1989, in SciPy. Its weights are positive: where a corner of relu is
     held from both sides, a step is a mean of the slopes around it, as the flow along the corner is (Filippov). The pair of
@@ -118,14 +125,29 @@ def integrated(
             raise FloatingPointError  # SciPy would try ever smaller steps, without an end
         return found
 
+    positive = np.array([level(start) > 0 for level in levels], dtype=bool)
+    times = np.where(positive, 0, np.nan)
+    events = [rising(level) for level, there in zip(levels, positive, strict=True) if not there]
     try:
         scale = np.maximum(abs(start), abs(finite(0, start)))
         largest = np.repeat(np.maximum.reduceat(scale, np.cumsum([0, *sizes[:-1]])), sizes)
         # Not 0 where nothing moves: 0 / 0 would be no error that an integrator can judge.
         absolute = tolerance * largest + np.finfo(float).tiny
-        return solve_ivp(finite, (0, 1), start, "RK23", rtol=tolerance, atol=absolute).y[:, -1]
+        path = solve_ivp(finite, (0, 1), start, "RK23", rtol=tolerance, atol=absolute, events=events or None)
     except FloatingPointError:
-        return np.full_like(start, np.nan)
+        return np.full_like(start, np.nan), times
+    times[~positive] = [found[0] if len(found) else np.nan for found in path.t_events or ()]
+    return path.y[:, -1], times
+
+
+def rising(level: Callable[[np.ndarray], float]) -> Callable[[float, np.ndarray], float]:
+    """The event at which a level rises above 0, as SciPy takes it."""
+
+    def event(time: float, values: np.ndarray) -> float:
+        return level(values)
+
+    event.direction = 1  # type: ignore[attr-defined]
+    return event
 
 
 def as_array(tensors: Iterable[Tensor]) -> np.ndarray:

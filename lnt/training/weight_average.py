@@ -58,7 +58,8 @@ class AveragedEngine:
         trained = self.engine.trained()
         live = {name: value.clone() for name, value in trained.items()}
         overwrite(trained, self._average)
-        shown = self.engine.snapshot()
+        # Stages are those of the network that is trained.
+        shown = replace(self.engine.snapshot(), stage_times=None)
         if shown.parameters is not None:
             # Views of the live tensors, which get their own values back.
             shown = replace(shown, parameters=self._average)

@@ -12,7 +12,7 @@ with the patches that they see only.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from lnt.losses import Logistic, Loss
 from lnt.training.batch_order import MiniBatches
 from lnt.training.engine import Ahead, Coefficients, Snapshot
+from lnt.training.metrics import stage_level
 from lnt.training.mixup import Mixup
 from lnt.two_layer import kernels
 from lnt.two_layer.batched_matrices import aligned, gram, index_for, only, rows_of, sums_with
@@ -36,7 +37,7 @@ from lnt.two_layer.update_rules import DESCENT, Descent, Seen
 # Tensors of the engine with an axis of runs in front.
 PER_RUN = (
     *("step_size", "momentum", "weight_decay", "weights", "patches", "initial", "span", "decay", "bias", "vectors", "gram"),
-    *("second", "_open", "_products", "_scratch"),
+    *("second", "stage_times", "_open", "_products", "_scratch"),
 )
 LOGISTIC = Logistic()
 # Products with the test set are made in pieces of this size: on a CPU they are used while they are in the cache of a core.
@@ -92,6 +93,8 @@ class SpanEngine:
         self.loss = loss
         # [R] the runs that have not fitted all labels yet, where these end training.
         self._open = torch.ones(self.runs, dtype=torch.bool, device=self.weights.device) if until_fitted else None
+        # [R, 2] when both stages were reached, NaN before.
+        self.stage_times = self.weights.new_full((self.runs, 2), torch.nan).double() if rule.between_steps else None
         self._judged = -1  # the last step at whose start it was asked which runs have
         self._no_bias = problem.patches.new_empty(0, 0)
         # Allocated once: every step on all samples writes into the same memory.
@@ -202,6 +205,22 @@ class SpanEngine:
         arrays = (factors, self.initial, self.gram, self.span, self._no_bias if self.bias is None else self.bias, *seen)
         kernels.descend_small(self.problem.signals, *self._slope, *(array.numpy() for array in arrays))
         self.step += steps
+
+    def stages_ahead(self) -> list[int]:
+        """The stages, 0 and 1, that a single run has not reached yet."""
+        assert self.stage_times is not None
+        return self.stage_times[0].isnan().nonzero()[:, 0].tolist()
+
+    def stage_level(self, stage: int) -> float:
+        """Positive where a single run has reached a stage: 0, clean samples fitted; 1, mislabelled ones memorised."""
+        clean = self.readout.labels(self.problem.observed.at(self.step)) == self.problem.labels
+        return stage_level(self.margins()[0], (clean if stage == 0 else ~clean)[0])
+
+    def reach(self, stages: Sequence[int], shares: np.ndarray) -> None:
+        """Note that a single run reaches stages at `shares` of this step, NaN if it does not."""
+        assert self.stage_times is not None
+        times = (self.step + torch.as_tensor(shares)) * float(self.step_size[0])
+        self.stage_times[0, list(stages)] = times.to(self.stage_times)
 
     def states(self) -> dict[str, Tensor]:
         """Everything that descent changes: C, a, the biases, W, the second layer."""
@@ -402,7 +421,8 @@ class SpanEngine:
     def state(self) -> dict[str, Any]:
         """Everything needed to resume training."""
         tensors = self._saved()
-        return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before}
+        times = {} if self.stage_times is None else {"stage_times": self.stage_times}
+        return {"step": self.step, "tensors": tensors, "factor_before": self._factor_before, **times}
 
     def _saved(self) -> list[Tensor]:
         ended = [] if self._open is None else [self._open]
@@ -413,6 +433,8 @@ class SpanEngine:
         self.step, self._factor_before = state["step"], state["factor_before"]
         for tensor, saved in zip(self._saved(), state["tensors"], strict=True):
             tensor.copy_(saved)  # to whatever device this run trains on
+        if self.stage_times is not None:
+            self.stage_times.copy_(state["stage_times"])
 
     def losses(self) -> Tensor:
         """l(y~ f) of the training samples, [R, n]."""
@@ -459,6 +481,7 @@ class SpanEngine:
             losses_used=self.readout.losses(outputs, used) if self.step else None,
             coefficients=self._coefficients(z, filters),
             margins=self.readout.margins(outputs, observed),
+            stage_times=self.stage_times,
         )
 
     def _test_outputs(self, filters: Tensor, activations: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ rule makes of it by numbers, or by products from the left, stays in the span of 
 (`Optimizer.rule`); lnt/training/torch_optimizers.py has the same ones for explicit parameters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +35,9 @@ class InSpan(Protocol):
     patches: Tensor
     velocities: dict[str, Tensor]
 
+    def stages_ahead(self) -> list[int]: ...
+    def stage_level(self, stage: int) -> float: ...
+    def reach(self, stages: Sequence[int], shares: np.ndarray) -> None: ...
     def states(self) -> dict[str, Tensor]: ...
     def recall(self, factor: float) -> None: ...
     def descend(self, rate: Tensor, seen: Seen) -> None: ...
@@ -47,6 +50,7 @@ class Descent:
     """v <- momentum v + grad + weight_decay w;  w <- w - eta v."""
 
     remembers = False  # whether there are velocities whatever momentum and weight decay are
+    between_steps = False  # whether it knows the weights between steps, and so the times of stages
 
     def step(self, engine: InSpan, rate: Tensor, factor: float, seen: Seen) -> None:
         """Take a step on the samples seen; `rate` [R, n] is eta / n times their weights, with the factor on eta in it."""
@@ -116,6 +120,8 @@ class Spectral(Descent):
 class Flow(Descent):
     """dw/dt = -grad, over a time eta in each step. One run at a time, since each has steps of its own."""
 
+    between_steps = True
+
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
 
@@ -133,7 +139,17 @@ class Flow(Descent):
             engine.add(slopes, engine.move(rate, seen), seen)
             return as_array(slopes.values())
 
-        put(integrated(slope, as_array(states.values()), sizes, self.tolerance))
+        def level(stage: int) -> Callable[[np.ndarray], float]:
+            def of(values: np.ndarray) -> float:
+                put(values)
+                return engine.stage_level(stage)
+
+            return of
+
+        ahead = engine.stages_ahead()
+        end, shares = integrated(slope, as_array(states.values()), sizes, self.tolerance, [level(stage) for stage in ahead])
+        put(end)
+        engine.reach(ahead, shares)
 
 
 # By the name that an optimizer gives; a function makes tensors [R] of its numbers.
