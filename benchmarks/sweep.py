@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from benchmarks import table
-from lnt.analysis.figure_style import DOUBLE, NOISY, SIGNAL, STYLE, label
+from lnt.analysis.figure_names import label
+from lnt.analysis.figure_style import DOUBLE, NOISY, SIGNAL, STYLE
 from lnt.analysis.results import load
 from lnt.runs.experiments_from_settings import expand
 from lnt.sweeps.axes import axes_of

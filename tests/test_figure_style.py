@@ -12,8 +12,9 @@ from matplotlib.colors import to_rgb
 from lnt.analysis import figure_selection, figure_theory
 from lnt.analysis import figure_style as style
 from lnt.analysis.figure_legend import wrapped
+from lnt.analysis.figure_names import heading, label, level
 from lnt.analysis.figure_stages import PANELS
-from lnt.analysis.figure_style import NotebookFigure, fitted, heading, label, level, look, shown, side_by_side
+from lnt.analysis.figure_style import NotebookFigure, fitted, look, shown, side_by_side
 from lnt.errors import ConfigError
 
 # Machado, Oliveira & Fernandes 2009 (IEEE TVCG 15), severity 1, on linear RGB.

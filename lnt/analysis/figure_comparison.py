@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from lnt.analysis.comparison import Comparison
 from lnt.analysis.figure_legend import LINE, drawn, legend_below, text_size, titled, width, wrapped
+from lnt.analysis.figure_names import label, level, quantity
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import (
     CATEGORIES,
@@ -22,10 +23,7 @@ from lnt.analysis.figure_style import (
     Drawn,
     NotebookFigure,
     fitted,
-    label,
-    level,
     on_paper,
-    quantity,
     side_by_side,
 )
 from lnt.analysis.reference import Against

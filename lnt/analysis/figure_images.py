@@ -9,7 +9,8 @@ import pandas as pd
 from matplotlib.colors import TwoSlopeNorm
 
 from lnt.analysis.figure_legend import drawn, legend_beside, titled, wrapped
-from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, Drawn, NotebookFigure, heading
+from lnt.analysis.figure_names import heading
+from lnt.analysis.figure_style import CLEAN, DOUBLE, NOISY, PLAIN, STYLE, Drawn, NotebookFigure
 from lnt.column_names import KINDS, STATES
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.losses import LOG2

@@ -6,8 +6,9 @@ import matplotlib as mpl
 import pandas as pd
 
 from lnt.analysis.figure_legend import drawn, legend_below
+from lnt.analysis.figure_names import label, level
 from lnt.analysis.figure_phase_diagram import scale_axis
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, label, level, shown
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, shown
 from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 

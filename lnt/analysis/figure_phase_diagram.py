@@ -16,18 +16,8 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis.figure_legend import LINE, by_label, legend_above, legend_below, wrapped
-from lnt.analysis.figure_style import (
-    DOUBLE,
-    SINGLE,
-    STYLE,
-    Drawn,
-    NotebookFigure,
-    fitted,
-    heading,
-    label,
-    quantity,
-    side_by_side,
-)
+from lnt.analysis.figure_names import heading, label, quantity
+from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.phase_diagram import Boundary, Facet, Grid
 from lnt.column_names import ERRORS

@@ -9,9 +9,10 @@ import pandas as pd
 from pandas.api.types import is_number
 
 from lnt.analysis.figure_legend import drawn, legend_below, legend_beside, titled
+from lnt.analysis.figure_names import heading, label
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_stages import COEFFICIENT, PANELS, draw_by_step
-from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, heading, label
+from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 
 AUC = "AUC of the signal"

@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter
 
 from lnt.analysis.figure_legend import drawn, legend_below, legend_beside, titled, wrapped
-from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, heading, on_paper, shown
+from lnt.analysis.figure_names import heading
+from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, on_paper, shown
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW, half_width
 from lnt.losses import LOG2
 from lnt.theory.conditions import predicted_t1

@@ -7,8 +7,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.ticker import NullFormatter
 
 from lnt.analysis.figure_legend import by_label, legend_above
+from lnt.analysis.figure_names import label
 from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
-from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, label
+from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure
 
 PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
 COLOURS = ("#D9D9D9", "#E8A87C", "#9CC5DE")

@@ -11,8 +11,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.patheffects import withStroke
 from scipy.optimize import isotonic_regression
 
+from lnt.analysis.figure_names import heading, label, quantity
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range, scale_axis
-from lnt.analysis.figure_style import DOUBLE, STYLE, Drawn, NotebookFigure, fitted, heading, label, quantity, side_by_side
+from lnt.analysis.figure_style import DOUBLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
 from lnt.analysis.time_diagram import TimePanel
 
 ENDS = {  # of TimePanel.ends: name, colour, dashes; predictions have the colours that they have in phase diagrams

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lnt.analysis import cells, comparison
-from lnt.analysis.figure_style import IN_TITLES, SYMBOLS, heading, in_force, label, level, quantity
+from lnt.analysis.figure_names import IN_TITLES, SYMBOLS, heading, label, level, quantity
+from lnt.analysis.figure_style import in_force
 from lnt.analysis.load import RunTables
 from lnt.analysis.report import Report
 from lnt.analysis.report_data import cell_of_runs

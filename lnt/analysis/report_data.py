@@ -10,9 +10,9 @@ import pandas as pd
 
 from lnt.analysis import cells
 from lnt.analysis.comparison import Comparison
+from lnt.analysis.figure_names import as_text, label
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
 from lnt.analysis.figure_stages import PANELS
-from lnt.analysis.figure_style import as_text, label
 from lnt.analysis.load import RunTables
 from lnt.analysis.time_diagram import common_times
 from lnt.intervals import FEWEST_SEEDS

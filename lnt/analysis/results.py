@@ -8,9 +8,10 @@ from lnt.analysis import cells
 from lnt.analysis.comparison import compare
 from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_lines import figure_lines
+from lnt.analysis.figure_names import label
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import Drawn, label
+from lnt.analysis.figure_style import Drawn
 from lnt.analysis.figure_time import figure_time
 from lnt.analysis.load import RunTables, read
 from lnt.analysis.phase_diagram import facets

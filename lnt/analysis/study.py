@@ -11,11 +11,12 @@ import pandas as pd
 from lnt.analysis import cells, comparison, latex, report_data, study_images, study_theory
 from lnt.analysis.figure_comparison import figure_against, figure_comparison
 from lnt.analysis.figure_lines import STRATEGY_PANELS, figure_lines, figure_strategies
+from lnt.analysis.figure_names import as_text, label, quantity
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
-from lnt.analysis.figure_style import FORMATS, SINGLE, as_text, in_force, label, quantity
+from lnt.analysis.figure_style import FORMATS, SINGLE, in_force
 from lnt.analysis.figure_time import ENDS, animation, figure_time
 from lnt.analysis.goodness_of_fit import compared, fits_table
 from lnt.analysis.load import read
