@@ -25,15 +25,20 @@ def main(config: DictConfig) -> None:
     """Read, draw, write."""
     import pyarrow as pa
 
-    from lnt.analysis import figure_style, study, study_images  # with pandas and matplotlib, which --help does without
+    from lnt.analysis import (  # with pandas and matplotlib, which --help does without
+        figure_style,
+        study,
+        study_choice,
+        study_images,
+    )
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what tables no longer need: 0.6 GB of a million runs
 
-    axes = (config.x, config.y, config.hue, config.style, config.value, config.level, config.against)
+    wanted = study_choice.Asked(**{name: config[name] for name in study_choice.Asked.__dataclass_fields__})
     explained = (config.attributions, config.attributions_background, config.attributions_background_size)
     attributions = study_images.Attributions(*explained)
     with figure_style.look(config.paper, config.width, config.labels, config.panels):
-        written = study.write(Path(str(config.path)), *axes, config.formats, attributions, cli.config_folders())
+        written = study.write(Path(str(config.path)), wanted, attributions, cli.config_folders())
     log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
     log.info("open %s", written.folder / "report.html")
 
