@@ -87,7 +87,7 @@ def phase(spoil: Spoil, panels: int, width: float, marked: bool = False) -> Figu
         ratio = runs["data.signal_norm"] / (0.7 * runs["data.dim"] ** 0.25)
         runs["test_error"] = 0.5 / (1 + ratio**4) + 0.01 * np.sin(np.arange(len(runs)))
         runs = spoil(runs)
-        if marked:
+        if marked and len(runs) > 1:
             runs = runs.drop(index=[*range(18), 60, 61], errors="ignore")
             runs.loc[runs["data.dim"] == keys["data.dim"][3], "test_error"] = np.nan
         data = phase_diagram.grid(runs, *keys, "test_error")

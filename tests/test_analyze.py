@@ -210,6 +210,27 @@ def test_files_of_an_earlier_analysis_stand_aside_and_others_stay(sweep, monkeyp
     assert [*(folder / "earlier").iterdir()] == [place]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("every", [1, 3])
+def test_values_that_are_no_numbers_end_no_analysis(sweep, monkeypatch, value, every):
+    for file in [file for name in ("runs", "curves") for file in (sweep / "0").rglob(f"{name}.parquet/*") if file.is_file()]:
+        table = pq.read_table(file)
+        columns = [
+            i
+            for i, field in enumerate(table.schema)
+            if field.name.endswith(("test_error", "loss", "accuracy")) and field.name != "loss"
+        ]
+        for i in columns:
+            values = table.column(i).to_numpy().astype(float)
+            values[::every] = value
+            table = table.set_column(i, table.schema.field(i), pa.array(values, table.schema.field(i).type, from_pandas=False))
+        pq.write_table(table, file)
+    call(monkeypatch, f"path={sweep}", "formats=[png]")
+    assert (sweep / "analysis" / "report.html").is_file()
+    call(monkeypatch, f"path={sweep}", "formats=[png]", "x=data.dim", "hue=data.signal_norm")
+
+
 def test_only_files_of_the_folder_itself_are_set_aside(tmp_path):
     """A manifest is a file like any other: names with a path, links and folders in it are left alone."""
     folder, outside = tmp_path / "analysis", tmp_path / "outside.csv"
