@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from lnt.analysis.comparison import Comparison
 from lnt.analysis.figure_legend import LINE, drawn, legend_below, text_size, titled, width, wrapped
+from lnt.analysis.figure_line_marks import draw_intervals, end_at_zero, lying_on, thickness
 from lnt.analysis.figure_names import label, level, quantity
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import (
@@ -31,11 +32,9 @@ from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
-THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
 LONGEST, ANGLE = 40, 25  # letters in the names of options, beyond which they are slanted in a column, and by how many degrees
 LONGEST_LINE = 130.0  # points, of the name of an option below the axis
 SOME = "ring: mean over some of the runs only"  # those that have a value; the CSV file has their number
-SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
 
 
 Group = tuple[str, str]  # a level of hue and one of style
@@ -48,11 +47,10 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
     """
     table, groups = compared.table, list(itertools.product(compared.levels("hue"), compared.levels("style")))
     places = list(dict.fromkeys(table["x"]))
-    hidden = [_hidden(_means(table, groups, places, value), groups) for value in values]
+    covered = lying_on([_means(table, groups, places, value) for value in values])
     names = {group: _joined(group) for group in groups}
-    for group in groups:
-        if len(under := {one.get(group) for one in hidden}) == 1 and (other := under.pop()):
-            names[group] += f" (lies on {_joined(other)})"
+    for line, other in covered.items():
+        names[groups[line]] += f" (lies on {_joined(groups[other])})"
     with mpl.rc_context(STYLE):
         inches = SINGLE * max(min(2, len(values)), 1.2)
         columns = side_by_side(len(values), fitted(inches), 2.5, most=2)
@@ -64,7 +62,7 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
                 _draw(ax, compared, value, group, (number, len(groups)), names[group])
             ax.set_ylabel(label(value))
             if value in ERRORS:
-                ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])  # intervals reach below 0, errors do not; points at 0 are whole
+                end_at_zero(ax)
         slanted = False
         if compared.numeric:
             scale_axis(axes.flat[0], "x", np.array(places, float))
@@ -99,9 +97,8 @@ def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple
     mean, low, high = (rows[f"{value}_{kind}"].to_numpy(float) for kind in ("mean", "low", "high"))
     at = rows["x"].to_numpy()
     if compared.numeric:
-        width = THICKEST - (THICKEST - THINNEST) * number / max(count - 1, 1)
-        ax.plot(at, mean, linestyle=DASHES[style % len(DASHES)], markersize=3, linewidth=width, **look)
-        ax.fill_between(at, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        ax.plot(at, mean, linestyle=DASHES[style % len(DASHES)], markersize=3, linewidth=thickness(number, count), **look)
+        draw_intervals(ax, at, low, high, look["color"], 0.15)
     else:
         places = list(dict.fromkeys(compared.table["x"]))
         # Side by side around the place of the option; filled or not by style.
@@ -125,17 +122,6 @@ def _joined(group: Group) -> str:
 def _means(table: pd.DataFrame, groups: Sequence[Group], places: Sequence[Any], value: str) -> np.ndarray:
     """Means [groups, places] of a value."""
     return np.stack([_of(table, g).set_index("x")[f"{value}_mean"].reindex(list(places)).to_numpy(float) for g in groups])
-
-
-def _hidden(means: np.ndarray, groups: Sequence[Group]) -> dict[Group, Group]:
-    """For each line of means [groups, places] that lies on an earlier one everywhere, that one."""
-    spread = np.nanmax(means) - np.nanmin(means) if np.isfinite(means).any() else 0.0
-    found: dict[Group, Group] = {}
-    for i, j in itertools.combinations(range(len(groups)), 2):
-        alike = np.allclose(means[i], means[j], rtol=0, atol=SAME * spread, equal_nan=True) and np.isfinite(means[i]).any()
-        if alike and groups[i] not in found:
-            found.setdefault(groups[j], groups[i])
-    return found
 
 
 def figure_against(against: Against) -> Drawn:

@@ -1,0 +1,47 @@
+"""What lines of means have in common: intervals, lines that lie on one another, and errors that end at 0."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
+SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
+
+
+def thickness(number: int, count: int) -> float:
+    """The width of a line in points; `number` counts from 0."""
+    return THICKEST - (THICKEST - THINNEST) * number / max(count - 1, 1)
+
+
+def lying_on(panels: Sequence[np.ndarray]) -> dict[int, int]:
+    """For each line that lies on an earlier one in all panels, that one; of each panel the means [lines, places]."""
+    found = [_lying_on(means) for means in panels]
+    return {line: other for line, other in found[0].items() if all(one.get(line) == other for one in found)}
+
+
+def _lying_on(means: np.ndarray) -> dict[int, int]:
+    spread = np.nanmax(means) - np.nanmin(means) if np.isfinite(means).any() else 0.0
+    found: dict[int, int] = {}
+    for i, j in itertools.combinations(range(len(means)), 2):
+        alike = np.allclose(means[i], means[j], rtol=0, atol=SAME * spread, equal_nan=True) and np.isfinite(means[i]).any()
+        if alike and i not in found:
+            found.setdefault(j, i)
+    return found
+
+
+def draw_intervals(ax: Axes, x: Any, low: Any, high: Any, colour: str, opacity: float) -> None:
+    """A band along a line, and a bar where neither neighbour has an interval: a band of one point is nothing."""
+    at, low, high = (np.asarray(values, float) for values in (x, low, high))
+    ax.fill_between(at, low, high, color=colour, alpha=opacity, linewidth=0)
+    sure = np.isfinite(low) & np.isfinite(high)
+    beside = np.append(sure[1:], False) | np.insert(sure[:-1], 0, False)
+    alone = sure & ~beside
+    ax.vlines(at[alone], low[alone], high[alone], color=colour, linewidth=1)
+
+
+def end_at_zero(ax: Axes) -> None:
+    """Cut the axis of an error just below 0, where intervals reach and errors do not; points at 0 are whole."""
+    ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])
