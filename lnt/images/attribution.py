@@ -97,7 +97,7 @@ def training_images(run: pd.Series, index: np.ndarray, folders: Sequence[Path] =
     return np.asarray(data.arrays()["train"][places_of(data, index)])
 
 
-def places_of(data: Data, index: np.ndarray) -> np.ndarray:
+def places_of(data: Images, index: np.ndarray) -> np.ndarray:
     """Where training samples stand among all, by `index`, which counts in the files: these may hold test samples, too."""
     return np.searchsorted(data.rows(), index)
 
