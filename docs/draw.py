@@ -59,6 +59,7 @@ REAL: dict[str, tuple[str, list[str], list[str], list[str]]] = {  # the variable
         ["stages", "attributions_1", "attributions_numbers"],
     ),
     "human_labels": ("CIFAR10N", ["data.file={}", "noise.file={}"], ["attributions=0"], []),
+    "selection_signals_mnist": ("MNIST", ["data.root={}"], ["attributions=0"], []),
 }
 
 READ = """Intervals hold together with 95 %: each has confidence 1 - 0.05 / 16. A statement is supported if its interval lies in
@@ -100,8 +101,16 @@ def scorecard() -> str:
     return "\n".join(lines) + "\n"
 
 
+def methods() -> None:
+    """Train the methods that docs/images.md has beside each other, and write their table."""
+    for name, settings in real_images.METHODS.items():
+        call("train.py", "experiment=methods_digits", f"hydra.sweep.dir={RESULTS / 'methods_digits' / name}", *settings)
+    real_images.write("methods_digits", RESULTS)
+
+
 if __name__ == "__main__":
     times = [draw(study, *shown) for study, shown in STUDIES.items()]
+    methods()
     if root := os.environ.get("MNIST"):
         times.append(draw(mnist.STUDY, [], [], (f"data.root={root}",)))
         (DOCS / "mnist.md").write_text(mnist.page(RESULTS))

@@ -228,7 +228,7 @@ def test_bad_input_is_refused_before_anything_is_written(call, tmp_path, overrid
 
 def test_human_labels_of_the_wrong_length_are_refused(call, tmp_path):
     np.save(tmp_path / "labels.npy", np.zeros(17, int))
-    with pytest.raises(SystemExit, match=r"noise.file=labels.npy: has 17 labels, the training set has 1198"):
+    with pytest.raises(SystemExit, match=r"noise.file=labels.npy: has 17 labels, not 1198: one for each training sample, or"):
         call("data=digits", "data.classes=null", "noise=human", "noise.file=labels.npy")
 
 

@@ -65,9 +65,23 @@ def ran(ours):
     return training
 
 
-@pytest.mark.parametrize(("beta", "strength"), [(0.7, 3.0), (0.9, 1.0)])
-def test_early_learning_regularisation_is_that_of_its_paper(experiment, beta, strength):
-    ours = experiment(*DIGITS, "loss=elr", f"loss.beta={beta}", f"loss.strength={strength}")
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    """The settings of 50 vectors of seven features in three classes, without those of a network."""
+    rng, labels = np.random.default_rng(4), np.arange(80) % 3
+    x = rng.normal(size=(80, 7)) + 2 * np.eye(3, 7)[labels]
+    file = tmp_path_factory.mktemp("vectors") / "mine.npz"
+    np.savez(file, train=x[:50], train_labels=labels[:50], test=x[50:], test_labels=labels[50:])
+    return "data=arrays", f"data.file={file}", *(setting for setting in DIGITS if not setting.startswith(("data", "model")))
+
+
+@pytest.mark.parametrize(
+    ("beta", "strength", "model"),
+    [(0.7, 3.0, None), (0.9, 1.0, None), (0.7, 3.0, "linear"), (0.9, 1.0, "mlp")],
+)
+def test_early_learning_regularisation_is_that_of_its_paper(experiment, vectors, beta, strength, model):
+    data = (*vectors, f"model={model}") if model else DIGITS
+    ours = experiment(*data, "loss=elr", f"loss.beta={beta}", f"loss.strength={strength}")
     plain = Plain(ours)
     (network,), (optimizer,) = plain.networks, plain.optimizers
     targets = torch.zeros(50, 3, dtype=torch.float64)
@@ -279,7 +293,10 @@ def test_bad_numbers_are_refused(make, says):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (("loss=elr",), "loss=elr: keeps a target of each sample, and is for images; use logistic"),
+        (
+            ("loss=elr",),
+            r"loss=elr: keeps a target of each sample, and is for images and vectors \(as data=digits, data=arrays\); use log",
+        ),
         ((*VECTORS, "strategy.within=batch", "data.mixup=1"), "strategy.within=batch: is for steps on samples as they are"),
         (
             (*DIGITS, *BATCH, "strategy.disagreement=true", "strategy.initial=6"),

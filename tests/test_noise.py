@@ -329,7 +329,7 @@ def test_human_labels_are_taken_by_position(tmp_path):
         noise.check(Classes((0, 1, 2)))
         samples = Samples(np.array([[2, 1, 0]]), Classes((0, 1, 2)), index=index)
         np.testing.assert_array_equal(noise.observe(samples, np.random.default_rng(0).random((1, 3))), given[index])
-        with pytest.raises(ConfigError, match="has 6 labels, the training set has 7"):
+        with pytest.raises(ConfigError, match="has 6 labels, not 7"):
             noise.check_truth(np.zeros(7))
         for classes in ((0, 1), (2, 1, 0)):
             with pytest.raises(ConfigError, match=r"holds classes from 0 to 2; data.classes must be null"):

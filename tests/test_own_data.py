@@ -16,6 +16,7 @@ import train
 from lnt import labels_command
 from lnt.column_names import METRICS, OF_TEST_TRUTH, OF_TRUTH
 from lnt.errors import ConfigError
+from lnt.images.attribution import training_images
 from lnt.images.datasets import OwnData, digits
 from lnt.noise.by_sample import FileLabels
 from lnt.noise.observed_labels import Classes, Samples
@@ -111,6 +112,8 @@ def test_folders_of_images_are_read_by_class(tmp_path):
     assert np.bincount(whole.arrays()["test_labels"]).tolist() == [1, 1, 1]
     by_class = COLOUR[np.argsort(LABELS, kind="stable")]
     np.testing.assert_array_equal(whole.arrays()["train"], by_class[whole.rows()])
+    run = pd.Series({"data": "arrays", "data.file": "whole", "data.test_share": 0.25})
+    np.testing.assert_array_equal(training_images(run, whole.rows()[[8, 4]]), by_class[whole.rows()[[8, 4]]])
     # One grey image among colour ones; all grey ones have one channel.
     Image.fromarray(GREY[0]).save("whole/owl/grey.png")
     assert OwnData(file="whole").arrays()["train"].shape[1:] == (3, 8, 8)
@@ -361,7 +364,9 @@ def test_observed_labels_that_are_not_trained_on_are_not_passed_over(experiment)
     few()
     settings = ("data=arrays", "data.file=mine.npz", "model=linear", "optimizer.epochs=1")
     (said,) = experiment(*settings).warnings()
-    assert said == "the observed labels that come with the data are not used: noise=symmetric; noise=file takes them"
+    assert said == (
+        "the observed labels that come with the data are not used: noise=symmetric; noise=file with noise.file=null takes them"
+    )
     assert experiment(*settings, "noise=file").warnings() == []
 
 
@@ -456,7 +461,7 @@ def test_labels_that_the_run_lacks_are_asked_for(experiment):
     with pytest.raises(ConfigError, match=r"noise.file=part.npz: has no label of the classes kept for \d+ of the samples"):
         experiment(*settings)
     np.save("short.npy", truth[:300])
-    with pytest.raises(ConfigError, match=f"noise.file=short.npy: has 300 labels, the training set has {len(truth)}"):
+    with pytest.raises(ConfigError, match=f"noise.file=short.npy: has 300 labels, not {len(truth)}: "):
         experiment(*settings, "noise.file=short.npy")
     for bad in ({"observed": truth[:3], "positions": [0, 1, 1]}, {"observed": truth[:3], "positions": [0, 1, -1]}):
         np.savez("bad.npz", **bad)

@@ -77,8 +77,7 @@ def explain_run(
     rng = np.random.default_rng(0)
     pool = samples if background == "all" else samples[samples["true"] == samples["observed"]]
     others = rng.choice(pool["index"].to_numpy(np.int64), min(background_size, len(pool)), replace=False)
-    # The index counts in the files, of which a part may be the training set.
-    places = [np.searchsorted(data.rows(), rows) for rows in (others, chosen["index"].to_numpy(np.int64))]
+    places = [places_of(data, rows) for rows in (others, chosen["index"].to_numpy(np.int64))]
     base, images = (batches.at(torch.as_tensor(place)[None])[0] for place in places)
     observed = data.as_classes(chosen["observed"].to_numpy(np.int64))
     try:
@@ -93,8 +92,14 @@ def explain_run(
 
 
 def training_images(run: pd.Series, index: np.ndarray, folders: Sequence[Path] = (CONF,)) -> np.ndarray:
-    """The training images of a run's data set at these positions, [n, C, H, W] uint8. Raises ConfigError if there are none."""
-    return np.asarray(component("data", run, Data, folders).arrays()["train"][index])
+    """The training images of a run by `index` in samples.parquet, [n, C, H, W] uint8. Raises ConfigError if there are none."""
+    data = component("data", run, Data, folders)
+    return np.asarray(data.arrays()["train"][places_of(data, index)])
+
+
+def places_of(data: Images, index: np.ndarray) -> np.ndarray:
+    """Where training samples stand among all, by `index`, which counts in the files: these may hold test samples, too."""
+    return np.searchsorted(data.rows(), index)
 
 
 def component(group: str, run: pd.Series, base: type, folders: Sequence[Path] = (CONF,)) -> Any:

@@ -126,7 +126,8 @@ class ImageExperiment(Experiment):
         if self.noise.from_data or self.data.observed("train") is None:
             return []
         return [
-            f"the observed labels that come with the data are not used: noise={self.choices['noise']}; noise=file takes them"
+            f"the observed labels that come with the data are not used: noise={self.choices['noise']}; "
+            "noise=file with noise.file=null takes them"
         ]
 
     @property

@@ -140,7 +140,8 @@ class FileLabels(LabelNoise):
     def check_truth(self, truth: np.ndarray) -> None:
         found = self.found()
         fits = len(found.labels) == len(truth) or (found.sparse and len(found.labels) < len(truth))
-        require(fits, "file", self.file, f"has {len(found.labels)} labels, the training set has {len(truth)}")
+        of_each = "one for each training sample, or for each row of a data.file in one part"
+        require(fits, "file", self.file, f"has {len(found.labels)} labels, not {len(truth)}: {of_each}")
         here = found.labels >= 0
         truth, labels = truth[: len(here)][here], found.labels[here]
         # The file may hold the true labels too: where these differ, it is in another order than the data set.

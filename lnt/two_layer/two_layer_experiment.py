@@ -48,7 +48,7 @@ class TwoLayerExperiment(Experiment):
         require(not unpredicted, "optimizer.t1_steps", self.optimizer.t1_steps, f"{unknown} only; give lr")
         classes_too = "is for two classes: it has no form for K classes (for_classes, of_logits)"
         require(self.loss.for_classes or not self.data.softmax, "loss", self.choices["loss"], classes_too)
-        targets = "keeps a target of each sample, and is for images; use logistic"
+        targets = "keeps a target of each sample, and is for images and vectors (as data=digits, data=arrays); use logistic"
         require(not self.loss.remembers, "loss", self.choices["loss"], targets)
         plain = isinstance(self.strategy, NoStrategy)
         chosen = self.choices["strategy"]
