@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import gallery
 import mnist
 import pandas as pd
 import real_images
@@ -111,6 +112,7 @@ def methods() -> None:
 if __name__ == "__main__":
     times = [draw(study, *shown) for study, shown in STUDIES.items()]
     methods()
+    gallery.draw(RESULTS, call)
     if root := os.environ.get("MNIST"):
         times.append(draw(mnist.STUDY, [], [], (f"data.root={root}",)))
         (DOCS / "mnist.md").write_text(mnist.page(RESULTS))

@@ -104,7 +104,7 @@ def figure_signals(results: Path) -> Figure:
     runs = runs_of(results, "selection_signals_mnist").sort_values("data.n_train")
     named = [cell.assign(condition=name) for name, cell in conditions(runs, {**TASK, "noise.rate": ""})]
     table = over_seeds(pd.concat(named), ["condition", "data.n_train"], list(SIGNALS))
-    return figure_signals_by(table.reset_index(), "data.n_train", "condition")
+    return figure_signals_by(table.reset_index(), "data.n_train", "condition").figure
 
 
 def figure_human(results: Path) -> Figure:
