@@ -265,10 +265,10 @@ to it on the same seeds, at 50 and at 500 T1 of logistic.
         + robust_losses_final(results)
         + """
 MAE, GCE, SCE and forward, whose slopes fall as exp(-z) at large margins like that of logistic, end within 0.007 of its error,
-and closer to it at 500 T1 than at 50 T1. Label smoothing and squared end above it: they want one margin of all samples, and
-push the clean ones down to it. Under logistic clean samples keep a lead in margin (5.3 to 4.8 at n SNR^2 = 2 and 200 T1, 6.3
-to 5.7 at 500 T1, means over twelve seeds), which is an ever smaller share of margins that grow with the logarithm of time. So
-its error still rises, and "final" is a matter of when.
+intervals included; SCE and forward come closer to it between 50 and 500 T1. Label smoothing and squared end above it: they
+want one margin of all samples, and push the clean ones down to it. Under logistic clean samples keep a lead in margin (5.3 to
+4.8 at n SNR^2 = 2 and 200 T1, 6.3 to 5.7 at 500 T1, means over twelve seeds), which is an ever smaller share of margins that
+grow with the logarithm of time. So its error still rises, and "final" is a matter of when.
 
 On images, `experiment=robust_losses_digits`: the small network on handwritten 3 against 8 with 30 % of the labels flipped,
 eight seeds, 150 epochs of mini-batches. At their best epochs all losses are alike; MAE, GCE and forward memorise less.

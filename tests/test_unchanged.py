@@ -37,7 +37,7 @@ BEFORE = json.loads((ROOT / "tests" / "data" / "unchanged_runs.json").read_text(
 WRITTEN = ROOT / "tests" / "data" / "written_by_0_1"
 # Outcomes that came later: they stand among the others, and nothing else moves.
 # Those of one strategy or of one kind of data are null in the others.
-NULL = {"test_error_rare", "estimated_transition", "transition_error"} | {
+NULL = {"test_error_rare", "estimated_transition", "transition_error", "stage1_time", "stage2_time"} | {
     f"estimated_flip_rate_{kind}" for kind in ("positive", "negative")
 }
 LATER = (

@@ -239,23 +239,24 @@ def test_stages_of_the_flow_end_when_another_integrator_says(experiment):
     np.testing.assert_array_equal(resumed.curves(0).stage_times, training.curves(0).stage_times)
 
 
-@pytest.mark.parametrize(("activation", "tolerance"), [("softplus", 1e-6), pytest.param("relu", 1e-4, marks=pytest.mark.slow)])
-def test_stages_of_descent_at_small_steps_end_when_those_of_the_flow_do(experiment, activation, tolerance):
-    """eta times the first step that has reached a stage is late by less than eta, and by what descent differs from the flow."""
+@pytest.mark.slow
+@pytest.mark.parametrize(("activation", "tolerance", "most"), [("softplus", 1e-5, 2), ("relu", 1e-5, 6)])
+def test_stages_of_descent_at_small_steps_end_when_those_of_the_flow_do(experiment, activation, tolerance, most):
+    """eta times the first step that has reached a stage is late by at most `most` times eta, whatever eta is."""
     settings = (*DATA, f"model.activation={activation}", "model.init_std=0.01", "noise.rate=0.3")
-    flow = experiment(*settings, "optimizer=flow", "optimizer.lr=1", "optimizer.steps=30", f"optimizer.tolerance={tolerance}")
+    flow = experiment(*settings, "optimizer=flow", "optimizer.lr=3", "optimizer.steps=10", f"optimizer.tolerance={tolerance}")
     times = train(flow).stage_times[:, 0]
     assert np.isfinite(times).all()
-    for eta in (0.5, 0.0625):
-        every_step = (f"optimizer.lr={eta}", f"optimizer.steps={int(30 / eta)}", f"recordings={int(30 / eta) + 1}")
-        curves = train(experiment(*settings, *every_step))
+    for eta in (0.25, 0.0625, 0.015625):
+        steps = int(30 / eta)
+        curves = train(experiment(*settings, f"optimizer.lr={eta}", f"optimizer.steps={steps}", f"recordings={steps + 1}"))
         accuracies = curves.values[:, [METRICS.index(name) for name in ("clean_accuracy", "noisy_accuracy")], 0]
         late = eta * (accuracies >= 0.99).argmax(0) - times
-        assert (abs(late) < 2 * eta).all(), late
+        assert (abs(late) < most * eta).all(), late
 
 
 def test_stage_times_are_those_of_the_network_that_is_measured_and_of_flow_alone(experiment):
-    flow = (*SMOOTH_FLOW, "optimizer.lr=1", "optimizer.steps=3")
+    flow = ("model.activation=softplus", "optimizer=flow", "optimizer.lr=0.1", "optimizer.steps=1")
     assert train(experiment(*DATA, *flow)).stage_times.shape == (2, 1)
     for other in ((*flow, "strategy=weight_average"), (*flow, "engine=autograd"), ("optimizer.steps=3",)):
         assert train(experiment(*DATA, *other)).stage_times is None
