@@ -168,6 +168,17 @@ def test_lines_are_named_where_they_end():
     assert ax.get_xlim() == (0.25, 1.25), "lines do not rescale the map"
 
 
+def test_a_diagram_needs_no_lines_and_names_those_that_its_last_panel_lacks():
+    panel = over_time(results_of(), "optimizer.lr", "step", "test_error")[""]
+    bare = dataclasses.replace(panel, ends={})
+    figure, axes = figure_time({"": bare}, "optimizer.lr", "step", "test_error")
+    assert not figure.legends
+    assert not axes[0].texts
+    figure, axes = figure_time({"a": panel, "b": bare}, "optimizer.lr", "step", "test_error")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$T_1$", "clean samples fitted"]
+    assert not axes[-1].texts, "named once"
+
+
 def test_the_table_of_a_figure_holds_cells_and_lines():
     table = time_table(over_time(results_of(), "optimizer.lr", "step", "test_error"), "optimizer.lr", "step", "test_error")
     assert len(table) == 5 * 2

@@ -11,6 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.patheffects import withStroke
 from scipy.optimize import isotonic_regression
 
+from lnt.analysis.figure_legend import drawn, legend_below
 from lnt.analysis.figure_names import heading, label, quantity
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range, scale_axis
 from lnt.analysis.figure_style import DOUBLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
@@ -30,8 +31,9 @@ SECONDS, LAST_SECONDS = 0.15, 2.0  # a picture stands, and the last one
 def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str, level: float | None = None) -> Drawn:
     """A metric over a swept key and time: means over seeds at the last recorded step up to then, one panel for each facet.
 
-    White: no run of the column is as long; hatched: planned columns without a completed run. Lines, named at their ends, are
-    medians over runs: when the stages end, and when theory says so. Black: where the mean crosses `level`.
+    White: no run of the column is as long; hatched: planned columns without a completed run. Lines are medians over runs: when
+    the stages end, and when theory says so. They are named at their ends in the last panel, or in a legend if it lacks one of
+    them. Black: where the mean crosses `level`.
     """
     with mpl.rc_context(STYLE):
         means = {title: panel.data.mean for title, panel in panels.items()}
@@ -40,17 +42,21 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
         for ax, panel in zip(axes, panels.values(), strict=True):
             _mark_absent(ax, panel)
             for name, times in panel.ends.items():
-                _, colour, style = ENDS[name]
+                text, colour, style = ENDS[name]
                 dot, halo = "" if name in ("t1", "predicted") else ".", [withStroke(linewidth=3, foreground="0.15")]
-                ax.plot(panel.data.x, times, style, color=colour, marker=dot, markersize=3, path_effects=halo)
+                ax.plot(panel.data.x, times, style, color=colour, marker=dot, markersize=3, path_effects=halo, label=text)
             mean = panel.data.mean
             if level is not None and (mean < level).any() and (mean > level).any():
                 line = ax.contour(panel.data.x, panel.data.y, mean, levels=[level], colors="black")
                 names = ax.clabel(line, fmt=f"{quantity(value)} = {level:.3g}", fontsize=6)
                 for mark in (line, *names):
                     mark.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-        # Other panels have the same lines, and no room beside them.
-        _name_ends(axes[-1], list(panels.values())[-1], NAME_POINTS / _height(figure, axes))
+        *_, last = panels.values()
+        if all(panel.ends.keys() <= last.ends.keys() for panel in panels.values()):
+            # Other panels have the same lines, and no room beside them.
+            _name_ends(axes[-1], last, NAME_POINTS / _height(figure, axes))
+        else:
+            legend_below(figure, drawn(axes))
     return Drawn(figure, axes)
 
 
@@ -65,7 +71,7 @@ def animation(
     from PIL import Image
 
     pictures = []
-    with mpl.rc_context({**STYLE, "savefig.dpi": 120}):
+    with mpl.rc_context(STYLE):
         figure, _, meshes = _maps(means, axes, keys, value)
         title = figure.suptitle("", fontsize=mpl.rcParams["font.size"])
         figure.set_dpi(120)
@@ -139,6 +145,8 @@ def _name_ends(ax: Axes, panel: TimePanel, gap: float) -> None:
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     """Ascending heights in [0, 1], moved as little as possible (in least squares) to lie `gap` apart."""
+    if not len(heights):
+        return heights
     steps = gap * np.arange(len(heights))
     # Apart by a gap is ascending without the steps.
     return isotonic_regression(heights - steps).x.clip(0, 1 - steps[-1]) + steps

@@ -1,7 +1,6 @@
 """LaTeX for a paper: tables.tex (booktabs: means, intervals, the best options), captions.tex (each figure with a caption)."""
 
 import re
-import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ HIGHER = (  # the higher the better
 )
 NOTHING = pd.Series(dtype=float)
 MOST_COLUMNS, MOST_ROWS = 8, 40  # of a table that fits a page
-HEAD = 16  # letters of a line in the head of a column
 GREEK = {sign: f"${formula}$" for formula, sign in SYMBOLS.items() if len(sign) == 1 and not sign.isascii()}
 ESCAPED = {sign: f"\\{sign}" for sign in "&%$#_{}"} | GREEK
 ESCAPED |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "|": r"\textbar{}", "\n": " "}
@@ -219,12 +217,6 @@ class CellTable:
         return [Cell(part, gone == 0 and len(part) == n) for part, gone, n in zip(parts, lost, self.table["n"], strict=True)]
 
 
-def _head(text: str) -> str:
-    """The head of a column, on several lines if it is long; formulas are not broken."""
-    lines = [text] if "$" in text else textwrap.wrap(text, HEAD, break_long_words=False)
-    return tex_of_name(text) if len(lines) < 2 else "\\shortstack{" + r"\\".join(map(tex, lines)) + "}"
-
-
 def _best(options: Sequence[Cell], value: str) -> int | None:
     return best_of(options, value in LOWER) if value in (*LOWER, *HIGHER) else None
 
@@ -270,7 +262,6 @@ def _table(caption: str, name: str, columns: str, lines: Sequence[str]) -> str:
 
 def _length(text: str) -> int:
     """How many letters LaTeX sets, about."""
-    text = max(text.removeprefix(r"\shortstack{").split(r"\\"), key=len)
     return len(re.sub(r"\\(?:mathbf|mathrm)|[\\${}]", "", re.sub(r"\\(?!math)[a-z]+", "x", text)).strip())
 
 

@@ -25,7 +25,9 @@ def add_time(report: Report, x: str, clock: str, value: str, level: float | None
         report.note(f"{len(panels)} facets of the diagram of {value} over time: the first {MAX_FACETS} are drawn")
         panels = dict(list(panels.items())[:MAX_FACETS])
     names = {name: ENDS[name][0].replace("\n", " ") for panel in panels.values() for name in panel.ends}
-    caption = f"{label(value)} by {x} and time; lines, medians over runs: {as_text(', '.join(names.values()))}"
+    caption = f"{label(value)} by {x} and time"
+    if names:
+        caption += f"; lines, medians over runs: {as_text(', '.join(names.values()))}"
     report.figure(f"time_{value}", figure_time(panels, x, clock, value, level), time_table(panels, x, clock, value), caption)
 
 
