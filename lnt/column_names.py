@@ -145,7 +145,10 @@ OUTCOME_TYPES = {  # of runs.parquet, after the configuration
 
 STATES = ("best", "last")  # networks on images that are kept: at the lowest test error, at the end
 KINDS = ("mislabelled", "clean")  # of samples
-ERRORS = ("test_error", "test_error_rare", "test_error_observed", "best_test_error", "best_test_error_fresh")  # from 0 to 1
+ERRORS = (  # from 0 to 1
+    *("test_error", "test_error_rare", "test_error_observed", "best_test_error", "best_test_error_fresh"),
+    "strategy_test_error",
+)
 # Names that a user's own metric cannot have.
 TAKEN = {"run_id", "step", "price_of_memorising", *COMPONENTS, *SEEDS, *OUTCOME_TYPES}
 TAKEN |= {"engine", "device", "precision", "recordings"}  # the top-level settings

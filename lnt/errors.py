@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 NOT_KEYS = ("_target_", "hydra")  # nodes of a configuration that are no settings
 
@@ -61,6 +61,8 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """One line for an error of composition; for an unknown key, the keys that there are."""
+    if isinstance(error, MissingMandatoryValue):
+        return printable(f"{error.full_key}: must be given, as {error.full_key}=...")
     # Hydra wraps the error of OmegaConf, and only the inner one knows the node that lacks the key.
     cause = error.__cause__
     node = getattr(cause, "parent_node", None)

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from fontTools import subset
 from matplotlib.image import imread
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 from pyarrow import parquet as pq
 
 import analyze
@@ -23,7 +25,7 @@ from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import rendered
 from lnt.analysis.report import files_before, own_folder, set_aside
 from lnt.analysis.results import load
-from lnt.errors import ConfigError
+from lnt.errors import ConfigError, one_line
 from lnt.runs.directory import RunDirectory
 from lnt.runs.tables import Tables, schemas, tables
 from lnt.training.loop import train
@@ -430,6 +432,7 @@ def test_options_are_compared_by_one_command(tmp_path, monkeypatch, compared, li
     table = pd.read_csv(f"0/analysis/{name}.csv")
     assert set(table["hue"]) == lines
     assert (table["n"] == 2).all()
+    assert ("strategy_test_error_mean" in table) == ("strategy" in compared), "what strategies return is what they are judged by"
     assert not list(Path("0/analysis").glob("phase*"))
 
 
@@ -457,6 +460,13 @@ def test_mixed_components_are_drawn_over_the_keys_that_all_have(tmp_path, monkey
     cells = pd.read_csv("0/analysis/cells.csv")
     assert len(cells) == 6
     assert (cells["missing"] == 0).all()
+
+
+def test_a_setting_that_must_be_given_is_named():
+    config = OmegaConf.create({"data": {"file": "???"}})
+    with pytest.raises(MissingMandatoryValue) as raised:
+        config.data.file  # noqa: B018
+    assert one_line(raised.value) == "data.file: must be given, as data.file=..."
 
 
 @pytest.mark.slow

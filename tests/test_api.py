@@ -68,6 +68,8 @@ def test_results_draw_themselves(simulated, tmp_path):
         grid.phase(value="colour")
     with pytest.raises(lnt.ConfigError, match=r"y=data.dim: must be another key than x"):
         grid.phase("data.dim", "data.dim")
+    with pytest.raises(lnt.ConfigError, match=r"x, hue=\['data.dim', 'data.dim'\]: must be different keys"):
+        grid.compare("data.dim", hue="data.dim")
     with pytest.raises(lnt.ConfigError, match="no numeric key was swept"):
         simulated.phase()
 

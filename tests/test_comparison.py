@@ -1,5 +1,7 @@
 """Comparisons: which runs share a line, its numbers by hand, and what the figure says of lines that cannot be seen."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from lnt.analysis.comparison import compare, names_of
 from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals_by
 from lnt.analysis.load import RunTables
+from lnt.analysis.study_choice import USUAL, usual_values
 
 
 def results_of(rows, plans=()):
@@ -35,6 +38,7 @@ def test_a_level_is_an_option_with_its_own_settings():
     assert list(dict.fromkeys(names_of(runs, "optimizer"))) == ["gd", "sam rho=0.05", "sam rho=0.1"]
     assert list(dict.fromkeys(names_of(runs, "optimizer", taken=["optimizer.rho"]))) == ["gd", "sam"]
     assert list(dict.fromkeys(names_of(runs, "noise.rate"))) == ["0.1", "0.2", "0.3"]
+    assert list(dict.fromkeys(names_of(runs, "optimizer.rho"))) == ["null", "0.05", "0.1"]
 
 
 def test_means_and_intervals_by_hand():
@@ -57,6 +61,15 @@ def test_the_runs_of_a_seed_are_one_value_of_an_interval():
     three = [row for place, row in enumerate(SAM) if place % 5 < 3]
     few = compare(results_of(three), "optimizer", None, None, ["test_error"]).table
     assert few["test_error_low"].isna().all(), "nine runs of three seeds have no interval"
+
+
+@pytest.mark.parametrize("other", ["none", "early_stopping"])
+def test_strategies_are_compared_by_what_they_return(other):
+    results = results_of([{"strategy": name, "test_error": 0.3} for name in ("none", other)])
+    later = {"strategy_test_error": 0.2, "last_step": 9, "best_step": 4}
+    runs = results.runs.assign(**dict.fromkeys(USUAL, np.nan) | {"test_error": 0.3} | later)
+    found = usual_values(dataclasses.replace(results, runs=runs), None)
+    assert found == (["test_error"] if other == "none" else ["strategy_test_error", "test_error"])
 
 
 def test_levels_come_in_the_order_in_which_they_were_typed():

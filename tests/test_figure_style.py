@@ -126,7 +126,8 @@ def test_names_of_ones_own():
     ("title", "text"),
     [
         ("noise.rate=0.35, data.dim=2000", r"$\tau=0.35$, $d=2000$"),
-        ("data.snr=1e-05", r"$\mathrm{SNR}=1e-05$"),
+        ("data.snr=1e-05", r"$\mathrm{SNR}=10^{-5}$"),
+        ("data.dim=1.5e+06", r"$d=1.5\times 10^{6}$"),
         ("data.classes=[3, 8], noise.rate=0.2", r"data.classes=[3, 8], $\tau=0.2$"),
         ("strategy=small_loss", "strategy=small_loss"),
         ("noise.rate=null", "noise.rate=null"),

@@ -39,6 +39,11 @@ def test_a_swept_setting_goes_to_the_options_that_have_it(planned, capsys):
     assert "optimizer.rho is no setting of optimizer=gd, and is left out there" in said
 
 
+def test_a_setting_that_no_option_has(planned):
+    with pytest.raises(ConfigError, match="loss.qq=...: is no setting of the options of loss: logistic has none; gce has q"):
+        planned("loss=logistic,gce", "loss.qq=0.3,0.4")
+
+
 def test_a_fixed_setting_goes_to_the_options_that_have_it(planned):
     (none, _), (small_loss, axes) = planned(
         "strategy=none,small_loss", "strategy.keep=share", "strategy.step=2", "strategy.t1=null"

@@ -29,6 +29,7 @@ def options(*values, seeds=None, whole=True):
         (1234.5, 1.5, ("1234.5", "1.5")),
         (0.5, 0.0, ("0.5", "0")),  # all seeds agree
         (0.12345, np.nan, ("0.123", "")),  # too few seeds
+        (1880.0, np.nan, (r"1.88\times 10^{3}", "")),
         (np.nan, np.nan, ("--", "")),
     ],
 )

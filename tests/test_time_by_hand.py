@@ -177,6 +177,8 @@ def test_a_diagram_needs_no_lines_and_names_those_that_its_last_panel_lacks():
     figure, axes = figure_time({"a": panel, "b": bare}, "optimizer.lr", "step", "test_error")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$T_1$", "clean samples fitted"]
     assert not axes[-1].texts, "named once"
+    _, axes = figure_time(dict.fromkeys("abcd", panel), "optimizer.lr", "step", "test_error")
+    assert not any(ax.texts for ax in axes), "names beside the last panel would lie below the third one, or push it away"
 
 
 def test_the_table_of_a_figure_holds_cells_and_lines():

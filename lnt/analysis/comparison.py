@@ -67,7 +67,9 @@ def _name(setting: Mapping[Any, Any], key: str) -> str:
     words = []
     for column, value in setting.items():
         name = str(column).rpartition(".")[2]
-        if column == key or isinstance(value, str):
+        if column == key and pd.isna(value):
+            words.append("null")
+        elif column == key or isinstance(value, str):
             words.append(f"{value:g}" if isinstance(value, float) else str(value))
         # A setting that is switched off, or that belongs to other options, is left out of the name.
         elif value is not False and pd.notna(value):

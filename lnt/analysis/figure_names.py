@@ -21,6 +21,7 @@ LABELS = {
     "optimizer.rho": r"radius $\rho$ of SAM",
     "model.width": "filters per sign $m$",
     "model.leak": "slope of leaky ReLU below 0",
+    "strategy_test_error": "test error as returned\nby the strategy",
     "test_error": "test error (true labels)",
     "test_error_rare": "test error (rarest feature)",
     "test_error_observed": "test error (observed labels)",
@@ -101,8 +102,16 @@ def _setting(key: str, value: str) -> str:
     if key in own:
         return f"{own[key]} {own.get(value, value)}"
     if key in IN_TITLES and re.fullmatch(r"[-+.\de]+", value):
-        return f"${IN_TITLES[key]}={value}$"
+        return f"${IN_TITLES[key]}={power_of_ten(value)}$"
     return f"{key}={own.get(value, value)}"
+
+
+def power_of_ten(number: str) -> str:
+    """A number of Python's as TeX: 2e-05 as 2 x 10^-5."""
+    digits, is_power, power = number.partition("e")
+    if not is_power:
+        return number
+    return {"1": "", "-1": "-"}.get(digits, rf"{digits}\times ") + f"10^{{{int(power)}}}"
 
 
 def quantity(key: str) -> str:

@@ -182,9 +182,9 @@ def few_seeds(data: Grid) -> np.ndarray:
 
 
 def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str], name: str) -> list[Artist]:
-    """The measured boundary with its band, and the theory's; what the legend shows of them. None between two values."""
+    """The measured boundary with its band, and the theory's; what the legend shows of them."""
     x, law = facet.data.x, facet.law
-    if np.isnan(edge.y).all() or len(facet.data.y) == 2:
+    if not facet.crosses:
         return []
     # The theory's line may leave the map by far, and would rescale the axes.
     limits = ax.get_xlim(), ax.get_ylim()

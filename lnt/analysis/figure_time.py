@@ -32,8 +32,8 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
     """A metric over a swept key and time: means over seeds at the last recorded step up to then, one panel for each facet.
 
     White: no run of the column is as long; hatched: planned columns without a completed run. Lines are medians over runs: when
-    the stages end, and when theory says so. They are named at their ends in the last panel, or in a legend if it lacks one of
-    them. Black: where the mean crosses `level`.
+    the stages end, and when theory says so. They are named at their ends in the last panel; in a legend if this lacks one of
+    them, or stands in another panel's way. Black: where the mean crosses `level`.
     """
     with mpl.rc_context(STYLE):
         means = {title: panel.data.mean for title, panel in panels.items()}
@@ -52,11 +52,12 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
                 for mark in (line, *names):
                     mark.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         *_, last = panels.values()
-        if all(panel.ends.keys() <= last.ends.keys() for panel in panels.values()):
-            # Other panels have the same lines, and no room beside them.
+        same = all(panel.ends.keys() <= last.ends.keys() for panel in panels.values())
+        if same and axes[-1].get_subplotspec().is_last_col():  # type: ignore[union-attr]
+            # Other panels have no room beside them.
             _name_ends(axes[-1], last, NAME_POINTS / _height(figure, axes))
         else:
-            legend_below(figure, drawn(axes))
+            legend_below(figure, drawn(axes), loc="outside upper center")
     return Drawn(figure, axes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lnt.analysis import cells, comparison
-from lnt.analysis.figure_names import IN_TITLES, SYMBOLS, heading, label, level, quantity
+from lnt.analysis.figure_names import IN_TITLES, SYMBOLS, heading, label, level, power_of_ten, quantity
 from lnt.analysis.figure_style import in_force
 from lnt.analysis.load import RunTables
 from lnt.analysis.report import Report
@@ -20,7 +20,7 @@ from lnt.files import write_atomically
 from lnt.intervals import CONFIDENCE, FEWEST_SEEDS, difference_interval, half_width
 
 GIVEN = ("data", "noise")  # groups that are given; what belongs to no such group is chosen, and may be the best choice
-LOWER = (*ERRORS, "strategy_test_error", "transition_error")  # the lower the better
+LOWER = (*ERRORS, "transition_error")  # the lower the better
 HIGHER = (  # the higher the better
     *(f"{name}{suffix}" for name in SELECTION_AUCS for suffix in ("", "_best")),
     *("kept_precision", "kept_recall", "selection_precision", "selection_recall"),
@@ -33,7 +33,7 @@ ESCAPED |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\~{}", "|": r"\textb
 ESCAPED |= {"<": r"\textless{}", ">": r"\textgreater{}"}
 UNSAID = ("data.mixup", "data.noise_patches", "model.power")  # settings that captions leave out: seldom other than 0 or 1
 SHOWN = {  # what a figure of such a name (a regular expression) shows of the seeds
-    r"phase_.*": "Cells are means over runs; the line is where they cross the level, its band where their 98 % interval does.",
+    r"phase_.*": "Cells are means over runs.",
     r"stages": "Vertical lines are medians over runs.",
     r"signals": "Lines are means over runs, bands their 95 % intervals; vertical lines are medians.",
     r"strategies|signals_by|comparison_.*|.*_by_.*": "Means over seeds with their 95 % intervals.",
@@ -63,7 +63,7 @@ def number(mean: float, half: float) -> tuple[str, str]:
     if not np.isfinite(mean):
         return "--", ""
     if not np.isfinite(half) or half == 0:
-        return f"{mean:.3g}", "0" if half == 0 else ""
+        return power_of_ten(f"{mean:.3g}"), "0" if half == 0 else ""
     place = int(np.floor(np.log10(half)))
     # Rounded first: 0.0996 is 0.10, of which the second digit counts.
     digits = place - (round(half / 10.0 ** (place - 1)) < 20)
@@ -120,9 +120,8 @@ def add_tables(report: Report, table: pd.DataFrame, keys: Sequence[str], values:
     if not keys or rows > MOST_ROWS:
         report.note(f"tables.tex: {len(table)} cells make no table of at most {MOST_ROWS} rows; they are in cells.csv")
         return
-    shown = [*(["strategy_test_error"] if "strategy" in chosen and len(values) > 1 else []), *values]
     grid = CellTable(report.results, table, given, chosen, _names(report.results.runs, table, chosen))
-    texts = [grid.across(value) for value in shown] if across else [grid.down(shown)]
+    texts = [grid.across(value) for value in values] if across else [grid.down(values)]
     head = "% \\usepackage{booktabs}; all numbers are in cells.csv\n"
     _write(report, "tables.tex", head + "\n".join(texts))
 
@@ -224,7 +223,7 @@ def _best(options: Sequence[Cell], value: str) -> int | None:
 def _level(value: Any) -> str:
     if pd.isna(value):
         return "--"
-    return f"${value:.6g}$" if isinstance(value, int | float | np.number) else _named(str(value))
+    return f"${power_of_ten(f'{value:.6g}')}$" if isinstance(value, int | float | np.number) else _named(str(value))
 
 
 def _named(option: str) -> str:

@@ -147,6 +147,11 @@ class Facet:
     line: np.ndarray | None = None  # [X], the boundary that the law has, with its fitted constant
     predicted: np.ndarray | None = None  # [Y, X], what the mean-field theory has for the value
 
+    @property
+    def crosses(self) -> bool:
+        """Whether the boundary is drawn: between two values of y a line would say nothing."""
+        return self.edge is not None and len(self.data.y) > 2 and bool(np.isfinite(self.edge.y).any())
+
 
 def facets(
     results: RunTables, x: str, y: str, value: str, level: float | None, theory: Law | None, most: int | None = None

@@ -207,7 +207,7 @@ class Report:
         rows.append(("seeds", ", ".join(f"{found.runs[key].nunique()} of {key}" for key in _own_seeds(found.runs))))
         versions = Counter(_version(origin) for origin in self.sources.values())
         rows += [("version", version) for version, _ in versions.most_common(MOST_COMMANDS)]
-        times = sorted(str(origin["time"])[:19] for origin in origins if "time" in origin)
+        times = sorted(str(origin["time"])[:19].replace("T", " ") for origin in origins if "time" in origin)
         if times:
             rows.append(("trained", times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"))
         rows.append(("analysed", datetime.now(UTC).isoformat(" ", "minutes")))

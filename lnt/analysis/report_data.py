@@ -14,10 +14,9 @@ from lnt.analysis.figure_names import as_text, label
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range
 from lnt.analysis.figure_stages import PANELS
 from lnt.analysis.load import RunTables
-from lnt.analysis.time_diagram import common_times
+from lnt.analysis.time_diagram import common_times, rounded_t1
 from lnt.intervals import FEWEST_SEEDS
 from lnt.level_set import is_log
-from lnt.theory.conditions import predicted_t1
 from lnt.theory.run_cells import predictable, predicted_curves_of_each
 
 # A page has 4.8 MB of plotly, and is to stay below 15 MB; a number takes about seven bytes.
@@ -106,7 +105,8 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
     metrics = [name for name in CURVES if name in rows and rows[name].notna().any()]
     if not metrics or "step" not in rows:
         return "there are no curves"
-    cell = rows["run_id"].map(cell_of_runs(results.runs, table, keys).set_axis(results.runs["run_id"]))
+    cell_of_run = cell_of_runs(results.runs, table, keys)
+    cell = rows["run_id"].map(cell_of_run.set_axis(results.runs["run_id"]))
     means = rows[metrics].astype(float).groupby([cell, rows["step"]]).mean()
     numbers_of_cells, steps = (means.index.get_level_values(level).to_numpy(int) for level in (0, 1))
     most = min(MOST_STEPS, MOST_POINTS // (len(metrics) * len(table)))
@@ -122,7 +122,6 @@ def curves_of(results: RunTables, table: pd.DataFrame, keys: Sequence[str]) -> d
         grid[at] = grids.setdefault(tuple(steps[use].tolist()), len(grids))
         for name, column in zip(metrics, found[use].T, strict=True):
             lines[name][at] = numbers(column)
-    cell_of_run = cell_of_runs(results.runs, table, keys)
     theory = theory_of(results.runs, cell_of_run, len(table))
     clocks = clocks_of(results.runs, cell_of_run, list(grids), grid)
     return {"grids": [list(steps) for steps in grids], "grid": grid, "lines": lines, "theory": theory, "clocks": clocks}
@@ -133,7 +132,7 @@ def clocks_of(runs: pd.DataFrame, cell: pd.Series, grids: Sequence[tuple[int, ..
 
     `times` are at most MOST_STEPS of the recorded ones, and `unit` is how many steps a unit of time is in each cell.
     """
-    unit = predicted_t1(runs).map("{:.9g}".format).astype(float).groupby(cell)
+    unit = rounded_t1(runs).groupby(cell)
     scale = unit.first().where(unit.nunique(dropna=False) == 1).reindex(range(len(grid))).to_numpy(float)
     used = [number for number in range(len(grid)) if grid[number] >= 0]
     units = {"step": np.ones(len(grid)), "t1": scale}

@@ -99,9 +99,10 @@ class Results(RunTables):
         `hue` and `style` are further keys, with a colour or dashes for each value. Raises ConfigError for what is no column.
         """
         chosen = list(values) or ["test_error"]
-        for name, key in (("x", x), ("hue", hue), ("style", style)):
-            if key is not None:
-                cells.check_column(self.runs, name, key, cells.config_columns(self.runs))
+        keys = {name: key for name, key in (("x", x), ("hue", hue), ("style", style)) if key is not None}
+        for name, key in keys.items():
+            cells.check_column(self.runs, name, key, cells.config_columns(self.runs))
+        require(len(set(keys.values())) == len(keys), ", ".join(keys), [*keys.values()], "must be different keys")
         for value in chosen:
             cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         return figure_comparison(compare(self, x, hue, style, chosen), chosen)

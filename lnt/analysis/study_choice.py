@@ -13,6 +13,7 @@ from lnt.errors import require
 
 MOVING = "gif"  # among the formats: of phase diagrams only
 TEST_ERRORS = ("test_error", "test_error_observed")  # the second where true labels are not known
+RETURNED = "strategy_test_error"  # the first one where strategies were swept
 USUAL = ("best_test_error_fresh", "test_error", "price_of_memorising", "stage1_step", "stage2_step")
 
 
@@ -113,4 +114,5 @@ def usual_values(results: RunTables, clock: str | None) -> list[str]:
         return chosen
     if runs["last_step"].equals(runs["best_step"]):
         return ["test_error"]  # one recorded step: early stopping has nothing to choose from
-    return [name for name in USUAL if runs[name].notna().any()]
+    usual = (RETURNED, *USUAL) if "strategy" in cells.swept_keys(results) else USUAL
+    return [name for name in usual if runs[name].notna().any()]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from lnt.analysis import cells, study_theory
@@ -41,7 +42,7 @@ def add_phase(
     if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
         report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
     marked = published.table if published and set(published.keys) == {x, y} and value == published.value else None
-    caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}{_slopes(report, value, shown)}"
+    caption = f"{label(value).replace(chr(10), ' ')} by {x} and {y}{_lines(shown)}{_slopes(report, value, shown)}"
     if draws := of_shared_draws(report.results.runs, x, y):
         caption += f"; {draws}"
     report.figure(name, figure_phase_diagram(shown, x, y, value, published=marked), table, caption)
@@ -51,6 +52,15 @@ def add_phase(
     # Cells that were chosen by their values are no fair test of a collapse.
     if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
         _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
+
+
+def _lines(panels: Mapping[str, Facet]) -> str:
+    """What the boundaries are, as the rest of a caption, if any is drawn."""
+    edges = [panel.edge for panel in panels.values() if panel.edge is not None and panel.crosses]
+    if not edges:
+        return ""
+    band = ", band: where their 98 % intervals do" if any(np.isfinite(edge.low).any() for edge in edges) else ""
+    return f"; line: where means of cells cross the level in the legend{band}"
 
 
 def _slopes(report: Report, value: str, panels: Mapping[str, Facet]) -> str:

@@ -38,11 +38,17 @@ def steps_in_unit(runs: pd.DataFrame, clock: str) -> pd.Series:
     """How many steps a unit of time is, of each run: 1, or its T1. Raises ConfigError if theory has no T1 for a run."""
     if clock == "step":
         return pd.Series(1.0, runs.index)
-    scale = predicted_t1(runs)
+    scale = rounded_t1(runs)
     known = "needs runs whose T1 theory knows: signal-noise data of two classes; y=step serves all runs"
     require(bool(scale.notna().all()), "y", clock, known)
-    # Rounded: T1 may come from a step size that was itself worked out from T1, and equal times are to be equal numbers.
-    return scale.map("{:.9g}".format).astype(float)
+    return scale
+
+
+def rounded_t1(runs: pd.DataFrame) -> pd.Series:
+    """T1 of each run in steps: it may come from a step size that was itself worked out from T1, and equal times are to be equal
+    numbers. NaN where theory has none.
+    """
+    return predicted_t1(runs).map("{:.9g}".format).astype(float)
 
 
 def metric_columns(results: RunTables) -> list[str]:

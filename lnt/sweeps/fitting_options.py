@@ -82,7 +82,8 @@ def _check_known(owned: Sequence[str], choices: Sequence[Options], known: Sequen
         group = key.partition(".")[0]
         own = [[k.removeprefix(f"{group}.") for k in sorted(keys) if k.startswith(f"{group}.")] for keys in known]
         there = dict(zip((options[group] for options in choices), own, strict=True))
-        words = "; ".join(f"{option} has {', '.join(n for n in names if n not in NOT_KEYS)}" for option, names in there.items())
+        has = {option: ", ".join(name for name in names if name not in NOT_KEYS) for option, names in there.items()}
+        words = "; ".join(f"{option} has {names or 'none'}" for option, names in has.items())
         raise ConfigError(key, "...", f"is no setting of the options of {group}: {words}")
 
 
