@@ -432,7 +432,7 @@ def test_options_are_compared_by_one_command(tmp_path, monkeypatch, compared, li
     table = pd.read_csv(f"0/analysis/{name}.csv")
     assert set(table["hue"]) == lines
     assert (table["n"] == 2).all()
-    assert ("strategy_test_error_mean" in table) == ("strategy" in compared), "what strategies return is what they are judged by"
+    assert ("strategy_test_error_mean" in table) == ("strategy" in compared), "strategies are judged by what they return"
     assert not list(Path("0/analysis").glob("phase*"))
 
 

@@ -40,7 +40,9 @@ def test_a_swept_setting_goes_to_the_options_that_have_it(planned, capsys):
 
 
 def test_a_setting_that_no_option_has(planned):
-    with pytest.raises(ConfigError, match="loss.qq=...: is no setting of the options of loss: logistic has none; gce has q"):
+    with pytest.raises(
+        ConfigError, match=r"loss.qq=\.\.\.: is no setting of the options of loss: logistic has none; gce has q"
+    ):
         planned("loss=logistic,gce", "loss.qq=0.3,0.4")
 
 

@@ -46,9 +46,9 @@ def add_comparison(report: Report, x: str, hue: str | None, style: str | None, v
         report.note(
             f"{key} takes several values and is averaged over in the comparison by {x}; hue= or style= tells them apart"
         )
-    for which, key in (("hue", hue), ("style", style)):
-        if key and len(compared.levels(which)) == 1:
-            report.note(f"{which}={key} tells nothing apart: it has one value")
+    for which, chosen in (("hue", hue), ("style", style)):
+        if chosen and len(compared.levels(which)) == 1:
+            report.note(f"{which}={chosen} tells nothing apart: it has one value")
         if len(compared.levels(which)) > comparison.MOST_LEVELS:
             report.note(f"{which} has {len(compared.levels(which))} levels: more than {comparison.MOST_LEVELS} share colours")
     by = ", ".join(key for key in (x, hue, style) if key)
