@@ -16,6 +16,12 @@ def test_a_line_lies_on_another_if_it_does_in_all_panels():
     assert lying_on([one, np.array([[0.0, 1.0], [0.5, 0.5], [0.0, 0.9], [0.0, 1.0]])]) == {3: 0}
 
 
+def test_the_first_line_that_another_lies_on_is_one_of_all_panels():
+    """In the second panel all three are 1, in the first only the last two are alike."""
+    assert lying_on([np.array([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5]]), np.ones((3, 2))]) == {2: 1}
+    assert lying_on([np.array([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5]]), np.full((3, 2), NAN)]) == {2: 1}
+
+
 def test_lines_without_values_lie_on_nothing():
     assert lying_on([np.full((2, 3), NAN)]) == {}
 

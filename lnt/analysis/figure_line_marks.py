@@ -17,19 +17,19 @@ def thickness(number: int, count: int) -> float:
 
 
 def lying_on(panels: Sequence[np.ndarray]) -> dict[int, int]:
-    """For each line that lies on an earlier one in all panels, that one; of each panel the means [lines, places]."""
-    found = [_lying_on(means) for means in panels]
-    return {line: other for line, other in found[0].items() if all(one.get(line) == other for one in found)}
-
-
-def _lying_on(means: np.ndarray) -> dict[int, int]:
-    spread = np.nanmax(means) - np.nanmin(means) if np.isfinite(means).any() else 0.0
+    """For each line that lies on an earlier one in all panels, the first such; of each panel the means [lines, places]."""
     found: dict[int, int] = {}
-    for i, j in itertools.combinations(range(len(means)), 2):
-        alike = np.allclose(means[i], means[j], rtol=0, atol=SAME * spread, equal_nan=True) and np.isfinite(means[i]).any()
-        if alike and i not in found:
+    for i, j in itertools.combinations(range(len(panels[0])), 2):
+        seen = any(np.isfinite(means[j]).any() for means in panels)
+        if seen and all(_alike(means, i, j) for means in panels):
             found.setdefault(j, i)
     return found
+
+
+def _alike(means: np.ndarray, i: int, j: int) -> bool:
+    """Whether two lines of a panel cannot be told apart."""
+    spread = np.nanmax(means) - np.nanmin(means) if np.isfinite(means).any() else 0.0
+    return bool(np.allclose(means[i], means[j], rtol=0, atol=SAME * spread, equal_nan=True))
 
 
 def draw_intervals(ax: Axes, x: Any, low: Any, high: Any, colour: str, opacity: float) -> None:
