@@ -300,6 +300,7 @@ ENTRIES = (
         width,
     ),
     Entry("robust_losses", "robust_losses_theory.png", "ours", "nothing; mean-field theory", times_by_loss),
+    Entry("robust_losses_final", "#losses-that-are-called-robust", "ours", "nothing", nothing),
     Entry("phase_kappa_rate", "phase_kappa_rate_phases.png", "ours", "nothing; mean-field theory", phases),
     Entry("pair_noise", "pair_noise_phase_test_error.png", "ours", "nothing", nothing),
     Entry("leak_rate", "leak_rate_phase_best_test_error_fresh.png", "ours", "nothing", nothing),
