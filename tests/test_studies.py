@@ -65,9 +65,9 @@ def test_robust_losses_end_at_the_error_of_logistic_where_it_is_far_from_zero(co
     want one margin of all samples, squared and label smoothing, end above it, and logistic goes on rising towards them.
     """
     losses = ("logistic", "mae", "gce", "sce", "forward", "label_smoothing", "squared")
-    axes = [Axis(("loss",), tuple((loss,) for loss in losses)), Axis(("seed",), tuple((seed,) for seed in range(12)))]
-    parts = []
-    for batch in expand(composed("experiment=robust_losses_final", "data.snr=0.2"), axes):
+    seeds, parts = Axis(("seed",), tuple((seed,) for seed in range(12))), []
+    for loss in losses:
+        (batch,) = expand(composed("experiment=robust_losses_final", "data.snr=0.2", f"loss={loss}"), [seeds])
         parts.append(tables(batch, train(batch), schemas([batch])))
     runs, curves = (pd.concat(part[i].to_pandas() for part in parts) for i in (0, 1))
     assert len(runs) == 7 * 12
