@@ -24,9 +24,12 @@ from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_si
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import STYLE
 from lnt.analysis.figure_theory import figure_phases, figure_predicted
+from lnt.analysis.figure_time import ENDS, figure_time
 from lnt.analysis.goodness_of_fit import Fit
 from lnt.analysis.load import RunTables
+from lnt.analysis.phase_diagram import Grid
 from lnt.analysis.reference import Against
+from lnt.analysis.time_diagram import TimePanel
 from lnt.column_names import KINDS, METRICS
 
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]  # what is done to a table before it is drawn
@@ -197,6 +200,18 @@ def phases(spoil: Spoil) -> Figure:
     return figure_phases(spoil(table.assign(staged=staged, price=price, staged_predicted=staged, price_predicted=price))).figure
 
 
+def over_time(spoil: Spoil, titles: list[str]) -> Figure:
+    """Diagrams over time, of which the first alone has all lines."""
+    places = pd.MultiIndex.from_product([2.0 ** np.arange(12), np.linspace(0, 0.4, 5)], names=["step", "noise.rate"])
+    table = spoil(places.to_frame(index=False).assign(test_error=np.linspace(0, 0.5, 60)))
+    wide = table.pivot(index="step", columns="noise.rate", values="test_error")
+    x = wide.columns.to_numpy(float)
+    data = Grid(x, wide.index.to_numpy(float), wide.to_numpy(float)[..., None])
+    lines = {name: 10.0 ** (1 + place / 4) * (1 + x) for place, name in enumerate(ENDS)}
+    panels = {title: TimePanel(data, lines if title == titles[0] else {"t1": lines["t1"]}) for title in titles}
+    return figure_time(panels, "noise.rate", "step", "test_error").figure
+
+
 def against(spoil: Spoil) -> Figure:
     table = pd.DataFrame({"data.dim": range(9), "ours": np.linspace(0, 0.5, 9), "theirs": np.linspace(0.02, 0.48, 9)})
     table = spoil(table.assign(ours_se=0.01, theirs_se=0.02))
@@ -229,6 +244,7 @@ FIGURES: dict[str, Callable[[Spoil], Figure]] = {
     "predicted": predicted,
     "phases": phases,
     "against": against,
+    "time": lambda spoil: over_time(spoil, CONDITIONS),
 }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lnt.analysis import comparison
-from lnt.analysis.comparison import compare, names_of
+from lnt.analysis.comparison import Comparison, compare, names_of
 from lnt.analysis.figure_comparison import figure_comparison
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals_by
 from lnt.analysis.load import RunTables
@@ -124,6 +124,13 @@ def test_errors_begin_at_zero_and_the_first_line_is_the_thickest():
     ax = figure_comparison(compare(results_of(SAM), "noise.rate", "optimizer", None, ["test_error"]), ["test_error"]).axes[0]
     widths = [line.get_linewidth() for line in ax.get_lines()]
     assert widths == sorted(widths, reverse=True)
+    assert -0.1 < ax.get_ylim()[0] <= 0
+
+
+def test_an_interval_of_steps_is_cut_at_zero():
+    table = compare(results_of(SAM), "noise.rate", "optimizer", None, ["test_error"]).table
+    steps = table.rename(columns=lambda name: name.replace("test_error", "stage2_step")).assign(stage2_step_low=-5.0)
+    ax = figure_comparison(Comparison("noise.rate", "optimizer", None, steps), ["stage2_step"]).axes[0]
     assert -0.1 < ax.get_ylim()[0] <= 0
 
 

@@ -110,6 +110,15 @@ def test_a_figure_of_an_infinite_error_is_drawn(name):
     assert rendered(FIGURES[name](SPOILT["infinite"]), ["png"])
 
 
+@pytest.mark.parametrize(
+    ("name", "panels", "count"),
+    [("predicted", ["test_error"], 1), ("predicted", ["kept_share"], 3), ("signals", ["auc_margin"], 3)],
+)
+def test_panels_are_left_out(name, panels, count):
+    with look(panels=panels):
+        assert len(FIGURES[name](lambda table: table).axes) == count
+
+
 def words_of(figure):
     return [text.get_text() for legend in legends_of(figure) for text in legend.get_texts()]
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from lnt.analysis.comparison import Comparison
 from lnt.analysis.figure_legend import LINE, drawn, legend_below, text_size, titled, width, wrapped
-from lnt.analysis.figure_line_marks import draw_intervals, end_at_zero, lying_on, thickness
+from lnt.analysis.figure_line_marks import draw_intervals, end_at_zero, is_never_negative, lying_on, thickness
 from lnt.analysis.figure_names import label, level, quantity
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import (
@@ -28,7 +28,6 @@ from lnt.analysis.figure_style import (
     side_by_side,
 )
 from lnt.analysis.reference import Against
-from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 MARKERS, DASHES = ("o", "s", "^", "D", "v", "P", "X", "*"), ("-", "--", ":", "-.")
@@ -61,7 +60,7 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
             for number, group in enumerate(groups):
                 _draw(ax, compared, value, group, (number, len(groups)), names[group])
             ax.set_ylabel(label(value))
-            if value in ERRORS:
+            if is_never_negative(value):
                 end_at_zero(ax)
         slanted = False
         if compared.numeric:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from lnt.column_names import ERRORS
+
 THICKEST, THINNEST = 3.0, 1.2  # lines: the first is the thickest, so that one that lies on it does not hide it
 SAME = 0.004  # of the range of a panel: lines that are nowhere farther apart cannot be told apart
 
@@ -42,6 +44,11 @@ def draw_intervals(ax: Axes, x: Any, low: Any, high: Any, colour: str, opacity: 
     ax.vlines(at[alone], low[alone], high[alone], color=colour, linewidth=1)
 
 
+def is_never_negative(value: str) -> bool:
+    """Whether a column holds errors or steps."""
+    return value in ERRORS or value.endswith("_step")
+
+
 def end_at_zero(ax: Axes) -> None:
-    """Cut the axis of an error just below 0, where intervals reach and errors do not; points at 0 are whole."""
+    """Cut the axis of errors or steps just below 0, where intervals reach and these do not; points at 0 are whole."""
     ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])

@@ -7,11 +7,10 @@ import matplotlib as mpl
 import pandas as pd
 
 from lnt.analysis.figure_legend import drawn, legend_below
-from lnt.analysis.figure_line_marks import draw_intervals, end_at_zero, lying_on, thickness
+from lnt.analysis.figure_line_marks import draw_intervals, end_at_zero, is_never_negative, lying_on, thickness
 from lnt.analysis.figure_names import label, level
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_style import CLEAN, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, shown
-from lnt.column_names import ERRORS
 from lnt.intervals import TOO_FEW
 
 
@@ -26,7 +25,7 @@ def figure_lines(table: pd.DataFrame, x: str, values: list[str], y_label: str) -
         scale_axis(ax, "x", table[x].to_numpy(float))
         ax.set(xlabel=label(x), ylabel=y_label)
         sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
-        if set(values) <= set(ERRORS):
+        if all(map(is_never_negative, values)):
             end_at_zero(ax)
         legend_below(figure, drawn([ax]), None if sure else TOO_FEW)
     return Drawn(figure, [ax])

@@ -12,7 +12,7 @@ from lnt.analysis.figure_legend import drawn, legend_below, legend_beside, title
 from lnt.analysis.figure_names import heading, label
 from lnt.analysis.figure_phase_diagram import scale_axis
 from lnt.analysis.figure_stages import COEFFICIENT, PANELS, draw_by_step
-from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure
+from lnt.analysis.figure_style import NOISY, PLAIN, SIGNAL, STYLE, Drawn, NotebookFigure, shown
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 
 AUC = "AUC of the signal"
@@ -36,6 +36,7 @@ def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> D
     with mpl.rc_context(STYLE):
         coefficients = any(curves[list(PANELS[COEFFICIENT])].notna().any(axis=None) for _, curves in groups.values())
         panels = {**({COEFFICIENT: PANELS[COEFFICIENT]} if coefficients else {}), AUC: LOOKS}
+        panels = {name: panels[name] for name in shown(panels)}
         size = 3.2 * len(groups) + 2, 1.9 * len(panels) + 0.7
         figure = NotebookFigure(figsize=size, least=1.6 * len(groups) + 2, layout="constrained")
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
@@ -53,7 +54,8 @@ def figure_signals(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> D
                     line.set_linestyle("--")
             titled(axes[0, column], heading(title), (figure.get_figwidth() - 2) / len(groups) - 0.4)
             axes[-1, column].set_xlabel("gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})"))
-        axes[-1, 0].set_ylim(top=1.02)
+        if AUC in panels:
+            axes[-1, 0].set_ylim(top=1.02)
         for row in axes:
             legend_beside(row[-1], drawn(row))
     return Drawn(figure, [*axes.flat])

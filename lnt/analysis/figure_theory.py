@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter
 from lnt.analysis.figure_legend import by_label, legend_above
 from lnt.analysis.figure_names import label
 from lnt.analysis.figure_phase_diagram import add_contour, cell_edges, scale_axis
-from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure
+from lnt.analysis.figure_style import DOUBLE, NOISY, PLAIN, SIGNAL, SINGLE, STYLE, Drawn, NotebookFigure, shown
 
 PHASES = ("no Stage I", "Stage I with a price", "Stage I without a price")
 COLOURS = ("#D9D9D9", "#E8A87C", "#9CC5DE")
@@ -24,11 +24,13 @@ def figure_predicted(table: pd.DataFrame) -> Drawn:
     Columns: `memorised` in T1, `test_error`, `best_test_error_fresh`, and the same with the suffix _predicted.
     """
     with mpl.rc_context(STYLE):
-        figure = NotebookFigure(figsize=(DOUBLE, 2.5), least=5, layout="constrained")
-        axes = figure.subplots(1, 3)
         names = {"memorised": r"$t/T_1$ when half is memorised", "test_error": label("test_error")}
         names["best_test_error_fresh"] = label("best_test_error_fresh")
-        for ax, (column, name) in zip(axes, names.items(), strict=True):
+        panels = shown({column: [column] for column in names})
+        share = len(panels) / len(names)
+        figure = NotebookFigure(figsize=(DOUBLE * share, 2.5), least=5 * share, layout="constrained")
+        axes = list(figure.subplots(1, len(panels), squeeze=False).flat)
+        for ax, column in zip(axes, panels, strict=True):
             least = 0.05 if column == "memorised" else SHOWN_ERROR
             both = table[[f"{column}_predicted", column]].replace(np.inf, np.nan).dropna().clip(lower=least)
             few = len(both) <= FEW
@@ -41,8 +43,8 @@ def figure_predicted(table: pd.DataFrame) -> Drawn:
             for axis in (ax.xaxis, ax.yaxis):
                 axis.set_minor_formatter(NullFormatter())  # there are two powers of ten at least
             small = int((both == least).all(axis=1).sum())
-            ax.set_title(f"{name}\n{len(both)} runs" + (f", {small} below {least:g}" if small else ""))
-    return Drawn(figure, [*axes])
+            ax.set_title(f"{names[column]}\n{len(both)} runs" + (f", {small} below {least:g}" if small else ""))
+    return Drawn(figure, axes)
 
 
 def figure_phases(phases: pd.DataFrame) -> Drawn:
@@ -59,9 +61,9 @@ def figure_phases(phases: pd.DataFrame) -> Drawn:
         grids = {column: phases.pivot(index="rate", columns="kappa", values=column).to_numpy(float) for column in columns}
         x, y = (np.unique(phases[key].astype(float)) for key in ("kappa", "rate"))
         phase = np.where(grids["staged"] < 0.5, 0, np.where(grids["price"] >= PRICE, 1, 2))
-        shown = np.where(np.isfinite(grids["staged"]), phase, np.nan)
+        coloured = np.where(np.isfinite(grids["staged"]), phase, np.nan)
         norm = BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3)
-        mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), shown, cmap=ListedColormap(COLOURS), norm=norm, rasterized=True)
+        mesh = ax.pcolormesh(cell_edges(x), cell_edges(y), coloured, cmap=ListedColormap(COLOURS), norm=norm, rasterized=True)
         scale_axis(ax, "x", x)
         combined = x * (1 - 2 * y[:, None])
         marks = []

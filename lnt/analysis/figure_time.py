@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.patheffects import withStroke
 from scipy.optimize import isotonic_regression
 
-from lnt.analysis.figure_legend import drawn, legend_below
+from lnt.analysis.figure_legend import drawn, legend_below, titled
 from lnt.analysis.figure_names import heading, label, quantity
 from lnt.analysis.figure_phase_diagram import cell_edges, colour_range, scale_axis
 from lnt.analysis.figure_style import DOUBLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
@@ -25,6 +25,7 @@ ENDS = {  # of TimePanel.ends: name, colour, dashes; predictions have the colour
     "stopped": ("stopped early", "white", "--"),
 }
 NAME_POINTS = 18  # height of a name of two lines
+LEAST = 5.0  # inches, of a figure that has room for names beside its panels
 SECONDS, LAST_SECONDS = 0.15, 2.0  # a picture stands, and the last one
 
 
@@ -33,7 +34,7 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
 
     White: no run of the column is as long; hatched: planned columns without a completed run. Lines are medians over runs: when
     the stages end, and when theory says so. They are named at their ends in the last panel; in a legend if this lacks one of
-    them, or stands in another panel's way. Black: where the mean crosses `level`.
+    them, or has no room beside it. Black: where the mean crosses `level`.
     """
     with mpl.rc_context(STYLE):
         means = {title: panel.data.mean for title, panel in panels.items()}
@@ -53,7 +54,8 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
                     mark.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         *_, last = panels.values()
         same = all(panel.ends.keys() <= last.ends.keys() for panel in panels.values())
-        if same and axes[-1].get_subplotspec().is_last_col():  # type: ignore[union-attr]
+        beside = figure.get_figwidth() >= LEAST and axes[-1].get_subplotspec().is_last_col()  # type: ignore[union-attr]
+        if same and beside:
             # Other panels have no room beside them.
             _name_ends(axes[-1], last, NAME_POINTS / _height(figure, axes))
         else:
@@ -107,7 +109,8 @@ def _maps(
         scale_axis(ax, "x", points[0])
         scale_axis(ax, "y", points[1])
         # Lines may leave the map, and are not to rescale it.
-        ax.set(title=heading(title), xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
+        ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
+        titled(ax, heading(title), width / columns - 0.5)
     for ax in grid.flat[len(means) :]:
         ax.set_visible(False)
     figure.supxlabel(label(keys[0]))
