@@ -51,4 +51,6 @@ def is_never_negative(value: str) -> bool:
 
 def end_at_zero(ax: Axes) -> None:
     """Cut the axis of errors or steps just below 0, where intervals reach and these do not; points at 0 are whole."""
-    ax.set_ylim(bottom=-0.03 * ax.get_ylim()[1])
+    highest = ax.get_ylim()[1]
+    # Of an axis that begins far from 0 the margin above the data would be too narrow for the rings around points.
+    ax.set_ylim(-0.03 * highest, 1.05 * highest)

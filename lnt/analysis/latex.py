@@ -279,7 +279,7 @@ def add_captions(report: Report, table: pd.DataFrame) -> None:
     lines = ["% \\usepackage{graphicx}", f"% Fixed, too: {rest}".replace("\n", " "), ""]
     for name, caption in report.figures.items():
         seeds = next((text for pattern, text in SHOWN.items() if re.fullmatch(pattern, name)), "")
-        if "interval" in seeds and (table["n"] < FEWEST_SEEDS).all():
+        if ("interval" in seeds or name.startswith("phase_")) and (table["n"] < FEWEST_SEEDS).all():
             seeds = f"Means; no intervals: fewer than {FEWEST_SEEDS} seeds."
         text = " ".join(filter(None, [f"{_in_words(caption, known)}.", seeds, facts]))
         kind = "figure*" if report.widths[name] > in_force().widths[0] else "figure"
