@@ -24,6 +24,7 @@ def test_the_first_line_that_another_lies_on_is_one_of_all_panels():
 
 def test_lines_without_values_lie_on_nothing():
     assert lying_on([np.full((2, 3), NAN)]) == {}
+    assert lying_on([np.full((2, 3), np.inf)]) == {}
 
 
 def test_a_point_alone_has_a_bar_and_others_have_a_band():

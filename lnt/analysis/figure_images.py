@@ -138,7 +138,7 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Drawn:
             for kind in dict.fromkeys(summary["kind"]):
                 ax.plot([], [], color=NOISY if kind == "mislabelled" else CLEAN, linewidth=3, label=kind)
             middles = pd.Series(places).groupby(summary["condition"].array, sort=False).mean()
-            room = 72 * (DOUBLE / 2 - 0.8) / len(middles)
+            room = 72 * (figure.get_figwidth() / 2 - 0.9) / len(middles) - 3
             ax.set_xticks(middles, [wrapped(name, room, 6.5) for name in middles.index], fontsize=6.5)
             ax.set_ylabel(label)
             ax.set_xlabel(TOO_FEW if (over < FEWEST_SEEDS).any() else "")

@@ -21,6 +21,7 @@ def thickness(number: int, count: int) -> float:
 def lying_on(panels: Sequence[np.ndarray]) -> dict[int, int]:
     """For each line that lies on an earlier one in all panels, the first such; of each panel the means [lines, places]."""
     found: dict[int, int] = {}
+    panels = [np.where(np.isfinite(means), means, np.nan) for means in panels]
     for i, j in itertools.combinations(range(len(panels[0])), 2):
         seen = any(np.isfinite(means[j]).any() for means in panels)
         if seen and all(_alike(means, i, j) for means in panels):

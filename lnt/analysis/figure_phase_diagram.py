@@ -33,6 +33,7 @@ SYMBOLS = {  # of theory.laws.coordinate
     "data.noise_std": "s",
     "noise.rate": r"(1-2\tau)",
 }
+NARROW = 1.8  # inches of a panel with its ticks
 
 
 def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
@@ -43,13 +44,20 @@ def scale_axis(ax: Axes, which: Literal["x", "y"], values: np.ndarray) -> None:
         (ax.set_xticks if which == "x" else ax.set_yticks)(values)
     if is_log(values):
         (ax.set_xscale if which == "x" else ax.set_yscale)("log")
-        _log_ticks(ax.xaxis if which == "x" else ax.yaxis, values)
+        _log_ticks(ax.xaxis if which == "x" else ax.yaxis, values, which == "x" and _is_narrow(ax))
 
 
-def _log_ticks(axis: Axis, values: np.ndarray) -> None:
+def _is_narrow(ax: Axes) -> bool:
+    """Whether a panel has no room for many numbers below it."""
+    place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
+    return place is not None and figure is not None and figure.get_figwidth() / place.get_gridspec().ncols < NARROW
+
+
+def _log_ticks(axis: Axis, values: np.ndarray, narrow: bool) -> None:
     """Ticks of a logarithmic axis: also between powers of ten where these are too few, as far as narrow panels have room."""
     if (ratio := values[-1] / values[0]) < 100:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 20 else (1, 3)))
+        few, many = ((1, 3), (1,)) if narrow else ((1, 2, 5), (1, 3))
+        axis.set_major_locator(LogLocator(subs=few if ratio < 20 else many))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
 
@@ -241,7 +249,7 @@ def figure_collapse(
         legend_below(figure, {row: Line2D([], [], linestyle="") for row in rows}, "$R^2$ of rivals", handlelength=0)
         bar = figure.colorbar(points, label=label(names[2]))
         if is_log(levels):
-            _log_ticks(bar.ax.yaxis, levels)
+            _log_ticks(bar.ax.yaxis, levels, narrow=False)
     return Drawn(figure, [ax])
 
 
