@@ -139,7 +139,7 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Drawn:
                 ax.plot([], [], color=NOISY if kind == "mislabelled" else CLEAN, linewidth=3, label=kind)
             middles = pd.Series(places).groupby(summary["condition"].array, sort=False).mean()
             room = 72 * (figure.get_figwidth() / 2 - 0.9) / len(middles) - 3
-            ax.set_xticks(middles, [wrapped(name, room, 6.5) for name in middles.index], fontsize=6.5)
+            ax.set_xticks(middles, [wrapped(heading(name), room, 6.5) for name in middles.index], fontsize=6.5)
             ax.set_ylabel(label)
             ax.set_xlabel(TOO_FEW if (over < FEWEST_SEEDS).any() else "")
             # Above the axes: the error bars of any study may reach into a corner.
