@@ -118,7 +118,7 @@ KINDS = (
         "signals_by.png",
         ("value=selection_auc_best",),
     ),
-    Kind("Losses of images", "At the lowest test error and at the end.", "digits_stages", "losses.png", ("attributions=0",)),
+    Kind("Losses of images", "At the lowest test error and at the end.", "digits_stages", "losses.png"),
     Kind(
         "Suspects",
         "The samples that are most likely mislabelled.",
