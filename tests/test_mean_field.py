@@ -407,7 +407,7 @@ def test_the_figures_of_the_theory(small_sweep, tmp_path):
 def test_a_diagram_over_time_has_the_time_of_memorising_as_measured_and_predicted(small_sweep):
     """From Python; medians over the two seeds of each noise rate, in the panel of the largest kappa."""
     figure = small_sweep.over_time("noise.rate", "noisy_accuracy", "t1")
-    (ax,) = (ax for ax in figure.axes if ax.get_title() == "data.snr=0.4")
+    (ax,) = (ax for ax in figure.axes if ax.get_title() == r"$\mathrm{SNR}=0.4$")
     runs = small_sweep.runs[small_sweep.runs["data.snr"] == 0.4]
     wanted = predicted_outcomes(runs)["memorised"].fillna(np.inf).groupby(runs["noise.rate"]).median()
     assert any(np.allclose(line.get_ydata(), wanted.replace(np.inf, np.nan), equal_nan=True) for line in ax.lines)
