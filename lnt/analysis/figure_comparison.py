@@ -46,7 +46,8 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
     """
     table, groups = compared.table, list(itertools.product(compared.levels("hue"), compared.levels("style")))
     places = list(dict.fromkeys(table["x"]))
-    covered = lying_on([_means(table, groups, places, value) for value in values])
+    # Points lie side by side.
+    covered = lying_on([_means(table, groups, places, value) for value in values]) if compared.numeric else {}
     names = {group: _joined(group) for group in groups}
     for line, other in covered.items():
         names[groups[line]] += f" (lies on {_joined(groups[other])})"
