@@ -74,7 +74,9 @@ disjoint ranges of seeds; on 20 of them, each statement had one and the same ver
 def call(*command: str) -> float:
     """Run a command of this project; its wall time in seconds."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, *command], cwd=DOCS.parent, check=True)
+    # Pages show the command: without the place of this copy on this machine.
+    short = [part.replace(f"{DOCS.parent}{os.sep}", "") for part in command]
+    subprocess.run([sys.executable, *short], cwd=DOCS.parent, check=True)
     return time.perf_counter() - start
 
 
