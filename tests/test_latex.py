@@ -10,7 +10,8 @@ import pytest
 
 from lnt.analysis import cells
 from lnt.analysis.figure_style import look
-from lnt.analysis.latex import Cell, add_tables, best_of, number, tex, tex_of_name
+from lnt.analysis.latex import tex, tex_of_name
+from lnt.analysis.latex_tables import Cell, add_tables, best_of, number
 from lnt.analysis.load import RunTables
 
 

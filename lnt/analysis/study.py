@@ -9,7 +9,8 @@ import pandas as pd
 
 from lnt.analysis import (
     cells,
-    latex,
+    latex_captions,
+    latex_tables,
     report_data,
     study_comparisons,
     study_images,
@@ -62,8 +63,8 @@ def write(path: Path, asked: Asked, attributions: study_images.Attributions, fol
         study_time.add_animations(report, choice.x, choice.y, choice.values)
     _add_cells(report, table, keys, choice)
     if in_force().paper:
-        latex.add_tables(report, table, keys, choice.values)
-        latex.add_captions(report, table)
+        latex_tables.add_tables(report, table, keys, choice.values)
+        latex_captions.add_captions(report, table)
     report.finish()
     return report
 

@@ -185,8 +185,8 @@ def _sweep(path: Path, seen: Seen) -> Standing:
     # Not while a job waits or runs: it may do the rest itself.
     advice = [] if complete or known else [_rest(scheduler, str(plan.get("command", "the command that started it")))]
     to_come = 0 if refine or scheduler.submitted or complete else max(-(-planned // plan["runs_per_job"]) - len(found), 0)
-    about = [f"{len(found)} jobs begun: {in_all(job.state for job in found)}{f'; {to_come} not begun' if to_come else ''}"]
-    about = about if found else []
+    not_begun = f"; {to_come} not begun" if to_come else ""
+    about = [f"{len(found)} jobs begun: {in_all(job.state for job in found)}{not_begun}"] if found else []
     about += [] if complete else [*_not_begun(path, begun, scheduler), *slurm.waiting(scheduler.queued.values()).values()]
     return Standing(
         name=str(path),
@@ -248,6 +248,7 @@ def _several(path: Path, places: Sequence[Path], seen: Seen) -> Standing:
     states = in_all(row.state for row in rows)
     done, of = sum(now.done for now in found), sum(now.of for now in found)
     active = [now.left for now in found if now.going]
+    complete, going = all(row.state == "completed" for row in rows), any(now.going for now in found)
     return Standing(
         name=str(path),
         done=done,
@@ -257,9 +258,9 @@ def _several(path: Path, places: Sequence[Path], seen: Seen) -> Standing:
         # Of those that are at work: the last of them to end.
         left=max((left for left in active if left is not None), default=None) if None not in active else None,
         share=sum(now.share * now.of for now in found) / of if of else 0.0,
-        state="running",
-        complete=all(row.state == "completed" for row in rows),
-        going=any(now.going for now in found),
+        state="completed" if complete else "running" if going else "incomplete",
+        complete=complete,
+        going=going,
     )
 
 

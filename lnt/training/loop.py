@@ -65,9 +65,7 @@ class Curves:
     counts: np.ndarray  # [K, K, R] training samples by true and by observed class, at the last recorded step
     kept: KeptNetworks | None = None
     transition: np.ndarray | None = None  # [K, K, R] P(observed | true) as the strategy estimates it, NaN in runs that diverged
-    stage_times: np.ndarray | None = (
-        None  # [2, R] at which the stages were reached, NaN if never; None: not known between steps
-    )
+    stage_times: np.ndarray | None = None  # [2, R] at which both stages were reached, NaN if never; None: known in steps only
 
 
 def train(experiment: Experiment, checkpoint: Checkpoint | None = None) -> Curves:
