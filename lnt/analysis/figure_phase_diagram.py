@@ -10,12 +10,13 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import QuadMesh
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lnt.analysis.figure_legend import LINE, by_label, legend_above, legend_below, wrapped
+from lnt.analysis.figure_legend import LINE, Entries, by_label, legend_above, legend_below, wrapped
 from lnt.analysis.figure_names import heading, label, quantity
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
 from lnt.analysis.goodness_of_fit import Fit
@@ -87,49 +88,71 @@ def figure_phase_diagram(
     (analysis.reference), in the same colours.
     """
     with mpl.rc_context(STYLE):
-        columns = side_by_side(len(facets), fitted(width), 1.5)
-        rows = -(-len(facets) // columns)
-        panel = fitted(width) / columns
-        figure = NotebookFigure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        # One range for all panels, as they share a colour bar.
-        low, high = colour_range(value, [facet.data.mean for facet in facets.values()])
+        first = next(iter(facets.values())).data
+        means = {title: facet.data.mean for title, facet in facets.items()}
+        figure, axes, meshes = maps(means, (first.x, first.y), (x, y), value, width)
         entries = []
-        for ax, facet in zip(axes.flat, facets.values(), strict=False):
+        for ax, mesh, facet in zip(axes, meshes, facets.values(), strict=True):
             data = facet.data
-            edges_x, edges_y = cell_edges(data.x), cell_edges(data.y)
-            mesh = ax.pcolormesh(edges_x, edges_y, data.mean, cmap="viridis", vmin=low, vmax=high, rasterized=True)
-            scale_axis(ax, "x", data.x)
-            scale_axis(ax, "y", data.y)
             marks = _mark_cells(ax, data)
             if published is not None:
-                look = {"s": 14, "edgecolor": "white", "linewidth": 0.6, "label": "published, same colours"}
-                marks.append(
-                    ax.scatter(published[x], published[y], c=published["theirs"], norm=mesh.norm, cmap=mesh.cmap, **look)
-                )
+                look: dict[str, Any] = {"s": 14, "edgecolor": "white", "linewidth": 0.6, "label": "published, same colours"}
+                low, high = mesh.get_clim()
+                shades: dict[str, Any] = {"c": published["theirs"], "cmap": mesh.cmap, "vmin": low, "vmax": high}
+                marks.append(ax.scatter(published[x], published[y], **shades, **look))
             if facet.edge is not None:
                 marks += _add_boundary(ax, facet, facet.edge, (x, y), quantity(value))
                 if facet.predicted is not None:
                     name = "mean-field theory,\nnothing fitted"
                     marks += add_contour(ax, data.x, data.y, facet.predicted, facet.edge.level, "#F7A6C8", ":", name)
             entries.append(by_label(marks))
-        # Above the maps: there is no place on them without data. What all panels have is said once.
-        common = {text: entries[0][text] for text in entries[0] if len(facets) > 1 and all(text in own for own in entries)}
-        legend_below(figure, common, loc="outside upper center")
-        heights = np.zeros(rows * columns)
-        for number, (title, own) in enumerate(zip(facets, entries, strict=True)):
-            room, rest = 72 * (panel - 0.9), {text: mark for text, mark in own.items() if text not in common}
-            words = wrapped(heading(title), 72 * (panel - 0.5), mpl.rcParams["font.size"])
-            heights[number] = legend_above(axes.flat[number], rest, room, words)
-            if not rest:  # the title alone
-                heights[number] = words.count("\n") * LINE * mpl.rcParams["font.size"] / 72
-        figure.set_figheight(figure.get_figheight() + heights.reshape(rows, columns).max(1).sum())
-        for ax in axes.flat[len(facets) :]:
-            ax.set_visible(False)
-        figure.supxlabel(label(x))
-        figure.supylabel(label(y))
-        figure.colorbar(mesh, ax=axes, label=label(value))
-    return Drawn(figure, [*axes.flat[: len(facets)]])
+        _add_legends(figure, axes, list(facets), entries)
+    return Drawn(figure, axes)
+
+
+def maps(
+    means: Mapping[str, np.ndarray],
+    points: tuple[np.ndarray, np.ndarray],
+    keys: tuple[str, str],
+    value: str,
+    width: float = DOUBLE,
+) -> tuple[NotebookFigure, list[Axes], list[QuadMesh]]:
+    """A map for each panel on the same axes and colours, without titles; of means [T, Y, X] the last is shown."""
+    columns = side_by_side(len(means), fitted(width), 1.5)
+    rows, panel = -(-len(means) // columns), fitted(width) / columns
+    figure = NotebookFigure(figsize=(width, rows * min(0.85 * panel, 3.6) + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    # One range for all panels, as they share a colour bar.
+    low, high = colour_range(value, list(means.values()))
+    edges, axes, meshes = [cell_edges(part) for part in points], list(grid.flat[: len(means)]), []
+    for ax, mean in zip(axes, means.values(), strict=True):
+        shown = mean.reshape(-1, *mean.shape[-2:])[-1]
+        meshes.append(ax.pcolormesh(*edges, shown, cmap="viridis", vmin=low, vmax=high, rasterized=True))
+        scale_axis(ax, "x", points[0])
+        scale_axis(ax, "y", points[1])
+        # Lines may leave the map, and are not to rescale it.
+        ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
+    for ax in grid.flat[len(means) :]:
+        ax.set_visible(False)
+    figure.supxlabel(label(keys[0]))
+    figure.supylabel(label(keys[1]))
+    figure.colorbar(meshes[0], ax=grid, label=label(value))
+    return figure, axes, meshes
+
+
+def _add_legends(figure: NotebookFigure, axes: Sequence[Axes], titles: Sequence[str], entries: Sequence[Entries]) -> None:
+    """Titles and legends above the maps, on which there is no place without data. What all panels have is said once."""
+    common = {text: entries[0][text] for text in entries[0] if len(axes) > 1 and all(text in own for own in entries)}
+    legend_below(figure, common, loc="outside upper center")
+    rows, columns = axes[0].get_subplotspec().get_gridspec().get_geometry()  # type: ignore[union-attr]
+    panel, heights = figure.get_figwidth() / columns, np.zeros(rows * columns)
+    for number, (title, own) in enumerate(zip(titles, entries, strict=True)):
+        room, rest = 72 * (panel - 0.9), {text: mark for text, mark in own.items() if text not in common}
+        words = wrapped(heading(title), 72 * (panel - 0.5), mpl.rcParams["font.size"])
+        heights[number] = legend_above(axes[number], rest, room, words)
+        if not rest:  # the title alone
+            heights[number] = words.count("\n") * LINE * mpl.rcParams["font.size"] / 72
+    figure.set_figheight(figure.get_figheight() + heights.reshape(rows, columns).max(1).sum())
 
 
 def colour_range(value: str, means: list[np.ndarray]) -> tuple[float, float]:

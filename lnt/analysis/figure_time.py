@@ -12,9 +12,9 @@ from matplotlib.patheffects import withStroke
 from scipy.optimize import isotonic_regression
 
 from lnt.analysis.figure_legend import drawn, legend_below, titled
-from lnt.analysis.figure_names import heading, label, quantity
-from lnt.analysis.figure_phase_diagram import cell_edges, colour_range, scale_axis
-from lnt.analysis.figure_style import DOUBLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
+from lnt.analysis.figure_names import heading, quantity
+from lnt.analysis.figure_phase_diagram import cell_edges, maps
+from lnt.analysis.figure_style import STYLE, Drawn, NotebookFigure
 from lnt.analysis.time_diagram import TimePanel
 
 ENDS = {  # of TimePanel.ends: name, colour, dashes; predictions have the colours that they have in phase diagrams
@@ -39,7 +39,7 @@ def figure_time(panels: Mapping[str, TimePanel], x: str, clock: str, value: str,
     with mpl.rc_context(STYLE):
         means = {title: panel.data.mean for title, panel in panels.items()}
         first = next(iter(panels.values())).data
-        figure, axes, _ = _maps(means, (first.x, first.y), (x, clock), value)
+        figure, axes, _ = _titled_maps(means, (first.x, first.y), (x, clock), value)
         for ax, panel in zip(axes, panels.values(), strict=True):
             _mark_absent(ax, panel)
             for name, times in panel.ends.items():
@@ -75,7 +75,7 @@ def animation(
 
     pictures = []
     with mpl.rc_context(STYLE):
-        figure, _, meshes = _maps(means, axes, keys, value)
+        figure, _, meshes = _titled_maps(means, axes, keys, value)
         title = figure.suptitle("", fontsize=mpl.rcParams["font.size"])
         figure.set_dpi(120)
         canvas = FigureCanvasAgg(figure)
@@ -92,30 +92,14 @@ def animation(
     return file.getvalue()
 
 
-def _maps(
+def _titled_maps(
     means: Mapping[str, np.ndarray], points: tuple[np.ndarray, np.ndarray], keys: tuple[str, str], value: str
 ) -> tuple[NotebookFigure, list[Axes], list[QuadMesh]]:
-    """A map for each panel on the same axes and colours; means are [Y, X], or [T, Y, X] with the last one shown."""
-    width = fitted(DOUBLE)
-    columns = side_by_side(len(means), width, 1.5)
-    rows = -(-len(means) // columns)
-    figure = NotebookFigure(figsize=(DOUBLE, rows * min(0.85 * width / columns, 3.6) + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    low, high = colour_range(value, list(means.values()))
-    axes, meshes = list(grid.flat[: len(means)]), []
-    for ax, (title, mean) in zip(axes, means.items(), strict=True):
-        shown, edges = mean.reshape(-1, *mean.shape[-2:])[-1], (cell_edges(points[0]), cell_edges(points[1]))
-        meshes.append(ax.pcolormesh(*edges, shown, cmap="viridis", vmin=low, vmax=high, rasterized=True))
-        scale_axis(ax, "x", points[0])
-        scale_axis(ax, "y", points[1])
-        # Lines may leave the map, and are not to rescale it.
-        ax.set(xlim=edges[0][[0, -1]], ylim=edges[1][[0, -1]])
-        titled(ax, heading(title), width / columns - 0.5)
-    for ax in grid.flat[len(means) :]:
-        ax.set_visible(False)
-    figure.supxlabel(label(keys[0]))
-    figure.supylabel(label(keys[1]))
-    figure.colorbar(meshes[0], ax=grid, label=label(value))
+    """Maps as those of phase diagrams, with their titles."""
+    figure, axes, meshes = maps(means, points, keys, value)
+    columns = axes[0].get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    for ax, title in zip(axes, means, strict=True):
+        titled(ax, heading(title), figure.get_figwidth() / columns - 0.5)
     return figure, axes, meshes
 
 
