@@ -69,6 +69,7 @@ def test_a_run_that_appears_twice_counts_once(results):
     assert len(after.curves) == len(before.curves)
 
 
+@pytest.mark.slow
 def test_the_directory_of_a_run_is_that_of_the_row_that_counts(results, monkeypatch):
     """It failed in one directory, and was trained again in another."""
     run = pd.read_parquet(results / "0-0" / "runs.parquet")
@@ -187,6 +188,7 @@ def test_a_sweep_becomes_tables_figures_and_a_page(sweep, monkeypatch):
     assert page.count("plotly.js v") == 1
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_analysis_stand_aside_and_others_stay(sweep, monkeypatch):
     folder = sweep / "analysis"
     call(monkeypatch, f"path={sweep}", "value=stage1_step", "formats=[png]")
@@ -298,6 +300,7 @@ def test_formats_that_there_are_not_are_refused_before_anything_is_written(sweep
     assert not (sweep / "analysis").exists()
 
 
+@pytest.mark.slow
 def test_a_figure_is_laid_out_once_for_all_its_files(results):
     """And the PNG is the same whether other files are made of the figure or not."""
     found, layouts = load(results), []
@@ -318,6 +321,7 @@ def test_fonts_of_a_pdf_are_embedded_without_tables_for_setting_text(results):
     assert b"/Type0" in file
 
 
+@pytest.mark.slow
 def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch):
     (part,) = (sweep / "0" / "runs.parquet").iterdir()
     pd.read_parquet(part).iloc[5:].to_parquet(part)
@@ -339,6 +343,7 @@ def test_a_half_finished_sweep_does_not_look_complete(sweep, monkeypatch):
     assert sorted(cells["data.dim"].unique()) == [20, 40, 80]
 
 
+@pytest.mark.slow
 def test_a_law_is_shown_beside_its_rivals(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("data.n_train=8", "data.n_test=200", "optimizer.steps=20", "optimizer.lr=1", "model.width=2", "seed=range(5)")
@@ -372,6 +377,7 @@ def test_strategies_have_intervals_of_students_t(tmp_path, monkeypatch):
     assert found.tolist() == pytest.approx([errors.mean() - half, errors.mean() + half], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_one_axis_gives_lines_and_more_give_facets(sweep, monkeypatch):
     call(monkeypatch, f"path={sweep}", "x=noise.rate", "y=data.dim", "value=train_loss")
     notes = json.loads((sweep / "analysis" / "manifest.json").read_text())["notes"]

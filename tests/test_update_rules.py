@@ -76,6 +76,7 @@ def test_flow_on_coefficients_is_flow_on_filters(experiment, setting):
 
 
 @pytest.mark.parametrize(("activation", "parts", "closer"), [("softplus", (8, 16, 32), 2), ("relu", (8, 128), 10)])
+@pytest.mark.slow
 def test_descent_at_small_steps_approaches_flow_to_first_order(experiment, activation, parts, closer):
     """At the same time eta * steps, errors are in proportion to eta. Corners of relu, held from both sides, blur that."""
     settings = (*DATA, f"model.activation={activation}", "model.init_std=0.01")
@@ -224,6 +225,7 @@ def stage_times(one, problem):
 SMOOTH_FLOW = ("model.activation=softplus", "noise.rate=0.3", "optimizer=flow", "optimizer.tolerance=1e-6")
 
 
+@pytest.mark.slow
 def test_stages_of_the_flow_end_when_another_integrator_says(experiment):
     """Whatever the steps are that it is recorded at; a run that stops and goes on has the times of one that does not."""
     runs = [experiment(*DATA, *SMOOTH_FLOW, f"optimizer.lr={12 / steps}", f"optimizer.steps={steps}") for steps in (1, 6, 16)]
