@@ -123,9 +123,9 @@ def trained_sweep(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_time_as_an_axis(trained_sweep, monkeypatch):
-    call(monkeypatch, f"path={trained_sweep}", "x=data.signal_norm", "y=t1", "formats=[gif]")
-    folder = trained_sweep / "analysis"
+def test_time_as_an_axis(sweep, monkeypatch):
+    call(monkeypatch, f"path={sweep}", "x=data.signal_norm", "y=t1", "formats=[gif]")
+    folder = sweep / "analysis"
     assert {"time_test_error.csv", "time_noisy_accuracy.csv"} <= {file.name for file in folder.iterdir()}
     captions = json.loads((folder / "manifest.json").read_text())["figures"]
     assert "clean samples fitted" in captions["time_test_error"]
@@ -152,11 +152,11 @@ def test_what_a_diagram_over_time_is_not(results, monkeypatch, wrong, words):
 
 
 @pytest.mark.slow
-def test_a_phase_diagram_that_moves(trained_sweep, monkeypatch):
-    call(monkeypatch, f"path={trained_sweep}", "value=test_error", "formats=[gif]")
-    assert (trained_sweep / "analysis" / "phase_test_error.gif").read_bytes().startswith(b"GIF89a")
-    assert "phase_test_error.gif" in (trained_sweep / "analysis" / "report.html").read_text()
-    assert list((trained_sweep / "analysis").glob("*.png")) == []
+def test_a_phase_diagram_that_moves(sweep, monkeypatch):
+    call(monkeypatch, f"path={sweep}", "value=test_error", "formats=[gif]")
+    assert (sweep / "analysis" / "phase_test_error.gif").read_bytes().startswith(b"GIF89a")
+    assert "phase_test_error.gif" in (sweep / "analysis" / "report.html").read_text()
+    assert list((sweep / "analysis").glob("*.png")) == []
 
 
 @pytest.fixture
