@@ -4,6 +4,7 @@ Work is counted in multiply-adds, since runs differ in size; what is shown is ru
 """
 
 import logging
+import math
 import sys
 import time
 from collections import deque
@@ -97,7 +98,7 @@ class Progress(StepCount):
         wait = min(max(SECONDS_BETWEEN_LINES, SHARE_BETWEEN_LINES * (now - self.start)), MOST_SECONDS_BETWEEN_LINES)
         if self.shown and self.bar.disable and now - self.said >= wait:
             self.said = now
-            log.info("%.0f %% of the work done: %s", 100 * self.share, self._words(now))
+            log.info("%s of the work done: %s", percent(self.share), self._words(now))
         if self.told is not None and now - self.reported >= SECONDS_BETWEEN_REPORTS:
             self.reported = now
             self.told(self.facts(now))
@@ -187,6 +188,13 @@ class _Pace:
         """The pace now; 0 if it is not known."""
         since, before = self.notes[0]
         return (worked - before) / (now - since) if now > since else 0.0
+
+
+def percent(share: float) -> str:
+    """A share as one says it: 0 % has not begun, 100 % has ended."""
+    if 0 < share < 0.01:
+        return "less than 1 %"
+    return f"{math.floor(100 * share)} %"
 
 
 def in_words(seconds: float) -> str:

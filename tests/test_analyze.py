@@ -408,6 +408,8 @@ def test_a_sweep_over_one_key_gives_lines(tmp_path, monkeypatch):
         ("y=data.dim hue=noise", "makes a phase diagram, which has neither hue nor style"),
         ("hue=colour", "hue=colour: no such column"),
         ("level=abc", "level=abc: must be a number"),
+        ("level=0.2 x=data.dim hue=data.signal_norm", "level=0.2: is that of a boundary in a phase diagram, and none is drawn"),
+        ("labels={data.dmi:D}", "labels=data.dmi: no such column; there are .*; did you mean data.dim\\?"),
         ("value=colour", "value=colour: no such column; there are .*test_error"),
         ("x=colour", "x=colour: no such column"),
     ],

@@ -89,11 +89,11 @@ class Folder:
         self.notes.append(text)
 
 
-def results_of(rows):
+def results_of(rows, plans=()):
     runs = pd.DataFrame(rows)
     runs.insert(0, "run_id", [str(i) for i in range(len(runs))])
     none = runs.head(0)
-    return RunTables(runs, none, none, (), lambda: none, lambda: none)
+    return RunTables(runs, none, none, plans, lambda: none, lambda: none)
 
 
 LOSSES = [  # gce is better at the higher rate by 0.1, and lies within the error of logistic at the lower one
@@ -105,8 +105,8 @@ LOSSES = [  # gce is better at the higher rate by 0.1, and lies within the error
 ]
 
 
-def table_of(tmp_path, rows, keys, values=("test_error",)):
-    results = results_of(rows)
+def table_of(tmp_path, rows, keys, values=("test_error",), plans=()):
+    results = results_of(rows, plans)
     report = Folder(results, tmp_path)
     add_tables(report, cells.cells(results, list(keys), list(values)), keys, values)
     return (tmp_path / "tables.tex").read_text() if report.written else "", report.notes
@@ -124,6 +124,17 @@ def test_a_table_of_options_by_what_is_given(tmp_path):
     ]
     assert r"\multicolumn{2}{c}{label noise rate $\tau$}" in text
     assert "Error $E$. Mean" in text
+
+
+def test_rows_come_as_the_options_were_typed(tmp_path):
+    axes = [("loss", ["logistic", "gce"]), ("noise.rate", [0.2, 0.4]), ("seed", range(6))]
+    axes = [{"keys": [key], "points": [[value] for value in values]} for key, values in axes]
+    plan = {"groups": [{"config": {"choices": {}}, "axes": axes}]}
+    text, _ = table_of(tmp_path, LOSSES, ["noise.rate", "loss"], plans=[plan])
+    assert text.index("logistic &") < text.index("gce &")
+    other_way = {"groups": [{"config": {"choices": {}}, "axes": [{**axes[0], "points": [["gce"], ["logistic"]]}, *axes[1:]]}]}
+    text, _ = table_of(tmp_path, LOSSES, ["noise.rate", "loss"], plans=[other_way])
+    assert text.index("gce &") < text.index("logistic &")
 
 
 def test_runs_that_are_missing_are_counted_and_never_the_best(tmp_path):

@@ -17,7 +17,7 @@ from pyarrow import parquet as pq
 from rich.console import Console
 
 from lnt import progress, status
-from lnt.progress import Progress, StepCount, in_words
+from lnt.progress import Progress, StepCount, in_words, percent
 from lnt.runs.owner import Owner
 from lnt.runs.run_summary import run_summary
 from lnt.status import picture
@@ -653,6 +653,11 @@ def test_a_progress_that_is_not_shown_counts_and_says_nothing(seconds, caplog):
 )
 def test_times_in_words(seconds_, said):
     assert in_words(seconds_) == said
+
+
+def test_shares_in_words():
+    said = [percent(share) for share in (0, 1e-9, 0.0099, 0.01, 0.5, 0.999, 1)]
+    assert said == ["0 %", "less than 1 %", "less than 1 %", "1 %", "50 %", "99 %", "100 %"]
 
 
 # One run in three lines.

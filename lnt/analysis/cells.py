@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ def outcome_columns(runs: pd.DataFrame) -> list[str]:
 def check_column(runs: pd.DataFrame, key: str, column: str, allowed: list[str]) -> None:
     """Raise ConfigError, listing the allowed columns, if `column` is not one of them."""
     if column not in allowed:
-        raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}")
+        near = get_close_matches(column, allowed, 1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}{meant}")
 
 
 def title_of(keys: list[str], values: tuple) -> str:

@@ -80,7 +80,8 @@ def _name(setting: Mapping[Any, Any], key: str) -> str:
 def compare(results: RunTables, x: str, hue: str | None, style: str | None, values: Sequence[str]) -> Comparison:
     """Means of values over the axis x for each level of hue and style."""
     taken = [key for key in (hue, style, x) if key]
-    runs = _as_planned(results, taken)
+    settings = [key for key in cells.swept(results.runs) if _owner(key) in taken]
+    runs = as_planned(results.runs, results.plans, list(dict.fromkeys([*taken, *settings])))
     numeric = cells.is_axis(runs[x])
     named = {"hue": hue, "style": style}
     table = (
@@ -96,19 +97,17 @@ def compare(results: RunTables, x: str, hue: str | None, style: str | None, valu
     found = cells.over_seeds(table.join(runs[[key for key in SEEDS if key in runs]]), place, values)
     grouped = table.groupby(place, sort=False, dropna=False)
     found = found.assign(n=grouped.size()).join(grouped[[*values]].count().add_suffix("_n"))
-    settings = {key for key in cells.swept_keys(results) if _owner(key) in taken}
-    averaged = [key for key in cells.swept_keys(results) if key not in {*taken, *settings}]
+    averaged = [key for key in cells.swept_keys(results) if key not in taken and _owner(key) not in taken]
     found = found.reset_index()
     return Comparison(x, hue, style, found.sort_values("x", kind="stable") if numeric else found, averaged)
 
 
-def _as_planned(results: RunTables, keys: Sequence[str]) -> pd.DataFrame:
-    """The runs in the order in which values of `keys`, and of their own settings, were typed; what no plan names comes last."""
-    # The table has them in the order in which they ended, which is another one each time.
-    planned = cells.planned_values(results.plans)
-    ordered = list(dict.fromkeys([*keys, *(key for key in cells.swept(results.runs) if _owner(key) in keys)]))
+def as_planned(table: pd.DataFrame, plans: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.DataFrame:
+    """Rows of runs or cells in the order in which values of `keys` were typed; what no plan names comes last."""
+    # Runs come in the order in which they ended, which is another one each time, and cells in that of the alphabet.
+    planned = cells.planned_values(plans)
     places = {
-        key: results.runs[key].map({cells.as_in_table(value): place for place, value in enumerate(planned.get(key, []))})
-        for key in ordered
+        key: table[key].map({cells.as_in_table(value): place for place, value in enumerate(planned.get(key, []))})
+        for key in keys
     }
-    return results.runs.loc[pd.DataFrame(places).astype(float).sort_values(ordered, kind="stable").index]
+    return table.loc[pd.DataFrame(places).astype(float).sort_values([*keys], kind="stable").index]

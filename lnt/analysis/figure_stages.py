@@ -58,11 +58,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Dr
     """
     with mpl.rc_context(STYLE):
         measured = [curves for _, curves in groups.values()]
-        panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
-        panels = panels or {ERROR: PANELS[ERROR]}
-        if ERROR in panels:  # what stands in for it where true labels are not known
-            panels.pop(OBSERVED_ERROR, None)
-        panels = {name: panels[name] for name in shown(panels)}
+        panels = _panels(measured)
         size = 3.2 * len(groups) + LEGEND, (1.2 if on_paper() else 1.6) * len(panels) + 0.2
         figure = NotebookFigure(figsize=size, least=1.3 * len(groups) + 0.6, layout="constrained")
         beside = figure.get_figwidth() - LEGEND >= 2 * len(groups)
@@ -93,13 +89,22 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Dr
                 looks.setdefault((handle.get_color(), handle.get_linestyle(), handle.get_linewidth()), {})[text] = handle
         if not beside:  # the colours mean the same in all panels: the shortest name will do
             legend_below(figure, dict(min(names.items(), key=lambda name: len(name[0])) for names in looks.values()))
+        room = (figure.get_figwidth() - LEGEND * beside - 0.7) / len(groups) - 0.1  # inches
         for ax, (title, (runs, _)) in zip(axes.T, groups.items(), strict=True):
-            room = (figure.get_figwidth() - LEGEND * beside - 0.7) / len(groups) - 0.1  # inches
             words = "gradient step" + ("" if len(runs) >= FEWEST_SEEDS else f"\n({TOO_FEW})")
             ax[-1].set_xlabel(wrapped(words, 72 * room, mpl.rcParams["axes.labelsize"]))
             titled(ax[0], heading(title), room)
         figure.align_ylabels(axes[:, 0])
     return Drawn(figure, [*axes.flat])
+
+
+def _panels(measured: Sequence[pd.DataFrame]) -> dict[str, dict[str, tuple[str, str]]]:
+    """Those of PANELS of which the curves hold something, and which are shown."""
+    panels = {name: lines for name, lines in PANELS.items() if any(c[list(lines)].notna().any(axis=None) for c in measured)}
+    panels = panels or {ERROR: PANELS[ERROR]}
+    if ERROR in panels:  # what stands in for it where true labels are not known
+        panels.pop(OBSERVED_ERROR, None)
+    return {name: panels[name] for name in shown(panels)}
 
 
 def least_error(curves: Sequence[pd.DataFrame], error: str) -> float | None:

@@ -32,7 +32,7 @@ from lnt.column_names import ERRORS
 from lnt.intervals import FEWEST_SEEDS, TOO_FEW
 
 log = logging.getLogger(__name__)
-STAGES = "Two stages of learning: means and 95 % intervals; where the axis of an error is logarithmic, medians and quartiles"
+STAGES = "Two stages of learning: means{}; where the axis of an error is logarithmic, medians{}"
 MAX_CONDITIONS, MAX_SCORED = 4, 20_000  # above these a figure is crowded, or a scorecard slow
 
 
@@ -145,7 +145,9 @@ def _add_stages(report: Report) -> None:
         del tables[title]
         report.note(f"there are no curves of {title}")
     data = pd.concat([_by_step(table).assign(condition=title) for title, (_, table) in tables.items()])
-    report.figure("stages", figure_stages(tables), data.reset_index(), STAGES)
+    spread = any(len(runs) >= FEWEST_SEEDS for runs, _ in tables.values())
+    caption = STAGES.format(*(" and 95 % intervals", " and quartiles") if spread else ("", ""))
+    report.figure("stages", figure_stages(tables), data.reset_index(), caption)
     # Tables of earlier versions lack the AUCs, and so do runs without label noise.
     measured = {title: table for title, table in tables.items() if table[1].get("auc_margin", pd.Series(np.nan)).notna().any()}
     if measured:
