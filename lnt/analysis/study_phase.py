@@ -71,7 +71,8 @@ def _slopes(report: Report, value: str, panels: Mapping[str, Facet]) -> str:
             report.note(f"an axis of the phase diagram of {value} has one point only")
         if panel.law is not None:
             slope, exponent = panel.law.exponent, panel.law.predicted
-            slopes = "boundary slope {:.3f} [{:.3f}, {:.3f}], predicted {:.3g}".format(*slope, exponent)
+            interval = "[{:.3f}, {:.3f}]".format(*slope[1:]) if np.isfinite(slope[1:]).all() else "without an interval"
+            slopes = f"boundary slope {slope[0]:.3f} {interval}, predicted {exponent:.3g}"
             log.info("%s %s: %s", value, title, slopes)
             words += f"; {title + ': ' if title else ''}{slopes}"
     return words
