@@ -305,6 +305,11 @@ def test_it_prints_the_static_figures_without_menus(opened, sweep, tmp_path):
     page.pdf(path=tmp_path / "page.pdf")
     pictures = page.locator(".figure details")
     assert all(pictures.nth(i).get_attribute("open") is not None for i in range(pictures.count()))
+    # The table of cells is wider than a screen, and all of it is on a landscape page of A4 with margins of 1 cm.
+    page.set_viewport_size({"width": round(27.7 / 2.54 * 96), "height": 700})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.querySelectorAll('#cells thead th').length") > 15
+    assert page.evaluate("document.querySelector('#cells table').scrollWidth <= document.documentElement.clientWidth")
 
 
 def test_links_lead_to_the_files(opened, comparison):
