@@ -63,30 +63,35 @@ def figure_comparison(compared: Comparison, values: Sequence[str]) -> Drawn:
             ax.set_ylabel(label(value))
             if is_never_negative(value):
                 end_at_zero(ax)
-        slanted = False
+        for number, ax in enumerate(axes.flat):
+            ax.set_visible(number < len(values))
+        lowest = [ax for number, ax in enumerate(axes.flat) if number + columns >= len(values)]  # nothing below them
+        for ax in lowest:
+            ax.set_xlabel(label(compared.x))
+            ax.tick_params("x", labelbottom=True)
         if compared.numeric:
             scale_axis(axes.flat[0], "x", np.array(places, float))
         else:
-            names_of_places = [wrapped(level(str(place)), LONGEST_LINE) for place in places]
-            axes.flat[0].set(xlim=(-0.5, len(places) - 0.5))
-            axes.flat[0].set_xticks(range(len(places)), names_of_places)
-            if slanted := sum(map(len, names_of_places)) > LONGEST * figure.get_figwidth() / columns / SINGLE:
-                lines, angle = max(name.count("\n") for name in names_of_places), math.radians(ANGLE)
-                height = max(map(width, names_of_places)) * math.sin(angle) + lines * LINE * text_size() * math.cos(angle)
-                ends = 1 if rows == 1 or len(values) % columns == 0 else 2  # rows below which there are names
-                figure.set_figheight(figure.get_figheight() + ends * height / 72)
-        for number, ax in enumerate(axes.flat):
-            ax.set_visible(number < len(values))
-            if number + columns >= len(values):  # nothing below it
-                ax.set_xlabel(label(compared.x))
-                ax.tick_params("x", labelbottom=True)
-                if slanted:  # each ends at its tick: centred, they would lie on one another
-                    for text in ax.get_xticklabels():
-                        text.set(rotation=ANGLE, ha="right", rotation_mode="anchor")
+            ends = 1 if rows == 1 or len(values) % columns == 0 else 2  # rows below which there are names
+            _name_options(figure, lowest, [wrapped(level(str(place)), LONGEST_LINE) for place in places], columns, ends)
         sure = table[[f"{value}_low" for value in values]].notna().any(axis=None)
         title = ", ".join(label(key) for key in (compared.hue, compared.style) if key)
         legend_below(figure, drawn(axes.flat), title if sure else f"{title} ({TOO_FEW})".strip())
     return Drawn(figure, [*axes.flat[: len(values)]])
+
+
+def _name_options(figure: NotebookFigure, lowest: Sequence[Axes], names: Sequence[str], columns: int, ends: int) -> None:
+    """Options as the ticks of the axes that share them, slanted where they are long; `ends` rows of panels have them below."""
+    lowest[0].set(xlim=(-0.5, len(names) - 0.5))
+    lowest[0].set_xticks(range(len(names)), names)
+    if sum(map(len, names)) <= LONGEST * figure.get_figwidth() / columns / SINGLE:
+        return
+    lines, angle = max(name.count("\n") for name in names), math.radians(ANGLE)
+    height = max(map(width, names)) * math.sin(angle) + lines * LINE * text_size() * math.cos(angle)
+    figure.set_figheight(figure.get_figheight() + ends * height / 72)
+    for text in (text for ax in lowest for text in ax.get_xticklabels()):
+        # Each ends at its tick: centred, they would lie on one another.
+        text.set(rotation=ANGLE, ha="right", rotation_mode="anchor")
 
 
 def _draw(ax: Axes, compared: Comparison, value: str, group: Group, place: tuple[int, int], name: str) -> None:

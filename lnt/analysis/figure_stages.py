@@ -57,8 +57,7 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Dr
     measured are left out.
     """
     with mpl.rc_context(STYLE):
-        measured = [curves for _, curves in groups.values()]
-        panels = _panels(measured)
+        panels = _panels([curves for _, curves in groups.values()])
         size = 3.2 * len(groups) + LEGEND, (1.2 if on_paper() else 1.6) * len(panels) + 0.2
         figure = NotebookFigure(figsize=size, least=1.3 * len(groups) + 0.6, layout="constrained")
         beside = figure.get_figwidth() - LEGEND >= 2 * len(groups)
@@ -66,25 +65,13 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Dr
         theories = [_predicted(runs) for runs, _ in groups.values()]
         looks: dict[tuple, dict[str, Line2D]] = {}
         for row, (name, lines) in enumerate(panels.items()):
-            least = None
-            if name in (ERROR, OBSERVED_ERROR):
-                (error,) = lines
-                least = least_error([curves[["step", error]] for curves in measured], error)
-            middle: Middle = "mean" if least is None else "median"
-            known = False
-            for ax, (runs, curves), theory in zip(axes[row], groups.values(), theories, strict=True):
-                draw_by_step(ax, curves, lines, middle)
-                known |= _draw_theory(ax, theory, lines, middle)
+            for ax, (runs, _) in zip(axes[row], groups.values(), strict=True):
                 _boundaries(ax, runs, named=row == 0)
-            words = BOTH_COEFFICIENTS if name == COEFFICIENT and not beside else name
-            axes[row, 0].set_ylabel(words if least is None else f"{words}\nmedian, quartiles")
-            _set_heights(axes[row, 0], name, least)
-            if name == LOSS:
-                for ax in axes[row]:
-                    ax.axhline(LOG2, color="0.6", linewidth=0.8, zorder=1, label="log 2")
-            entries = drawn(axes[row]) | ({"theory, nothing fitted": Line2D([], [], color=PLAIN, **THEORY)} if known else {})
+            entries = _draw_row(axes[row], name, lines, [curves for _, curves in groups.values()], theories)
             if beside:
                 legend_beside(axes[row, -1], entries)
+            elif name == COEFFICIENT:  # a legend below says nothing of the panel
+                axes[row, 0].set_ylabel(BOTH_COEFFICIENTS)
             for text, handle in entries.items():
                 looks.setdefault((handle.get_color(), handle.get_linestyle(), handle.get_linewidth()), {})[text] = handle
         if not beside:  # the colours mean the same in all panels: the shortest name will do
@@ -105,6 +92,30 @@ def _panels(measured: Sequence[pd.DataFrame]) -> dict[str, dict[str, tuple[str, 
     if ERROR in panels:  # what stands in for it where true labels are not known
         panels.pop(OBSERVED_ERROR, None)
     return {name: panels[name] for name in shown(panels)}
+
+
+def _draw_row(
+    axes: Sequence[Axes],
+    name: str,
+    lines: Mapping[str, tuple[str, str]],
+    measured: Sequence[pd.DataFrame],
+    theories: Sequence[pd.DataFrame],
+) -> dict[str, Line2D]:
+    """The metrics of one panel for each group, measured and as theory has them; the entries of its legend."""
+    least = None
+    if name in (ERROR, OBSERVED_ERROR):
+        (error,) = lines
+        least = least_error([curves[["step", error]] for curves in measured], error)
+    middle: Middle = "mean" if least is None else "median"
+    known = False
+    for ax, curves, theory in zip(axes, measured, theories, strict=True):
+        draw_by_step(ax, curves, lines, middle)
+        known |= _draw_theory(ax, theory, lines, middle)
+        if name == LOSS:
+            ax.axhline(LOG2, color="0.6", linewidth=0.8, zorder=1, label="log 2")
+    axes[0].set_ylabel(name if least is None else f"{name}\nmedian, quartiles")
+    _set_heights(axes[0], name, least)
+    return drawn(axes) | ({"theory, nothing fitted": Line2D([], [], color=PLAIN, **THEORY)} if known else {})
 
 
 def least_error(curves: Sequence[pd.DataFrame], error: str) -> float | None:
