@@ -13,6 +13,7 @@ import pytest
 import yaml
 from fontTools import subset
 from matplotlib.image import imread
+from matplotlib.legend import Legend
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 from pyarrow import parquet as pq
@@ -100,6 +101,11 @@ def test_the_stages_figure_says_what_was_measured(results):
     line = dict(zip(noisy.get_legend_handles_labels()[1], noisy.lines, strict=False))["mislabelled samples"]
     curves = tables["noise.rate=0.3"][1].groupby("step")["noisy_accuracy"].mean()
     assert line.get_ydata().tolist() == pytest.approx(curves.tolist(), nan_ok=True)
+    fitted = tables["noise.rate=0.3"][0]["stage1_step"].median()
+    upright = [line for line in noisy.lines if [*line.get_ydata()] == [0, 1]]
+    assert upright[0].get_xdata()[0] == fitted
+    named = {text.get_text() for legend in figure.figure.findobj(Legend) for text in legend.get_texts()}
+    assert {"clean fitted", "mislabelled fitted"} <= named
 
 
 @pytest.mark.parametrize(("path", "words"), [("nowhere", "is not a directory"), (".", "holds no results")])

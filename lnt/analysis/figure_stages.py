@@ -64,10 +64,8 @@ def figure_stages(groups: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Dr
         axes = figure.subplots(len(panels), len(groups), sharex="col", sharey="row", squeeze=False)
         theories = [_predicted(runs) for runs, _ in groups.values()]
         looks: dict[tuple, dict[str, Line2D]] = {}
-        for row, (name, lines) in enumerate(panels.items()):
-            for ax, (runs, _) in zip(axes[row], groups.values(), strict=True):
-                _boundaries(ax, runs, named=row == 0)
-            entries = _draw_row(axes[row], name, lines, [curves for _, curves in groups.values()], theories)
+        for row, name in enumerate(panels):
+            entries = _draw_row(axes[row], name, [*groups.values()], theories, first=row == 0)
             if beside:
                 legend_beside(axes[row, -1], entries)
             elif name == COEFFICIENT:  # a legend below says nothing of the panel
@@ -97,20 +95,24 @@ def _panels(measured: Sequence[pd.DataFrame]) -> dict[str, dict[str, tuple[str, 
 def _draw_row(
     axes: Sequence[Axes],
     name: str,
-    lines: Mapping[str, tuple[str, str]],
-    measured: Sequence[pd.DataFrame],
+    groups: Sequence[tuple[pd.DataFrame, pd.DataFrame]],
     theories: Sequence[pd.DataFrame],
+    first: bool,
 ) -> dict[str, Line2D]:
-    """The metrics of one panel for each group, measured and as theory has them; the entries of its legend."""
-    least = None
+    """The metrics of one of PANELS for each group, measured and as theory has them; the entries of its legend.
+
+    The `first` row names the ends of the stages.
+    """
+    lines, least = PANELS[name], None
     if name in (ERROR, OBSERVED_ERROR):
         (error,) = lines
-        least = least_error([curves[["step", error]] for curves in measured], error)
+        least = least_error([curves[["step", error]] for _, curves in groups], error)
     middle: Middle = "mean" if least is None else "median"
     known = False
-    for ax, curves, theory in zip(axes, measured, theories, strict=True):
+    for ax, (runs, curves), theory in zip(axes, groups, theories, strict=True):
         draw_by_step(ax, curves, lines, middle)
         known |= _draw_theory(ax, theory, lines, middle)
+        _boundaries(ax, runs, named=first)
         if name == LOSS:
             ax.axhline(LOG2, color="0.6", linewidth=0.8, zorder=1, label="log 2")
     axes[0].set_ylabel(name if least is None else f"{name}\nmedian, quartiles")
