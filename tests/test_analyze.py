@@ -21,6 +21,7 @@ from pyarrow import parquet as pq
 import analyze
 import lnt
 import train as train_entry
+from lnt.analysis import report
 from lnt.analysis.cells import conditions
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import rendered
@@ -491,3 +492,20 @@ def test_what_is_wrong_is_one_line_on_the_real_command_line(results):
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: value=tset_error: no such column; there are ")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 8])
+def test_a_table_that_is_written_in_parts_is_the_table(tmp_path, monkeypatch, rows):
+    table = pd.DataFrame(
+        {
+            "name": pd.Series([None, "a,b", "c", *"defgh"][:rows], dtype="str"),
+            "count": pd.Series([1, None, 3, 4, 5, 6, 7, 8][:rows], dtype="Int64"),
+            "mixed": pd.Series([None, None, None, None, 0.5, 1, 2, 3][:rows], dtype=float),
+        }
+    )
+    monkeypatch.setattr(report, "ROWS", 3)
+    report.write_table(tmp_path / "cells", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "cells.parquet"), table)
+    lines = (tmp_path / "cells.csv").read_text().splitlines()
+    assert lines[0] == '"name","count","mixed"'
+    assert lines[1:] == [",1,", '"a,b",,', '"c",3,', '"d",4,', '"e",5,0.5', '"f",6,1', '"g",7,2', '"h",8,3'][:rows]

@@ -19,6 +19,7 @@ from lnt.intervals import half_width
 from lnt.plan_file import asked_cells, roles
 from lnt.settings import flatten
 
+AT_ONCE = 16  # columns of values
 FILES = ("data.file", "noise.file")  # keys whose values are paths
 
 
@@ -196,7 +197,9 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     """
     # dropna=False: keys of one option are null in runs of the others, and these have cells too.
     grouped = results.runs.groupby(keys, dropna=False)
-    kinds = _moments(seed_means(results.runs, keys, values).groupby(keys, dropna=False)[values])
+    # Some values at a time: they are copied, and of a million runs all of them take as much memory as the runs.
+    few = [values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE)]
+    parts = [_moments(seed_means(results.runs, keys, part).groupby(keys, dropna=False)[part]) for part in few]
     counts = {"n": grouped.size()}
     counts |= {name: getattr(results, name).groupby(keys, dropna=False).size() for name in ("diverged", "failed")}
     if results.plans:
@@ -205,7 +208,14 @@ def cells(results: RunTables, keys: list[str], values: list[str]) -> pd.DataFram
     there = table[["n", "diverged", "failed"]].sum(axis=1)
     # Clipped: more runs than planned, as after a second sweep, are not a negative number of missing ones.
     table["missing"] = ((table.pop("planned") if results.plans else there.max()) - there).clip(lower=0)
-    measured = pd.DataFrame({f"{value}_{kind}": kinds[kind][value] for value in values for kind in kinds})
+    measured = pd.DataFrame(
+        {
+            f"{value}_{kind}": of[value]
+            for part, kinds in zip(few, parts, strict=True)
+            for value in part
+            for kind, of in kinds.items()
+        }
+    )
     return table.join(measured).rename_axis(keys).reset_index()
 
 

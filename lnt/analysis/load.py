@@ -20,6 +20,7 @@ from lnt.plan_file import read_plan
 from lnt.table_files import ENDS, read_parts
 
 log = logging.getLogger(__name__)
+AT_ONCE = 8  # columns
 MANIFEST = "manifest.json"  # of a folder that analyze.py has written
 WRITER = {"written_by": "analyze.py"}
 EARLIER = {"time", "sources", "dropped", "notes", "figures"}  # the keys of a manifest before it named its writer
@@ -140,15 +141,23 @@ def _with_source(part: pa.Table, source: Path, path: Path) -> pa.Table:
 
 
 def _frame(parts: list[pa.Table]) -> pd.DataFrame:
-    """The rows of all parts, which are taken out of the list: a table of a million runs has room once, not twice."""
+    """The rows of all parts, which are taken out of the list: a table of a million runs has room once, not twice.
+
+    So a few columns are converted at a time: Arrow frees the others, which it was to give up, only with the last of them.
+    """
     frames = []
     while parts:
         alike = list(takewhile(lambda part: part.schema.equals(parts[0].schema, check_metadata=True), parts))
         del parts[: len(alike)]
         together = pa.concat_tables(alike)
         del alike
-        frames.append(together.to_pandas(self_destruct=True))
-        pa.default_memory_pool().release_unused()
+        columns = []
+        while together.num_columns:
+            few = together.column_names[:AT_ONCE]
+            columns.append(together.select(few).to_pandas(split_blocks=True))
+            together = together.drop_columns(few)
+            pa.default_memory_pool().release_unused()
+        frames.append(pd.concat(columns, axis=1))
     return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
