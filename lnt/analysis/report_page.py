@@ -15,6 +15,7 @@ import pandas as pd
 
 from lnt.errors import printable
 
+LONG = 24  # letters of a text that gets a wide column
 TITLES = {
     "csv": "CSV",
     "parquet": "parquet",
@@ -67,7 +68,7 @@ class Page:
             settings="".join(f"<tr><td>{html.escape(k)}<td>{html.escape(v)}" for k, v in self.settings.items()),
             notes="".join(f"<li>{html.escape(printable(note))}</li>" for note in self.notes),
             files=_links(self.files),
-            scorecard="" if self.scorecard is None else f"<section><h2>Scorecard</h2>{_table(self.scorecard, 3)}</section>",
+            scorecard="" if self.scorecard is None else _scorecard(self.scorecard),
             pictures="\n".join(map(_section, self.pictures)),
             data=script_json(self.data),
             plotly=scripts[0],
@@ -93,9 +94,45 @@ def _links(files: Iterable[str]) -> str:
     return " ".join(f'<a href="{quote(name)}">{html.escape(name)}</a>' for name in files)
 
 
+def _scorecard(table: pd.DataFrame) -> str:
+    """The verdicts, and what they rest on; scorecard.csv has the rest."""
+    interval = [
+        f"{value:.3g} [{low:.3g}, {high:.3g}]" if pd.notna(value) else ""
+        for value, low, high in zip(table["value"], table["low"], table["high"], strict=True)
+    ]
+    counts = table["seeds"].astype(str) + ", " + table["cells"].astype(str) + ", " + table["runs"].astype(str)
+    shown = pd.DataFrame(
+        {
+            **table[["statement", "predicted"]],
+            "measured": interval,
+            **table[["verdict", *(["note"] if table["note"].any() else []), "statistic", "condition"]],
+            "contradicted with 80 % if": table["noticed"],
+            "seeds, cells, runs": counts,
+            "source": table["source"],
+        }
+    )
+    return f'<section id="scorecard"><h2>Scorecard</h2>{_table(shown, 3)}</section>'
+
+
 def _table(table: pd.DataFrame, digits: int) -> str:
-    text = table.to_html(index=False, float_format=f"{{:.{digits}g}}".format, na_rep="", border=0)
-    return f'<div class="scroll">{text}</div>'
+    """A table as HTML: numbers to the right, words to the left."""
+    words = [not pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    head = "".join(f"<th{_class(word, '')}>{html.escape(str(name))}</th>" for name, word in zip(table, words, strict=True))
+    texts = ([_text(value, digits) for value in row] for row in table.itertuples(index=False))
+    rows = ("".join(f"<td{_class(word, text)}>{text}</td>" for text, word in zip(row, words, strict=True)) for row in texts)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _class(word: bool, text: str) -> str:
+    """Of a cell: words of any length, and those that need room."""
+    return "" if not word else ' class="word long"' if len(text) > LONG else ' class="word"'
+
+
+def _text(value: Any, digits: int) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.{digits}g}" if isinstance(value, float) else html.escape(str(value))
 
 
 def _section(picture: Picture) -> str:
