@@ -1,7 +1,8 @@
 """How long a reader of report.html waits after a click: python -m benchmarks.page [DIR].
 
 DIR is an analysed directory of results. Without one, 4900 cells with curves are trained and analysed (half a minute). Needs
-Chromium. A wait goes from the event to the second frame that is drawn after it; absolute times are those of this machine.
+Chromium. A wait lasts until the first frame after the event is drawn, which is when the second one begins. Absolute times are
+those of this machine.
 """
 
 import shutil
@@ -22,7 +23,7 @@ TIMED = """() => { window.timed = (act) => new Promise((done) => {
     requestAnimationFrame(() => requestAnimationFrame(end));
 }); }"""
 ACTIONS = {  # what a reader does, each time with another `number`
-    "click on a row of the table": ("#cells tbody tr", "all[number].click()"),
+    "click on a row of the table": ("#cells tbody tr", "all[number % all.length].click()"),
     "sort the table": ("#cells thead button", "all[number % all.length].click()"),
     "slider of the level": (
         "input[name=slider]",
@@ -34,7 +35,7 @@ ACTIONS = {  # what a reader does, each time with another `number`
     ),
     "menu of time": (
         "select[name=clock]",
-        "one.selectedIndex = 1 + number % (one.length - 1); one.dispatchEvent(new Event('change'))",
+        "one.selectedIndex = (number + 1) % one.length; one.dispatchEvent(new Event('change'))",
     ),
     "slider of time": ("input[name=time]", "one.value = 3 + number; one.dispatchEvent(new Event('input'))"),
 }

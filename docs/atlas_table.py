@@ -48,7 +48,9 @@ def exponent(study: str, x: str, y: str, level: float, law: float, rho: float | 
     def measure(results: Path) -> Found:
         runs = runs_of(results, study)
         edge = border(runs if rho is None else runs[runs["optimizer.rho"] == rho], x, y, level)
-        return f"{edge.text} at an error of {level}", f"differs by {edge.exponent[0] - law:+.3f}"
+        slope, low, high = edge.exponent
+        place = "inside" if low <= law <= high else "outside"
+        return f"{edge.text} at an error of {level}", f"differs by {slope - law:+.3f}: the theorem is {place} the interval"
 
     return measure
 
@@ -80,7 +82,10 @@ def label_noise_descent(results: Path) -> Found:
     plain, noisy = (curves[(curves["step"] == step) & (curves["noise.rate"] == rate)]["test_error"] for rate in (0, 0.1))
     means = curves[curves["noise.rate"] == 0.1].groupby("step")["test_error"].mean()
     first = means.index[means.to_numpy() < 0.1][0]
-    return f"{with_interval(plain)} and {with_interval(noisy)}", f"not reproduced: below 0.1 from step {first} on"
+    return (
+        f"{with_interval(plain)} and {with_interval(noisy)}",
+        f"not reproduced: the mean is below 0.1 at step {first} for the first time",
+    )
 
 
 def label_noise_heatmap(results: Path) -> Found:
@@ -96,7 +101,8 @@ def width(results: Path) -> Found:
     runs = runs_of(results, "huang2025_width")
     runs = runs[np.isclose(runs["data.snr"], 0.09) & (runs["noise.rate"] == 0)]
     narrow, wide = (runs[runs["model.width"] == m].set_index("seed")["test_error"] for m in (3, 20))
-    return f"{with_interval(narrow)} and {with_interval(wide)}", _share((narrow < 0.1) & (wide > 0.4), "seeds")
+    measured = f"at SNR 0.09 {with_interval(narrow)} and {with_interval(wide)}"
+    return measured, f"below 0.1 and above 0.4 with {_share((narrow < 0.1) & (wide > 0.4), 'seeds')}"
 
 
 def early_learning(results: Path) -> Found:
@@ -104,7 +110,8 @@ def early_learning(results: Path) -> Found:
     runs, curves = runs_of(results, "liu2020_linear"), curves_of(results, "liu2020_linear")
     early = 1 - runs["run_id"].map(curves.groupby("run_id")["noisy_accuracy"].min())
     both = _share((early > 0.95) & (runs["noisy_accuracy"] == 1))
-    return f"shares {with_interval(early)} and {with_interval(runs['noisy_accuracy'])}", both
+    measured = f"shares {with_interval(early)} and {with_interval(runs['noisy_accuracy'])} at three noise rates"
+    return measured, f"more than 0.95, and all, in {both}"
 
 
 def ridge_error(seed: int, p_plus: float, p_minus: float) -> float:
@@ -142,7 +149,8 @@ def grokking(results: Path) -> Found:
     runs = runs[runs["data.signal_norm"] == runs["data.signal_norm"].max()]
     guessing = runs["run_id"].map(curves[curves["step"] == 1].set_index("run_id")["test_error"])
     groks = (guessing > 0.3) & (runs["test_error"] < 0.1) & (runs["noisy_accuracy"] == 1)
-    return f"{with_interval(guessing)} and {with_interval(runs['test_error'])}", _share(groks)
+    measured = f"at \\|mu\\| = 40 errors of {with_interval(guessing)} and {with_interval(runs['test_error'])}"
+    return measured, f"above 0.3, and below 0.1 with all labels fitted, in {_share(groks)}"
 
 
 def rare_feature(results: Path) -> Found:
@@ -150,7 +158,8 @@ def rare_feature(results: Path) -> Found:
     runs = runs_of(results, "zou2023_mixup")
     runs = runs[np.isclose(runs["data.signal_norm"], 8)].set_index("seed")
     plain, mixed = (runs[runs["data.mixup"] == alpha]["test_error_rare"] for alpha in (0, 1))
-    return f"{with_interval(plain)} and {with_interval(mixed)}", _share((plain > 0.4) & (mixed < 0.05), "seeds")
+    measured = f"at \\|mu\\| = 8 errors of {with_interval(plain)} without and {with_interval(mixed)} with it"
+    return measured, f"above 0.4 and below 0.05 with {_share((plain > 0.4) & (mixed < 0.05), 'seeds')}"
 
 
 def verdicts(results: Path) -> Found:
@@ -300,6 +309,7 @@ ENTRIES = (
         width,
     ),
     Entry("robust_losses", "robust_losses_theory.png", "ours", "nothing; mean-field theory", times_by_loss),
+    Entry("robust_losses_digits", "#losses-that-are-called-robust", "ours", "nothing", nothing),
     Entry("robust_losses_final", "#losses-that-are-called-robust", "ours", "nothing", nothing),
     Entry("phase_kappa_rate", "phase_kappa_rate_phases.png", "ours", "nothing; mean-field theory", phases),
     Entry("pair_noise", "pair_noise_phase_test_error.png", "ours", "nothing", nothing),

@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DOCS = Path(__file__).parent
+HEAD = """# Gallery
+
+One picture of each kind of figure, the two commands that make it, and where it lies then. DIR is a folder of your choice,
+another one for each training. The same training need not be repeated; that of `kou2023` is 100 000 runs.
+[What the figures show](results.md), [the theory behind them](theory.md).
+"""
 RATES = ("noise.rate=0.1,0.2,0.3,0.4", "seed=range(10)")
 SWEEPS: dict[str, tuple[str, ...]] = {  # of the gallery alone, as arguments of train.py
     "two_strategies": ("-m", "strategy=none,small_loss", *RATES),
@@ -167,15 +173,13 @@ def copy(file: Path, picture: Path) -> None:
 
 def page() -> str:
     """The page as Markdown."""
-    parts = [
-        "# Gallery\n\nOne picture of each kind of figure, and the two commands that make it; DIR is a folder of your choice.\n"
-    ]
+    parts = [HEAD]
     for kind in KINDS:
         lines = "\n".join(f"    {command}" for command in kind.commands)
         parts += [
             f"## {kind.title}\n",
             kind.text + "\n" if kind.text else "",
-            lines + "\n",
+            f"{lines}\n    # DIR/analysis/{kind.file}\n",
             f"![{kind.title}]({kind.picture})\n",
         ]
     return "\n".join(filter(None, parts))

@@ -194,7 +194,7 @@ def percent(share: float) -> str:
     """A share as one says it: 0 % has not begun, 100 % has ended."""
     if 0 < share < 0.01:
         return "less than 1 %"
-    return f"{math.floor(100 * share)} %"
+    return f"{math.floor(100 * share + 1e-9)} %"  # 100 * 0.29 is less than 29
 
 
 def in_words(seconds: float) -> str:

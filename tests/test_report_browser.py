@@ -309,7 +309,7 @@ def test_it_prints_the_static_figures_without_menus(opened, sweep, tmp_path):
     page.set_viewport_size({"width": round(27.7 / 2.54 * 96), "height": 700})
     page.emulate_media(media="print")
     assert page.evaluate("document.querySelectorAll('#cells thead th').length") > 15
-    assert page.evaluate("document.querySelector('#cells table').scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate("document.querySelector('#cells table').getBoundingClientRect().right <= innerWidth")
 
 
 def test_links_lead_to_the_files(opened, comparison):

@@ -151,9 +151,13 @@ def outcome_columns(runs: pd.DataFrame) -> list[str]:
 def check_column(runs: pd.DataFrame, key: str, column: str, allowed: list[str]) -> None:
     """Raise ConfigError, listing the allowed columns, if `column` is not one of them."""
     if column not in allowed:
-        near = get_close_matches(column, allowed, 1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}{meant}")
+        raise ConfigError(key, column, f"no such column; there are {', '.join(allowed)}{meant(column, allowed)}")
+
+
+def meant(name: str, known: Sequence[str]) -> str:
+    """The known name that is closest to one that is not, as the rest of a sentence; "" if none is close."""
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def title_of(keys: list[str], values: tuple) -> str:

@@ -104,6 +104,8 @@ def compare(results: RunTables, x: str, hue: str | None, style: str | None, valu
 
 def as_planned(table: pd.DataFrame, plans: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pd.DataFrame:
     """Rows of runs or cells in the order in which values of `keys` were typed; what no plan names comes last."""
+    if not keys:
+        return table
     # Runs come in the order in which they ended, which is another one each time, and cells in that of the alphabet.
     planned = cells.planned_values(plans)
     places = {

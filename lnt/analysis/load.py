@@ -143,7 +143,7 @@ def _with_source(part: pa.Table, source: Path, path: Path) -> pa.Table:
 def _frame(parts: list[pa.Table]) -> pd.DataFrame:
     """The rows of all parts, which are taken out of the list: a table of a million runs has room once, not twice.
 
-    So a few columns are converted at a time: Arrow frees the others, which it was to give up, only with the last of them.
+    So a few columns are converted at a time: Arrow's own `self_destruct` frees them only after the last one.
     """
     frames = []
     while parts:
@@ -154,7 +154,8 @@ def _frame(parts: list[pa.Table]) -> pd.DataFrame:
         columns = []
         while together.num_columns:
             few = together.column_names[:AT_ONCE]
-            columns.append(together.select(few).to_pandas(split_blocks=True))
+            # Without the index of a file that pandas wrote: it belongs to one of its columns, and rows go by place.
+            columns.append(together.select(few).to_pandas(split_blocks=True).reset_index(drop=True))
             together = together.drop_columns(few)
             pa.default_memory_pool().release_unused()
         frames.append(pd.concat(columns, axis=1))

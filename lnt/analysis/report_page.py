@@ -96,22 +96,27 @@ def _links(files: Iterable[str]) -> str:
 
 def _scorecard(table: pd.DataFrame) -> str:
     """The verdicts, and what they rest on; scorecard.csv has the rest."""
-    interval = [
-        f"{value:.3g} [{low:.3g}, {high:.3g}]" if pd.notna(value) else ""
-        for value, low, high in zip(table["value"], table["low"], table["high"], strict=True)
-    ]
+    measured = [_interval(*row) for row in table[["value", "low", "high"]].itertuples(index=False)]
     counts = table["seeds"].astype(str) + ", " + table["cells"].astype(str) + ", " + table["runs"].astype(str)
     shown = pd.DataFrame(
         {
             **table[["statement", "predicted"]],
-            "measured": interval,
+            "measured": measured,
             **table[["verdict", *(["note"] if table["note"].any() else []), "statistic", "condition"]],
             "contradicted with 80 % if": table["noticed"],
             "seeds, cells, runs": counts,
             "source": table["source"],
+            "panel": table["figure"],
         }
     )
     return f'<section id="scorecard"><h2>Scorecard</h2>{_table(shown, 3)}</section>'
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """A number and its interval, as far as they are known."""
+    if pd.isna(value):
+        return ""
+    return f"{value:.3g}" + ("" if pd.isna(low) or pd.isna(high) else f" [{low:.3g}, {high:.3g}]")
 
 
 def _table(table: pd.DataFrame, digits: int) -> str:
@@ -119,7 +124,10 @@ def _table(table: pd.DataFrame, digits: int) -> str:
     words = [not pd.api.types.is_numeric_dtype(table[name]) for name in table]
     head = "".join(f"<th{_class(word, '')}>{html.escape(str(name))}</th>" for name, word in zip(table, words, strict=True))
     texts = ([_text(value, digits) for value in row] for row in table.itertuples(index=False))
-    rows = ("".join(f"<td{_class(word, text)}>{text}</td>" for text, word in zip(row, words, strict=True)) for row in texts)
+    rows = (
+        "".join(f"<td{_class(word, text)}>{html.escape(text)}</td>" for text, word in zip(row, words, strict=True))
+        for row in texts
+    )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
@@ -132,7 +140,7 @@ def _class(word: bool, text: str) -> str:
 def _text(value: Any, digits: int) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.{digits}g}" if isinstance(value, float) else html.escape(str(value))
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _section(picture: Picture) -> str:

@@ -51,6 +51,7 @@ def write(path: Path, asked: Asked, attributions: study_images.Attributions, fol
     keys = cells.swept_keys(results)
     table = _add_tables(report, keys)
     _note_absent(report, choice)
+    _note_labels(report)
     if published:
         report.note(f"against {published.source}: {published.summary()}")
         report.figure("against", figure_against(published), published.table, f"Against {published.source}")
@@ -58,7 +59,9 @@ def write(path: Path, asked: Asked, attributions: study_images.Attributions, fol
     _add_signals(report, keys)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
-    _add_figures(report, asked, choice, published)
+    bounded = _add_figures(report, asked, choice, published)
+    if asked.level is not None and not bounded:
+        report.note(f"level={asked.level:g} is that of a boundary in a phase diagram, and none is drawn")
     if MOVING in asked.formats:
         study_time.add_animations(report, choice.x, choice.y, choice.values)
     _add_cells(report, table, keys, choice)
@@ -95,26 +98,42 @@ def _note_absent(report: Report, choice: Choice) -> None:
         )
 
 
-def _add_figures(report: Report, asked: Asked, choice: Choice, published: Against | None) -> None:
-    """The figures of values over axes: strategies, time, phase diagrams, comparisons or lines, whichever the sweep was for."""
+def _note_labels(report: Report) -> None:
+    """Say which of one's own names are those of settings that the results do not have: a slip of the pen, most often."""
+    settings = cells.config_columns(report.results.runs)
+    groups = {key.partition(".")[0] for key in settings if "." in key}
+    for key in in_force().labels:
+        group, dot, _ = key.partition(".")
+        if dot and group in groups and key not in settings:
+            report.note(f"labels: there is no {key} in these results{cells.meant(key, settings)}")
+
+
+def _add_figures(report: Report, asked: Asked, choice: Choice, published: Against | None) -> bool:
+    """The figures of values over axes: strategies, time, phase diagrams, comparisons or lines, whichever the sweep was for.
+
+    Returns whether one of them has a boundary at a level.
+    """
     results, keys, x, y = report.results, cells.swept_keys(report.results), choice.x, choice.y
     clock, freely = choice.clock, not asked.keys and asked.value is None and not published
     predicted = study_theory.add_theory(report, x, None if clock else y, [key for key in keys if clock and key != x])
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
     if study_comparisons.add_strategies(report) and freely:
-        return
+        return False
     if clock and x:
         for value in choice.values:
             study_time.add_time(report, x, clock, value, choice.level, predicted)
-    elif x and y and freely and not cells.is_product(results, keys):
+        return True
+    if x and y and freely and not cells.is_product(results, keys):
         report.note("the sweep is no full grid: no phase diagram is drawn")
     elif x and y:
         for value in choice.values:
             study_phase.add_phase(report, x, y, value, choice.level, predicted, published)
+        return True
     elif categories := study_comparisons.categories(report, x, asked.hue, asked.style):
         study_comparisons.add_comparison(report, *categories, choice.values)
     elif x:
         study_comparisons.add_lines(report, x, choice.values)
+    return False
 
 
 def _add_cells(report: Report, table: pd.DataFrame, keys: list[str], choice: Choice) -> None:

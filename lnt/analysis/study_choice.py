@@ -1,6 +1,5 @@
 """What a study draws: what was asked for, checked against the results, and what is chosen where nothing was."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ from lnt.analysis.load import RunTables
 from lnt.analysis.time_diagram import CLOCKS, check_time, metric_columns
 from lnt.errors import require
 
-KEY = re.compile(r"[a-z]\w*(\.[a-z]\w*)+")  # with a dot; names without one may be those of options
 MOVING = "gif"  # among the formats: of phase diagrams only
 TEST_ERRORS = ("test_error", "test_error_observed")  # the second where true labels are not known
 RETURNED = "strategy_test_error"  # the first one where strategies were swept
@@ -74,8 +72,6 @@ class Asked:
             cells.check_column(runs, "value", self.value, outcomes)
         for column in in_force().panels:
             cells.check_column(runs, "panels", column, outcomes)
-        for key in filter(KEY.fullmatch, in_force().labels):
-            cells.check_column(runs, "labels", key, settings)
 
 
 @dataclass(frozen=True)
@@ -105,8 +101,6 @@ def choose(asked: Asked, results: RunTables, value: str | None) -> Choice:
         asked.hue is not None or asked.style is not None or (asked.x is not None and not cells.is_axis(results.runs[asked.x]))
     )
     y = None if lines else asked.y or next((key for key in axes if key != x), None)
-    bounded = asked.level is None or y is not None
-    require(bounded, "level", asked.level, "is that of a boundary in a phase diagram, and none is drawn; give y=KEY")
     return Choice(x, y, [value] if value else usual_values(results, asked.clock), level, asked.clock)
 
 
