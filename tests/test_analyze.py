@@ -528,7 +528,7 @@ def test_a_table_that_is_written_in_parts_is_the_table(tmp_path, monkeypatch, ro
 
 def test_rows_keep_together_in_a_file_that_pandas_has_sorted(tmp_path, sweep):
     before = load(sweep).runs.set_index("run_id").sort_index()
-    (file,) = (file for file in (sweep / "0").rglob("runs.parquet*") if file.is_file())
+    (file,) = (file for file in (sweep / "0").rglob("runs.parquet/*") if file.is_file())
     rows = pd.read_parquet(file).sample(frac=1, random_state=0)
     pd.concat([rows, rows.head(3)]).to_parquet(file)
     assert len(before.columns) > 8

@@ -8,8 +8,20 @@ import pytest
 
 from lnt.analysis import cells
 from lnt.analysis.comparison import Comparison
+from lnt.analysis.figure_names import LABELS
 from lnt.analysis.load import RunTables
-from lnt.analysis.report_data import MOST_CELLS, cells_of, comparison_of, curves_of, in_words, lines_of, numbers, thinned
+from lnt.analysis.report_data import (
+    CURVES,
+    FURTHER,
+    MOST_CELLS,
+    cells_of,
+    comparison_of,
+    curves_of,
+    in_words,
+    lines_of,
+    numbers,
+    thinned,
+)
 from lnt.analysis.report_page import Page, script_json
 
 NAN = np.nan
@@ -140,3 +152,7 @@ def test_a_text_cannot_end_the_element_of_its_json():
     assert json.loads(text) == {"</script>": "<!--<script>"}
     with pytest.raises(ValueError, match="JSON"):
         script_json([NAN])
+
+
+def test_the_page_has_words_for_all_columns_that_it_offers():
+    assert {*FURTHER, *CURVES} <= set(LABELS)

@@ -1,13 +1,17 @@
 """The scorecard on made-up tables in which every law is known to hold, to fail, or to lack data."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
 
 from lnt.analysis.figure_scorecard import figure_scorecard
+from lnt.analysis.report_page import Page
 from lnt.analysis.scorecard import (
     CONFIDENCE,
+    Row,
     binomial_interval,
     judge,
     noticed_number,
@@ -264,3 +268,20 @@ def test_the_figure_draws_what_there_is(world):
         evidence, rows = scorecard(part, curves)
         figure = figure_scorecard(evidence, rows)
         assert [ax.get_title("left") for ax in figure.axes[:6]] == [f"({name})" for name in "abcdef"]
+
+
+def test_the_page_shows_what_is_known_of_each_statement():
+    says = ("a < b & c", "somebody", "small steps", "share of seeds", "all")
+    known = Row(*says, 1.0, 0.9, 1.1, "supported", "below 0.8", 20, 3, 60, 0, "", "b")
+    no_interval = Row(*says, 1.5, np.nan, np.nan, "undecided", "", 3, 1, 3, 0, "too few seeds", "c")
+    nothing = Row(*says, np.nan, np.nan, np.nan, "not tested", "", 0, 0, 0, 0, "no such runs", "")
+    page = Page("t", "s", (), {}, (), (), (), to_table([known, no_interval, nothing])).text()
+    table = page.partition('<section id="scorecard">')[2].partition("</section>")[0]
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in table.split("<tr>")[1:]]
+    columns = {name: [row[place] for row in rows[1:]] for place, name in enumerate(rows[0])}
+    assert columns["measured"] == ["1 [0.9, 1.1]", "1.5", ""]
+    assert columns["verdict"] == ["supported", "undecided", "not tested"]
+    assert columns["note"] == ["", "too few seeds", "no such runs"]
+    assert columns["seeds, cells, runs"] == ["20, 3, 60", "3, 1, 3", "0, 0, 0"]
+    assert columns["panel"] == ["b", "c", ""]
+    assert set(columns["statement"]) == {"a &lt; b &amp; c"}

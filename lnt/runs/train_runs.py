@@ -32,7 +32,7 @@ from lnt.training.loop import train_chunk
 
 log = logging.getLogger(__name__)
 Done = tuple[Tables, Path | None]  # results of a chunk, and its checkpoint, which they make superfluous
-SHARE_AT_RISK, SECONDS_AT_RISK = 0.05, 3.0  # a job that dies loses about this share of its time, or at most these seconds
+SHARE_AT_RISK, SECONDS_AT_RISK = 0.05, 5.0  # a job that dies loses about this share of its time, or at most these seconds
 NO_TRACKER = NoTracker()
 ENDED = RuntimeError("its process died: a crash below Python, or out of memory")
 

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 
-from lnt import signals
+from lnt import hardware, signals
 from lnt.progress import Progress, StepCount
 from lnt.signals import Stopped
 
@@ -166,6 +166,7 @@ def _become_worker(counted: Counted) -> None:
     global _count
     _count = SharedStepCount(counted)
     torch.set_num_threads(1)
+    hardware.keep_freed_memory()
     signals.become_worker()
     parent = multiprocessing.parent_process()
     assert parent is not None
