@@ -39,7 +39,7 @@ ACTIONS = {  # what a reader does, each time with another `number`
     ),
     "slider of time": ("input[name=time]", "one.value = 3 + number; one.dispatchEvent(new Event('input'))"),
 }
-REPEATS = 6
+REPEATS = 7
 
 
 def analysed(folder: Path) -> Path:
