@@ -234,9 +234,9 @@ def page(results: Path) -> str:
         + """
 Not all of it is reproduced as published ([studies](studies.md)). Our cells of kou2023 lie a little below the published ones,
 more than seeds explain; the authors' program agrees with ours. Label-noise descent needs longer than published, which depends
-on the initial scale. The boundary of cao2022 is flatter than the theorem, and those of meng2024_xor, frei2022 and SAM differ from
-theirs by a little that the intervals resolve; these theorems are asymptotic. Two statements of Han et al. are contradicted at these sizes
-([scorecard](scorecard.md)). Real images have a [page of their own](images.md#real-results).
+on the initial scale. The boundary of cao2022 is flatter than the theorem, and those of meng2024_xor, frei2022 and SAM differ
+from theirs by a little that the intervals resolve; these theorems are asymptotic. Two statements of Han et al. are contradicted
+at these sizes ([scorecard](scorecard.md)). Real images have a [page of their own](images.md#real-results).
 
 ![error by n and d / n](karhadkar2024_phase_test_error.png)
 
