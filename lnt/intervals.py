@@ -4,6 +4,8 @@ Below FEWEST_SEEDS seeds there is no interval (NaN). The t distribution assumes 
 that cannot be judged from a handful of values: an interval from two or three seeds is either far too short or useless.
 """
 
+import math
+
 import numpy as np
 
 CONFIDENCE = 0.95
@@ -93,3 +95,10 @@ def jackknife_interval(
     enough = np.where(count >= FEWEST_SEEDS, count, np.nan)
     half = student_quantile((1 + confidence) / 2, enough - 1) * np.sqrt((enough - 1) / enough * squares)
     return value - half, value + half
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A number and its interval in words, as far as they are known: 1.2 [1.1, 1.3]; 1.2; nothing."""
+    if math.isnan(value):
+        return ""
+    return f"{value:.3g}" + ("" if math.isnan(low) or math.isnan(high) else f" [{low:.3g}, {high:.3g}]")

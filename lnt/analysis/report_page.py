@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from lnt.errors import printable
+from lnt.intervals import with_interval
 
 LONG = 24  # letters of a text that gets a wide column
 TITLES = {
@@ -96,7 +97,7 @@ def _links(files: Iterable[str]) -> str:
 
 def _scorecard(table: pd.DataFrame) -> str:
     """The verdicts, and what they rest on; scorecard.csv has the rest."""
-    measured = [_interval(*row) for row in table[["value", "low", "high"]].itertuples(index=False)]
+    measured = [with_interval(*row) for row in table[["value", "low", "high"]].itertuples(index=False)]
     counts = table["seeds"].astype(str) + ", " + table["cells"].astype(str) + ", " + table["runs"].astype(str)
     shown = pd.DataFrame(
         {
@@ -110,13 +111,6 @@ def _scorecard(table: pd.DataFrame) -> str:
         }
     )
     return f'<section id="scorecard"><h2>Scorecard</h2>{_table(shown, 3)}</section>'
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    """A number and its interval, as far as they are known."""
-    if pd.isna(value):
-        return ""
-    return f"{value:.3g}" + ("" if pd.isna(low) or pd.isna(high) else f" [{low:.3g}, {high:.3g}]")
 
 
 def _table(table: pd.DataFrame, digits: int) -> str:

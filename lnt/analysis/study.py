@@ -29,7 +29,7 @@ from lnt.analysis.report import Report, own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.analysis.study_choice import MOVING, Asked, Choice, choose
 from lnt.column_names import ERRORS
-from lnt.intervals import FEWEST_SEEDS, TOO_FEW
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, with_interval
 
 log = logging.getLogger(__name__)
 STAGES = "Two stages of learning: means{}; where the axis of an error is logarithmic, medians{}"
@@ -215,4 +215,5 @@ def _add_scorecard(report: Report) -> None:
     figure = figure_scorecard(evidence, rows)
     report.figure("scorecard_figure", figure, evidence.runs.reset_index(), "Scorecard: panels as named in its rows")
     for row in rows:
-        log.info("%-13s %s: %.3g [%.3g, %.3g] %s", row.verdict, row.statement, row.value, row.low, row.high, row.note)
+        measured = with_interval(row.value, row.low, row.high)
+        log.info("%-13s %s: %s", row.verdict, row.statement, " ".join(filter(None, (measured, row.note))))
