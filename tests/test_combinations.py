@@ -1,4 +1,6 @@
-"""Random combinations of data, network, loss, noise and optimizer: the exact reduction against plain PyTorch, 300 steps each.
+"""Random combinations of data, network, loss, noise and optimizer: the exact reduction against plain PyTorch.
+
+Each trains for 300 steps, with Muon for 30.
 
 Other tests take each setting alone, and name what they try; these look for combinations of which nobody has thought.
 """
@@ -40,7 +42,9 @@ OPTIMIZERS = {
     "sgd": ("optimizer.batch_size=5", "optimizer.epochs=100"),
     "sam": ("optimizer.steps=300",),
     "normalized_gd": ("optimizer.steps=300",),
-    "muon": ("optimizer.steps=300",),
+    "muon": (
+        "optimizer.steps=30",
+    ),  # its polar factor magnifies rounding, step after step; 300 are in tests/test_update_rules.py
 }  # flow has an error of its own: tests/test_update_rules.py
 LOSSES = (
     "logistic",
@@ -99,6 +103,7 @@ def test_the_exact_reduction_is_plain_pytorch(experiment, lines, all_alike):
     engine.weights.copy_(weights)
     losses = measured([engine], problem, recorded_steps(ours.total_steps(), 30))[:, 0]
     assume(np.isfinite(losses).all() and (losses < 100).all())  # what diverges amplifies the last digits
+    assume(are_stable(lines, losses).all())
     # The polar factor of a gradient with small singular values magnifies rounding, up to 1e6 times in a step.
     tolerance = 1e-5 if "optimizer=muon" in lines else 1e-9
     assert_engines_agree(ours, experiment(*lines, "engine=autograd"), tolerance, weights)
@@ -113,7 +118,15 @@ def test_a_batch_is_each_of_its_runs_alone(experiment, lines):
     assume(np.isfinite(together[:, 0]).all() and (together[:, 0] < 100).all())
     tolerance = 1e-5 if "optimizer=muon" in lines else 1e-9
     for run in range(3):
-        assert_close(together[..., run], train(batch.take(np.array([run]))).values[..., 0], tolerance)
+        stable = are_stable(lines, together[:, 0, run])
+        alone = train(batch.take(np.array([run]))).values[..., 0]
+        assert_close(together[stable][..., run], alone[stable], tolerance)
+
+
+def are_stable(lines, losses):
+    """At which recorded steps rounding is not magnified: steps of one length jump to and fro once the loss is small."""
+    fitted = np.maximum.accumulate(losses < 1e-6)
+    return ~fitted if "optimizer=normalized_gd" in lines else np.ones(len(losses), bool)
 
 
 def possible(experiment, *lines, **numbers):

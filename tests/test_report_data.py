@@ -140,7 +140,7 @@ def test_a_hundred_thousand_runs_fit_into_15_megabytes():
     for name in names:
         table = table.assign(**{f"{name}_mean": rng.random(len(x)), f"{name}_high": NAN})
     found = cells_of(table, ["data.dim", "data.snr"], ["test_error"])
-    page = Page("t", "s", [], {}, [], [], [], data={"cells": found, "phase": None, "curves": "none", "plots": {}})
+    page = Page("t", "s", [], {}, [], [], [], data=script_json({"cells": found, "phase": None, "curves": "none", "plots": {}}))
     assert len(page.text().encode()) < 15e6
     assert cells_of(pd.concat([table] * 2), ["data.dim", "data.snr"], ["test_error"]) is None
     assert len(table) < MOST_CELLS

@@ -21,7 +21,7 @@ from lnt.analysis.cells import config_columns
 from lnt.analysis.figure_style import FORMATS, Drawn, rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables, is_analysis
 from lnt.analysis.report_data import errors_of
-from lnt.analysis.report_page import Page, Picture
+from lnt.analysis.report_page import Page, Picture, script_json
 from lnt.column_names import SEEDS
 from lnt.errors import printable, require
 from lnt.files import DamagedFile, is_plain, read_json, write_atomically, write_json
@@ -156,6 +156,7 @@ class Report:
 
     def finish(self) -> None:
         """Write the figures, the manifest and the page, and wait for the tables."""
+        data = script_json({**self.explored, "plots": self.plots})  # while figures are rendered
         files = {name: found() for name, found in self.files.items()}
         for name, kind in itertools.product(files, self.formats):
             write_atomically(self.folder / f"{name}.{kind}", partial(Path.write_bytes, data=files[name][kind]))
@@ -170,11 +171,11 @@ class Report:
         if (place := set_aside(self.folder, stale)) is not None:
             self.note(f"files of an earlier analysis that this one did not write are in {place}")
         write_json(self.folder / MANIFEST, self.manifest())
-        text = self.page({name: files[name]["png"] for name in self.figures}).text()
+        text = self.page({name: files[name]["png"] for name in self.figures}, data).text()
         write_atomically(self.folder / "report.html", lambda file: file.write_text(text, encoding="utf-8"))
 
-    def page(self, images: Mapping[str, bytes]) -> Page:
-        """The page, with the PNG of each figure."""
+    def page(self, images: Mapping[str, bytes], data: str) -> Page:
+        """The page, with the PNG of each figure and the data that it draws."""
         pictures = [
             Picture(
                 name,
@@ -188,7 +189,6 @@ class Report:
             for name, caption in self.figures.items()
         ]
         summary = f"{len(self.results.runs)} runs completed, " + ", ".join(f"{n} {what}" for what, n in self.dropped().items())
-        data = {**self.explored, "plots": self.plots}
         files = [*self.written, MANIFEST]
         title = self.path.resolve().name
         return Page(title, summary, self.about(), self.shared(), self.notes, files, pictures, self.scorecard, data)

@@ -5,7 +5,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from string import Template
 from typing import Any
@@ -54,7 +54,7 @@ class Page:
     files: Sequence[str]  # in the folder of the page
     pictures: Sequence[Picture]
     scorecard: pd.DataFrame | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)  # of lnt.analysis.report_data
+    data: str = "{}"  # of lnt.analysis.report_data, by script_json
 
     def text(self) -> str:
         """The page as HTML, with plotly and all data inside."""
@@ -71,7 +71,7 @@ class Page:
             files=_links(self.files),
             scorecard="" if self.scorecard is None else _scorecard(self.scorecard),
             pictures="\n".join(map(_section, self.pictures)),
-            data=script_json(self.data),
+            data=self.data,
             plotly=scripts[0],
             script=scripts[1],
         )

@@ -1,7 +1,8 @@
 """Phase diagrams of a study, and the collapse on the combination of parameters that theory names."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ from lnt.analysis import cells, study_theory
 from lnt.analysis.figure_names import as_text, label, quantity
 from lnt.analysis.figure_phase_diagram import figure_collapse, figure_phase_diagram
 from lnt.analysis.figure_style import SINGLE
-from lnt.analysis.goodness_of_fit import compared, fits_table
-from lnt.analysis.phase_diagram import Facet, Grid, facets, shared_draws
+from lnt.analysis.goodness_of_fit import Fit, compared, fits_table
+from lnt.analysis.phase_diagram import Facet, facets, shared_draws
 from lnt.analysis.reference import Against
 from lnt.analysis.report import Report
 from lnt.theory.conditions import law_of
@@ -37,6 +38,12 @@ def add_phase(
     shown = facets(report.results, x, y, value, level, law, most=MAX_FACETS)
     if predicted is not None and not others:
         shown = {title: study_theory.with_prediction(panel, predicted, x, y, value) for title, panel in shown.items()}
+    fits = None
+    # Cells that were chosen by their values are no fair test of a collapse.
+    if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
+        data = next(iter(shown.values())).data
+        # Beside the figures, since it takes as long as all of them.
+        fits = report.processes.start(partial(compared, data, report.results.runs, (x, y), law))
     name = f"phase_{value}"
     table = cells.cells(report.results, [x, y, *others], [value])
     if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
@@ -49,9 +56,8 @@ def add_phase(
     report.folded.add(name)
     if len(shown) == 1:
         report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE, marked))
-    # Cells that were chosen by their values are no fair test of a collapse.
-    if law and not others and not cells.refinement(report.results.plans) and any(panel.law for panel in shown.values()):
-        _add_collapse(report, (x, y), value, law, next(iter(shown.values())).data)
+    if law and fits:
+        _add_collapse(report, (x, y), value, law, fits)
 
 
 def _lines(panels: Mapping[str, Facet]) -> str:
@@ -90,14 +96,14 @@ def of_shared_draws(runs: pd.DataFrame, x: str, y: str) -> str:
     return f"seeds are shared: {where} (docs/results.md, Seeds, has a command without)"
 
 
-def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, data: Grid) -> None:
+def _add_collapse(report: Report, keys: tuple[str, str], value: str, law: Law, compared: Callable[[], list[Fit]]) -> None:
     """Cell means against the combination of parameters that the law names, and how well they follow it beside its rivals."""
     runs = report.results.runs
     table = runs.assign(combination=law.of(runs)).groupby(list(keys), as_index=False)[["combination", value]].mean()
     # The axis is logarithmic. At a noise rate of 1/2 the combination is 0.
     table = table[table["combination"] > 0]
     combination, mean = table["combination"].to_numpy(float), table[value].to_numpy(float)
-    fits = compared(data, runs, keys, law)
+    fits = compared()
     name, rivals = f"collapse_{value}", fits_table(fits)
     figure = figure_collapse(combination, mean, table[keys[0]].to_numpy(float), (f"${law.formula}$", value, keys[0]), fits)
     best = rivals[rivals["kind"] == "rival"].sort_values("r2", ascending=False).iloc[0]
