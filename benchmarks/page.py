@@ -2,7 +2,7 @@
 
 DIR is an analysed directory of results. Without one, 4900 cells with curves are trained and analysed (half a minute). Needs
 Chromium. A wait lasts until the first frame after the event is drawn, which is when the second one begins. Absolute times are
-those of this machine.
+those of this machine. What the page of DIR lacks, a menu of time say, is left out.
 """
 
 import shutil
@@ -59,11 +59,13 @@ def report(directory: Path) -> str:
     """A table in Markdown: milliseconds for each action, the first time and the median of REPEATS times."""
     from playwright.sync_api import sync_playwright
 
+    if (chromium := shutil.which("chromium")) is None:
+        sys.exit("no chromium is found: apt-get install chromium")
     page_file = directory.resolve() / "analysis" / "report.html"
     rows = []
     with sync_playwright() as play:
         # Containers, in which benchmarks may run as root, have no sandbox.
-        browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(page_file.as_uri())
         page.wait_for_selector("#cells tbody tr")

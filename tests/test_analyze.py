@@ -21,11 +21,11 @@ from pyarrow import parquet as pq
 import analyze
 import lnt
 import train as train_entry
-from lnt.analysis import report
+from lnt.analysis import report_files
 from lnt.analysis.cells import conditions
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import rendered
-from lnt.analysis.report import files_before, own_folder, set_aside
+from lnt.analysis.report_files import files_before, own_folder, set_aside
 from lnt.analysis.results import load
 from lnt.errors import ConfigError, one_line
 from lnt.runs.directory import RunDirectory
@@ -512,13 +512,12 @@ def test_a_table_that_is_written_in_parts_is_the_table(tmp_path, monkeypatch, ro
         {
             "name": pd.Series([None, "a,b", "c", *"defgh"][:rows], dtype="str"),
             "count": pd.Series([1, None, 3, 4, 5, 6, 7, 8][:rows], dtype="Int64"),
-            "late": pd.Series(
-                [None, None, None, None, 0.5, 1.0, 2.0, 3.0][:rows], dtype=object
-            ),  # the first part alone has no type
+            # The first part of it has no type of its own.
+            "late": pd.Series([None, None, None, None, 0.5, 1.0, 2.0, 3.0][:rows], dtype=object),
         }
     )
-    monkeypatch.setattr(report, "ROWS", 3)
-    report.write_table(tmp_path / "cells", table)
+    monkeypatch.setattr(report_files, "ROWS", 3)
+    report_files.write_table(tmp_path / "cells", table)
     read = pd.read_parquet(tmp_path / "cells.parquet")
     pd.testing.assert_frame_equal(read.astype({"late": float}), table.astype({"late": float}))
     lines = (tmp_path / "cells.csv").read_text().splitlines()

@@ -42,9 +42,8 @@ OPTIMIZERS = {
     "sgd": ("optimizer.batch_size=5", "optimizer.epochs=100"),
     "sam": ("optimizer.steps=300",),
     "normalized_gd": ("optimizer.steps=300",),
-    "muon": (
-        "optimizer.steps=30",
-    ),  # its polar factor magnifies rounding, step after step; 300 are in tests/test_update_rules.py
+    # Its polar factor magnifies rounding, step after step; tests/test_update_rules.py takes 300 steps.
+    "muon": ("optimizer.steps=30",),
 }  # flow has an error of its own: tests/test_update_rules.py
 LOSSES = (
     "logistic",
@@ -124,7 +123,7 @@ def test_a_batch_is_each_of_its_runs_alone(experiment, lines):
 
 
 def are_stable(lines, losses):
-    """At which recorded steps rounding is not magnified: steps of one length jump to and fro once the loss is small."""
+    """Whether rounding is not magnified, for each recorded step: steps of one length jump to and fro once the loss is small."""
     fitted = np.maximum.accumulate(losses < 1e-6)
     return ~fitted if "optimizer=normalized_gd" in lines else np.ones(len(losses), bool)
 

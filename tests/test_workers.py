@@ -1,7 +1,9 @@
 """Chunks spread over worker processes: order, errors, and no process that outlives its parent."""
 
 import os
+import platform
 import signal
+import subprocess
 import sys
 import time
 from multiprocessing import get_context
@@ -189,3 +191,25 @@ def test_nobody_waits_for_results_that_nobody_takes():
     results.close()
     assert time.monotonic() - start < 20
     assert set(psutil.Process().children(recursive=True)) <= before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told")
+def test_a_worker_takes_its_memory_once():
+    program = """
+import resource, sys
+import numpy as np
+from lnt.hardware import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(1_000_000) for _ in range(12)]  # 23 437 pages
+    del arrays
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults)
+"""
+    kept, returned = (
+        int(subprocess.run([sys.executable, "-c", program, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "return")
+    )
+    assert kept < returned / 4

@@ -19,7 +19,7 @@ from lnt.intervals import half_width
 from lnt.plan_file import asked_cells, roles
 from lnt.settings import flatten
 
-AT_ONCE = 16  # columns of values
+AT_ONCE = 16  # columns of values that are averaged together
 FILES = ("data.file", "noise.file")  # keys whose values are paths
 
 

@@ -90,8 +90,7 @@ def add_tables(report: Report, table: pd.DataFrame, keys: Sequence[str], values:
     if not keys or rows > MOST_ROWS:
         report.note(f"tables.tex: {len(table)} cells make no table of at most {MOST_ROWS} rows; they are in cells.csv")
         return
-    if chosen:
-        table = comparison.as_planned(table, report.results.plans, chosen).reset_index(drop=True)
+    table = comparison.as_planned(table, report.results.plans, chosen).reset_index(drop=True)
     grid = CellTable(report.results, table, given, chosen, _names(report.results.runs, table, chosen))
     texts = [grid.across(value) for value in values] if across else [grid.down(values)]
     head = "% \\usepackage{booktabs}; all numbers are in cells.csv\n"

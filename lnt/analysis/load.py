@@ -20,7 +20,7 @@ from lnt.plan_file import read_plan
 from lnt.table_files import ENDS, read_parts
 
 log = logging.getLogger(__name__)
-AT_ONCE = 8  # columns
+AT_ONCE = 8  # columns that are converted together
 MANIFEST = "manifest.json"  # of a folder that analyze.py has written
 WRITER = {"written_by": "analyze.py"}
 EARLIER = {"time", "sources", "dropped", "notes", "figures"}  # the keys of a manifest before it named its writer

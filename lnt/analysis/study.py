@@ -25,7 +25,8 @@ from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import in_force
 from lnt.analysis.load import read
 from lnt.analysis.reference import Against, compared_with
-from lnt.analysis.report import Report, own_folder
+from lnt.analysis.report import Report
+from lnt.analysis.report_files import own_folder
 from lnt.analysis.scorecard import scorecard, to_table
 from lnt.analysis.study_choice import MOVING, Asked, Choice, choose
 from lnt.column_names import ERRORS
