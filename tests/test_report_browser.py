@@ -312,6 +312,31 @@ def test_it_prints_the_static_figures_without_menus(opened, sweep, tmp_path):
     assert page.evaluate("document.querySelector('#cells table').getBoundingClientRect().right <= innerWidth")
 
 
+def test_a_boundary_by_few_trainings_is_shown_with_its_band(opened, tmp_path):
+    axes = ("data.dim=100,200,400", f"data.signal_norm={','.join(f'{0.5 * i:g}' for i in range(12))}", "seed=range(10)")
+    refine = (
+        "hydra.sweeper.refine=boundary",
+        "hydra.sweeper.value=test_error",
+        "hydra.sweeper.level=0.25",
+        "hydra.sweeper.budget=150",
+    )
+    path = tmp_path / "sweep"
+    small = [setting for setting in SMALL if not setting.startswith(("seed", "recordings"))]
+    call("train.py", "-m", *small, "recordings=1", *axes, *refine, f"hydra.sweep.dir={path}")
+    call("analyze.py", f"path={path}", "formats=[png]")
+    page = opened(path)
+    assert "the figure below has the boundary with its band" in page.locator("#legend").text_content()
+    assert page.locator("input[name=level]").count() == 0
+    assert page.locator(".figure details").first.get_attribute("open") is not None
+    # All planned levels, though few of the 36 cells are trained.
+    shape = page.evaluate(
+        "[document.getElementById('map').data[0].z.length, document.getElementById('map').data[0].z[0].length]"
+    )
+    assert shape == [12, 3]
+    trained = page.evaluate("document.getElementById('map').data[0].z.flat().filter((mean) => mean !== null).length")
+    assert trained == len(pd.read_csv(path / "analysis" / "phase_test_error.csv")) < 36
+
+
 def test_links_lead_to_the_files(opened, comparison):
     page = opened(comparison)
     links = page.evaluate("[...document.querySelectorAll('.files a')].map((a) => a.getAttribute('href'))")

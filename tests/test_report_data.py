@@ -52,7 +52,7 @@ def table_of(results):
 
 
 def test_cells_by_hand():
-    found = cells_of(table_of(results_of(two_cells())), ["noise.rate", "loss"], ["test_error"])
+    found = cells_of(table_of(results_of(two_cells())), ["noise.rate", "loss"], ["test_error"], {})
     rate, loss = found["keys"]
     assert (rate["levels"], rate["codes"], rate["log"]) == ([0.1, 0.2], [0, 1], False)
     assert rate["edges"] == pytest.approx([0.05, 0.15, 0.25])
@@ -65,6 +65,13 @@ def test_cells_by_hand():
     assert error["range"] == [0, 0.5], "an error runs from 0 to chance"
     assert (stage["mean"], stage["half"]) == ([None, 1.0], None), "there are no five seeds"
     assert found["counts"] == {"n": [1, 5], "diverged": [0, 0], "failed": [0, 0], "missing": [4, 0]}
+
+
+def test_planned_levels_keep_cells_as_small_as_they_are():
+    planned = {"noise.rate": [0.0, 0.1, 0.2, 0.3, None]}
+    rate, _ = cells_of(table_of(results_of(two_cells())), ["noise.rate", "loss"], ["test_error"], planned)["keys"]
+    assert (rate["levels"], rate["codes"]) == ([0.0, 0.1, 0.2, 0.3], [1, 2])
+    assert rate["edges"] == pytest.approx([-0.05, 0.05, 0.15, 0.25, 0.35])
 
 
 def test_numbers_are_short_and_json_knows_them():
@@ -139,10 +146,10 @@ def test_a_hundred_thousand_runs_fit_into_15_megabytes():
     table = pd.DataFrame({"data.dim": x, "data.snr": y / 7, "n": 1, "diverged": 0, "failed": 0, "missing": 0})
     for name in names:
         table = table.assign(**{f"{name}_mean": rng.random(len(x)), f"{name}_high": NAN})
-    found = cells_of(table, ["data.dim", "data.snr"], ["test_error"])
+    found = cells_of(table, ["data.dim", "data.snr"], ["test_error"], {})
     page = Page("t", "s", [], {}, [], [], [], data=script_json({"cells": found, "phase": None, "curves": "none", "plots": {}}))
     assert len(page.text().encode()) < 15e6
-    assert cells_of(pd.concat([table] * 2), ["data.dim", "data.snr"], ["test_error"]) is None
+    assert cells_of(pd.concat([table] * 2), ["data.dim", "data.snr"], ["test_error"], {}) is None
     assert len(table) < MOST_CELLS
 
 

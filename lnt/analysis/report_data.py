@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,13 @@ def numbers(values: Any, digits: int = 4) -> list[float | None]:
     return [float(text) if finite else None for text, finite in zip(texts, np.isfinite(array.ravel()), strict=True)]
 
 
-def cells_of(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> dict[str, Any] | None:
+def cells_of(
+    table: pd.DataFrame, keys: Sequence[str], values: Sequence[str], planned: Mapping[str, Sequence[Any]]
+) -> dict[str, Any] | None:
     """The cells of `cells.cells`: codes of the levels of each key, counts, and means of values with half their 95 % intervals.
 
-    `values` come first; further ones follow while there is room. None if there are more than MOST_CELLS.
+    `values` come first; further ones follow while there is room. Levels are those of the table and those that were `planned`
+    for a key: a cell is no larger because its neighbours have no runs. None if there are more than MOST_CELLS.
     """
     if len(table) > MOST_CELLS:
         return None
@@ -57,21 +60,22 @@ def cells_of(table: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) ->
     shown = [name for name in known if table[f"{name}_mean"].notna().any()][: max(1, MOST_NUMBERS // (2 * len(table)))]
     return {
         "count": len(table),
-        "keys": [_key(table[key]) for key in keys],
+        "keys": [_key(table[key], planned.get(key, ())) for key in keys],
         "fewest": FEWEST_SEEDS,
         "counts": {name: table[name].tolist() for name in ("n", "diverged", "failed", "missing")},
         "values": [_value(table, name) for name in shown],
     }
 
 
-def _key(column: pd.Series) -> dict[str, Any]:
+def _key(column: pd.Series, planned: Sequence[Any]) -> dict[str, Any]:
     """A swept key: its levels in order, and the number of each cell's level; -1 where it has none."""
-    axis = cells.is_axis(column)
-    codes, levels = pd.factorize(column.astype(float) if axis else column.astype(object), sort=axis)
-    key: dict[str, Any] = {"name": str(column.name), "label": in_words(str(column.name)), "codes": codes.tolist()}
-    if not axis:
-        return key | {"numeric": False, "levels": [str(level) for level in levels]}
-    points = np.asarray(levels, float)
+    key: dict[str, Any] = {"name": str(column.name), "label": in_words(str(column.name))}
+    if not cells.is_axis(column):
+        codes, levels = pd.factorize(column.astype(object))
+        return key | {"codes": codes.tolist(), "numeric": False, "levels": [str(level) for level in levels]}
+    places = column.to_numpy(float, na_value=np.nan)
+    points = np.unique([*places[np.isfinite(places)], *(float(point) for point in planned if point is not None)])
+    key["codes"] = np.where(np.isfinite(places), np.searchsorted(points, places), -1).tolist()
     # Of more digits than values: two points of an axis must not become one.
     edges = numbers(cell_edges(points), 9)
     return key | {"numeric": True, "levels": numbers(points, 9), "log": is_log(points), "edges": edges}

@@ -196,7 +196,7 @@
     };
     input.addEventListener("input", (event) => set(event, slider));
     slider.addEventListener("input", (event) => set(event, input));
-    made.push(element("label", {}, "level of the line", input, slider));
+    if (!data.phase.refined) made.push(element("label", {}, "level of the line", input, slider));
     byId("choices").replaceChildren(...made);
   }
   function setAxis(axis, i) {
@@ -216,7 +216,7 @@
     const [x, y] = [cells.keys[state.x], cells.keys[state.y]];
     const value = cells.values[state.value];
     const empty = (filling) => y.levels.map(() => new Array(x.levels.length).fill(filling));
-    const found = { x, y, cell: empty(null), z: empty(null), text: empty("not planned"), absent: empty(null), partial: [] };
+    const found = { x, y, cell: empty(null), z: empty(null), text: empty(data.phase.refined ? "not trained" : "not planned"), absent: empty(null), partial: [] };
     // With refine=boundary cells have different numbers of seeds on purpose.
     const most = limits(range(cells.count).filter(inFacet).map((i) => cells.counts.n[i]))[1];
     const enough = data.phase.refined ? Math.min(cells.fewest, most) : most;
@@ -248,8 +248,10 @@
       { type: "scatter", mode: "markers", x: marks.map((mark) => mark[0]), y: marks.map((mark) => mark[1]), hoverinfo: "skip", marker: { color: "#fff", size: 4, line: { color: "#000", width: 0.5 } } },
     ];
     const more = { xaxis: { ...numericAxis(x), showgrid: false }, yaxis: { ...numericAxis(y), showgrid: false }, shapes: selection(), hovermode: "closest" };
+    for (const trace of traces) if (trace.type === "contour") trace.visible = !data.phase.refined;
     Plotly.react("map", traces, layout(more), CONFIG);
-    const words = [`line: where cell means cross the level`];
+    // A line through the few cells of a refined sweep would have gaps and no band.
+    const words = [data.phase.refined ? "cells near the boundary are trained, and a few others; the figure below has the boundary with its band" : "line: where cell means cross the level"];
     if (moves()) words.unshift(`${timeText()}: each cell at its last recorded step up to then, empty beyond its end`);
     else if (!Object.keys(clocks).length) words.push(`no time but the end of training: ${typeof data.curves === "string" ? data.curves : "no curves"}`);
     if (map.absentCount) words.push(`grey: ${map.absentCount} planned cells without a completed run`);

@@ -139,12 +139,12 @@ def _add_figures(report: Report, asked: Asked, choice: Choice, published: Agains
 
 def _add_cells(report: Report, table: pd.DataFrame, keys: list[str], choice: Choice) -> None:
     """What the page explores: the cells, their curves, and the axes of the phase diagram that it begins with."""
-    found = report_data.cells_of(table, keys, choice.values)
+    found = report_data.cells_of(table, keys, choice.values, cells.planned_values(report.results.plans))
     if found is None:
         report.note(f"{len(table)} cells would make the page too large: they are in cells.parquet")
         return
     phase = None
-    if report.folded and choice.x and choice.y:
+    if choice.x and choice.y and study_phase.name_of(choice.values[0]) in report.figures:
         shared = study_phase.of_shared_draws(report.results.runs, choice.x, choice.y)
         refined = cells.refinement(report.results.plans) is not None
         phase = {"x": choice.x, "y": choice.y, "value": choice.values[0], "level": choice.level}

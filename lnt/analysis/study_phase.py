@@ -44,7 +44,7 @@ def add_phase(
         data = next(iter(shown.values())).data
         # Beside the figures, since it takes as long as all of them.
         fits = report.processes.start(partial(compared, data, report.results.runs, (x, y), law))
-    name = f"phase_{value}"
+    name = name_of(value)
     table = cells.cells(report.results, [x, y, *others], [value])
     if others and (count := len(table[others].drop_duplicates())) > MAX_FACETS:
         report.note(f"{count} facets over {', '.join(others)}: the first {MAX_FACETS} are drawn")
@@ -53,11 +53,17 @@ def add_phase(
     if draws := of_shared_draws(report.results.runs, x, y):
         caption += f"; {draws}"
     report.figure(name, figure_phase_diagram(shown, x, y, value, published=marked), table, caption)
-    report.folded.add(name)
+    if cells.refinement(report.results.plans) is None:  # else it has the boundary, which the page does not draw
+        report.folded.add(name)
     if len(shown) == 1:
         report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE, marked))
     if law and fits:
         _add_collapse(report, (x, y), value, law, fits)
+
+
+def name_of(value: str) -> str:
+    """What the phase diagram of a value is called among the figures."""
+    return f"phase_{value}"
 
 
 def _lines(panels: Mapping[str, Facet]) -> str:

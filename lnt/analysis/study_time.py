@@ -9,7 +9,7 @@ from lnt.analysis.figure_names import as_text, label
 from lnt.analysis.figure_time import ENDS, animation, figure_time
 from lnt.analysis.report import Report
 from lnt.analysis.report_data import MOST_ROWS
-from lnt.analysis.study_phase import MAX_FACETS
+from lnt.analysis.study_phase import MAX_FACETS, name_of
 from lnt.analysis.time_diagram import FEWEST_TIMES, metric_columns, over_time, pictures, time_table
 
 MAX_PICTURES = 60  # of a phase diagram that moves
@@ -34,7 +34,7 @@ def add_time(report: Report, x: str, clock: str, value: str, level: float | None
 def add_animations(report: Report, x: str | None, y: str | None, values: list[str]) -> None:
     """Phase diagrams that move: of values that were recorded on the way, while these are few enough."""
     found = report.results
-    if not (x and y and report.folded):
+    if not (x and y and any(name_of(value) in report.figures for value in values)):
         report.note("formats=gif: no phase diagram was drawn that could move")
         return
     rows = found.runs["recordings"].sum() if "recordings" in found.runs else len(found.curves)
