@@ -31,12 +31,13 @@ from lnt.help import help_text
 from lnt.options import CONF, TOP
 from lnt.settings import build_component, check_writable, flatten
 from lnt.sweeps.axes import geomspace, linspace, logspace
-from lnt.sweeps.hydra_internals import extend_grammar, for_swept_options, raise_quietly, to_plain
+from lnt.sweeps.hydra_internals import compose_once, extend_grammar, for_swept_options, raise_quietly, to_plain
 
 if TYPE_CHECKING:
     from lnt.runs.trackers import Tracker
 
 ENUMERATING = ("packed", "basic")  # sweepers that train given values; others choose the next ones by what a run returns
+MULTIRUN = {"-m", "--multirun"}
 GROUPS = (*COMPONENTS, "tracker", "experiment")
 TYPED: list[str] = []  # the command as the user typed it: `from=` is written out in sys.argv itself
 
@@ -176,6 +177,7 @@ def run(main: Callable[[], None], config_name: str) -> None:
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))
         else:
+            compose_once(known=config_name == "analyze" or bool(MULTIRUN & set(sys.argv[1:])))
             main()
     except MENDABLE as error:
         sys.exit(f"error: {one_line(error)}")
@@ -195,7 +197,7 @@ def check_options(words: Sequence[str]) -> None:
                 given = parser.parse_override(word)
                 named = given.is_sweep_override() or isinstance(given.value(), str | QuotedString)
                 # A sweep composes again, where Hydra takes null for no option.
-                none = given.value() is None and group not in (*COMPONENTS, "tracker") and not {"-m", "--multirun"} & set(words)
+                none = given.value() is None and group not in (*COMPONENTS, "tracker") and not MULTIRUN & set(words)
                 require(named or none, group, given.get_value_element_as_str(), NO_OPTION)
 
 

@@ -1,6 +1,9 @@
 """Each assumption about Hydra's private parts, as lnt/sweeps/hydra_internals.py numbers them."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -83,3 +86,49 @@ def test_6_what_a_job_has_raised_is_raised_again_without_a_word(capsys):
     assert not capsys.readouterr().err
     job.status, job.return_value = JobStatus.COMPLETED, 3.0
     assert job.return_value == 3.0
+
+
+COUNT = """
+import runpy, sys
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+whole = ConfigLoaderImpl.load_configuration
+def load_configuration(loader, config_name, overrides, run_mode, **more):
+    print("composed as", run_mode.name)
+    return whole(loader, config_name, overrides, run_mode, **more)
+ConfigLoaderImpl.load_configuration = load_configuration
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+MULTIRUN, RUN = "composed as MULTIRUN", "composed as RUN"
+
+
+@pytest.mark.parametrize(
+    ("command", "first", "rest"),
+    [
+        # RUN, below MULTIRUN: one for each end of the axes, which are compared.
+        (("train.py", "experiment=phase_rate_dim", "dry_run=true"), MULTIRUN, [RUN, RUN]),
+        (("train.py", "-m", "seed=0,1", "dry_run=true"), MULTIRUN, [RUN, RUN]),
+        (("train.py", "dry_run=true"), MULTIRUN, [RUN]),  # to read the mode, and to run
+        (("analyze.py", "path=nowhere"), RUN, []),
+    ],
+)
+def test_7_what_hydra_runs_is_composed_once(command, first, rest):
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", COUNT, *command], cwd=root, capture_output=True, text=True)
+    assert [line for line in done.stdout.splitlines() if line.startswith("composed")] == [first, *rest]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("experiment=phase_rate_dim", "hydra.sweeper.refine=a,b"), "Sweeping over Hydra's configuration is not supported"),
+        (("experiment=phase_rate_dim", "data.dimm=1"), "Could not override 'data.dimm'"),
+        (("seed=0,1",), "--multirun"),
+    ],
+)
+def test_7_hydra_still_says_what_is_wrong(words, said):
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "train.py", *words], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

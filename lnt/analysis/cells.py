@@ -28,7 +28,7 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
     rows: Counter[tuple] = Counter()
     for group, refine in ((group, plan.get("refine")) for plan in plans for group in plan["groups"]):
         given = dict(flatten(group["config"])) | group["config"]["choices"]
-        fixed = {key: given.get(key) for key in keys}
+        fixed = {key: as_in_table(given.get(key)) for key in keys}
         if refine:
             rows.update(_asked_cells(refine, group["axes"], fixed, keys))
             continue
@@ -38,10 +38,12 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
         # With no such axis the product is empty: one run.
         runs = math.prod(len(axis["points"]) for axis in inner)
         # An axis may have several keys that advance together, so a point is a tuple of values.
-        names = [key for axis in outer for key in axis["keys"]]
-        for points in itertools.product(*(axis["points"] for axis in outer)):
-            chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
-            rows[_cell(chosen, keys)] += runs
+        names = [*(key for axis in outer for key in axis["keys"]), *fixed]
+        places, rest = [names.index(key) for key in keys], tuple(fixed.values())
+        points = [[tuple(map(as_in_table, point)) for point in axis["points"]] for axis in outer]
+        for chosen in itertools.product(*points):
+            values = (*itertools.chain(*chosen), *rest)
+            rows[tuple(values[place] for place in places)] += runs
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
 
 
@@ -53,13 +55,8 @@ def _asked_cells(
     rows: Counter[tuple] = Counter()
     for (i, j), seeds in asked_cells(refine).items():
         place = {x["keys"][0]: x["points"][i][0], y["keys"][0]: y["points"][j][0]}
-        rows[_cell({**fixed, **place}, keys)] += seeds
+        rows[tuple({**fixed, **place}[key] for key in keys)] += seeds
     return rows
-
-
-def _cell(chosen: Mapping[str, Any], keys: list[str]) -> tuple:
-    """The values of `keys` as the table of runs has them."""
-    return tuple(as_in_table(chosen.get(key)) for key in keys)
 
 
 def as_in_table(value: Any) -> Any:
@@ -139,8 +136,14 @@ def config_columns(runs: pd.DataFrame) -> list[str]:
 
 def swept(runs: pd.DataFrame) -> list[str]:
     """The configuration keys that take more than one value in a table of runs, seeds left out."""
-    # dropna=False: null is a value too, that of runs with another option.
-    return [key for key in config_columns(runs) if key not in SEEDS and runs[key].nunique(dropna=False) > 1]
+    return [key for key in config_columns(runs) if key not in SEEDS and varies(runs[key])]
+
+
+def varies(column: pd.Series) -> bool:
+    """Whether a column has more than one value; null is one too, that of runs with another option."""
+    first = column.iloc[:1]
+    # Not nunique: to count all values takes ten times as long, and most settings have one.
+    return bool((column.notna() if first.isna().any() else column.ne(first.item()).fillna(True)).any()) if len(first) else False
 
 
 def outcome_columns(runs: pd.DataFrame) -> list[str]:
@@ -229,7 +232,7 @@ def seed_means(runs: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -
     A value that is not finite counts as missing. The order is that of the runs.
     """
     numbers = runs[[*values]].astype(float).replace([np.inf, -np.inf], np.nan)
-    seeds = [key for key in SEEDS if key in runs and key not in keys and runs[key].nunique(dropna=False) > 1]
+    seeds = [key for key in SEEDS if key in runs and key not in keys and varies(runs[key])]
     places = [*keys, *seeds]
     table = runs[places].join(numbers)
     # Mostly a seed has one run in each place, and a table of a million runs need not be grouped.

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 from matplotlib.patheffects import withStroke
-from scipy.optimize import isotonic_regression
 
 from lnt.analysis.figure_legend import drawn, legend_below, titled
 from lnt.analysis.figure_names import heading, quantity
@@ -133,6 +132,8 @@ def _name_ends(ax: Axes, panel: TimePanel, gap: float) -> None:
 
 def spread(heights: np.ndarray, gap: float) -> np.ndarray:
     """Ascending heights in [0, 1], moved as little as possible (in least squares) to lie `gap` apart."""
+    from scipy.optimize import isotonic_regression  # see goodness_of_fit
+
     if not len(heights):
         return heights
     steps = gap * np.arange(len(heights))

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lnt.analysis.background import Processes
-from lnt.analysis.cells import config_columns
+from lnt.analysis.cells import config_columns, varies
 from lnt.analysis.figure_style import Drawn, rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables
 from lnt.analysis.report_data import errors_of
@@ -165,9 +165,7 @@ class Report:
         """The settings that all completed runs share."""
         runs = self.results.runs
         first = runs.iloc[0]
-        same = [
-            key for key in config_columns(runs) if key not in SEEDS and pd.notna(first[key]) and (runs[key] == first[key]).all()
-        ]
+        same = [key for key in config_columns(runs) if key not in SEEDS and pd.notna(first[key]) and not varies(runs[key])]
         return {printable(key): printable(str(first[key])) for key in same}
 
     def manifest(self) -> dict[str, Any]:

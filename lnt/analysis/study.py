@@ -23,7 +23,7 @@ from lnt.analysis.figure_scorecard import figure_scorecard
 from lnt.analysis.figure_selection import LOOKS, WHEN, figure_signals, figure_signals_by
 from lnt.analysis.figure_stages import figure_stages
 from lnt.analysis.figure_style import in_force
-from lnt.analysis.load import read
+from lnt.analysis.load import RunTables
 from lnt.analysis.reference import Against, compared_with
 from lnt.analysis.report import Report
 from lnt.analysis.report_files import own_folder
@@ -37,12 +37,13 @@ STAGES = "Two stages of learning: means{}; where the axis of an error is logarit
 MAX_CONDITIONS, MAX_SCORED = 4, 20_000  # above these a figure is crowded, or a scorecard slow
 
 
-def write(path: Path, asked: Asked, attributions: study_images.Attributions, folders: Sequence[Path]) -> Report:
-    """Read the results at `path`; write tables, figures, manifest and page to `path`/analysis. Raises ConfigError.
+def write(
+    results: RunTables, path: Path, asked: Asked, attributions: study_images.Attributions, folders: Sequence[Path]
+) -> Report:
+    """Write tables, figures, manifest and page of the results at `path` to `path`/analysis. Raises ConfigError.
 
     `folders` are those of conf/ and the user's own: attributions find the class of an option there.
     """
-    results = read(path)
     asked.check(results)
     # Before the folder is touched: a file that cannot be compared leaves nothing behind.
     published = None if asked.against is None else compared_with(results, Path(asked.against), asked.value)

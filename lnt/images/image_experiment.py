@@ -8,7 +8,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lnt.errors import ConfigError, keys_under, require
 from lnt.hardware import free_bytes, workers_for
@@ -43,6 +42,8 @@ def misfit(model: ImageModel, channels: int, pixels: int, classes: int) -> str:
 @lru_cache
 def forward_cost(model: ImageModel, channels: int, pixels: int, classes: int) -> float:
     """Multiply-adds of a network's forward pass of one sample."""
+    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton, and only images need it
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.build(channels, pixels, classes, seed=0).eval()(torch.zeros(1, channels, pixels, pixels))
     return counter.get_total_flops() / 2
