@@ -1,5 +1,6 @@
 """The scorecard piece by piece, on tables of a few rows whose numbers are worked out by hand."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,7 +72,8 @@ def evidence_of(changes, curves=({},), steps=(0, 10)):
 def test_what_a_run_says_by_hand():
     (run,) = evidence_of([{}], [{"signal_coef_min": [0.1, -0.2]}]).runs.to_dict("records")
     wanted = {"n": 100, "dim": 4000, "tested": 500, "seed": 0, "cell": 0, "rate": 0.3, "t1": 100, "gamma_lowest": -0.2}
-    wanted |= {"kappa": 4, "x": 4 * 0.4, "dim_over_n": 40, "floor": 0.1, "signal_coef": 3, "overtaken_share": 0.6}
+    # x is that of the class of which 0.4 are flipped.
+    wanted |= {"kappa": 4, "x": 4 * 0.2, "dim_over_n": 40, "floor": 0.1, "signal_coef": 3, "overtaken_share": 0.6}
     wanted |= {"test_error": 0.2, "best_test_error_fresh": 0.1, "clean_accuracy": 1, "noisy_accuracy": 1}
     # n |mu|^4 / (s^4 d) = 100 160^2 / 4000 = 640, over 1 + 4 0.4^2 = 1.64
     wanted |= {"benign": 640 / 1.64, "early": 640 * 0.4**2 / 1.64}
@@ -134,8 +136,8 @@ def test_the_time_of_memorising(steps, values, found):
 
 
 def test_which_runs_each_statement_is_about():
-    """n SNR^2 = 4 in all but run 2, so x = 1.6; in run 1, without noise, n |mu|^4 / (s^4 d (1 + 4)) = 128."""
-    none = {"flip_rate": 0.0, "noise.rate": 0.0}
+    """n SNR^2 = 4 in all but run 2, so x = 0.8; in run 1, without noise, n |mu|^4 / (s^4 d (1 + 4)) = 128."""
+    none = {"flip_rate": 0.0, "flip_rate_positive": 0.0, "flip_rate_negative": 0.0, "noise.rate": 0.0}
     changes = [
         {},
         none,
@@ -148,22 +150,25 @@ def test_which_runs_each_statement_is_about():
         none | {"data.snr": 0.02},  # n |mu|^4 / (s^4 d) = 0.064
         none | {"loss": "hinge"},
         none | {"step_size": 0.25},
+        {"flip_rate_positive": 0.5},
+        {"data.dim": 16000, "step_size": 0.000625, "flip_rate_negative": 0.0},  # no label noise in one class, which is no bound
     ]
     found = evidence_of(changes, steps=(0, 10))
 
     def numbers(runs):
         return [int(run.split()[1]) for run in runs.index]
 
-    assert numbers(found.noisy) == [0, 2, 4, 5, 6]
-    assert numbers(found.early) == [0, 2, 4, 5, 6]
+    assert numbers(found.noisy) == [0, 2, 4, 5, 6, 12]
+    assert numbers(found.early) == [0, 2, 4, 5, 6, 12]
     assert numbers(evidence_of(changes, steps=(0, 20)).early) == []
-    assert numbers(found.converged) == [0, 2, 6]
-    assert numbers(found.widest) == [6]
+    assert numbers(found.converged) == [0, 2, 6, 12]
+    assert numbers(found.wide) == numbers(found.widest) == [6]
+    assert numbers(found.easy) == [1, 7, 10]
     assert numbers(found.noiseless) == numbers(found.clean_errors) == [1, 10]
-    assert numbers(found.lengths) == [2]  # x = 10 at n SNR^2 = 25, of the others 1.6
+    assert numbers(found.lengths) == [2]  # x = 5 at n SNR^2 = 25, of the others 0.8
     assert numbers(found.across_x) == [0, 2, 4, 5]
-    assert numbers(found.early_errors) == [0, 4, 5, 6]  # two values of d / n
-    for error, enough in ((0.02, [0, 4, 5, 6]), (0.019, [])):  # 10 and 9.5 of 500 are wrong
+    assert numbers(found.early_errors) == [0, 4, 5, 6, 12]  # three values of d / n
+    for error, enough in ((0.02, [0, 4, 5, 6, 12]), (0.019, [])):  # 10 and 9.5 of 500 are wrong
         assert numbers(evidence_of(changes, [{"test_error": error}]).early_errors) == enough
 
 
@@ -371,6 +376,23 @@ def test_censored_runs_are_counted_and_not_used():
     runs = table(20, q=[NAN, NAN] + [1.0] * 38, v=[5.0, 5.0] + [0.5] * 38)
     row = judge(says(mean_of_v, quantity="q"), runs)
     assert (row.value, row.censored, row.runs, row.seeds, row.cells) == (0.5, 2, 40, 20, 2)
+
+
+def test_runs_that_did_not_end_as_the_condition_asks_are_counted_and_do_not_judge():
+    """10 of 30 runs have not converged: they are no reason not to judge the others, but they are said."""
+    found = SimpleNamespace(converged=table(10), noisy=table(15, v=7.0))
+    statement = replace(says(mean_of_v), runs=lambda evidence: evidence.converged, among=lambda evidence: evidence.noisy)
+    row = judge(statement, found)
+    assert (row.value, row.censored, row.runs, row.verdict) == (0.545, 10, 20, "supported")
+
+
+def test_the_conditions_of_what_is_censored_are_those_of_what_is_judged():
+    """Each set of runs that may have ended otherwise holds the runs that ended so."""
+    changes = [{"seed": seed, "noisy_accuracy": 0.98 * (seed > 0) + 0.02 * (seed > 1)} for seed in range(3)]
+    changes += [{"flip_rate": 0.0, "flip_rate_positive": 0.0, "flip_rate_negative": 0.0, "clean_accuracy": a} for a in (1, 0.9)]
+    found = evidence_of(changes)
+    counts = [(len(s.runs(found)), len(s.among(found))) for s in STATEMENTS if s.among]
+    assert counts == [(1, 3), (1, 3), (1, 2), (1, 2)]
 
 
 def test_without_runs_or_with_four_seeds_nothing_is_estimated():

@@ -138,7 +138,9 @@ def test_laws_are_claimed_only_where_they_were_proved():
     def runs(power, **more):
         columns = {"data": "signal_noise", "data.dim": 100, "data.angle": 90.0, "data.orthogonal_noise": False}
         columns |= {"flip_rate": 0.0, "optimizer": "gd", "loss": "logistic"}
-        return pd.DataFrame({"model.power": power}).assign(**columns | {key.replace("__", "."): v for key, v in more.items()})
+        columns |= {key.replace("__", "."): v for key, v in more.items()}
+        rates = {f"flip_rate_{name}": columns["flip_rate"] for name in ("positive", "negative")}
+        return pd.DataFrame({"model.power": power}).assign(**rates | columns)
 
     final = law_of("test_error", runs([1.0]))
     assert (final.exponents, final.finite_size) == (BENIGN_LAW.exponents, True)
@@ -168,11 +170,34 @@ def test_laws_are_claimed_only_where_they_were_proved():
     assert law_of("test_error", runs([1.0], noise__rate=0.2, flip_rate=0.2)) is not None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"noise.resample": True},
+        {"optimizer.momentum": 0.9},
+        {"optimizer.weight_decay": 0.1},
+        {"strategy": "small_loss"},
+        {"flip_rate_positive": 0.4, "flip_rate_negative": 0.0},  # the classes learn at rates of their own
+        {"flip_rate": 0.5, "flip_rate_positive": 0.5, "flip_rate_negative": 0.5},  # no majority of right labels
+        {"flip_rate": 0.7, "flip_rate_positive": 0.7, "flip_rate_negative": 0.7},
+        {"flip_rate_positive": np.nan},
+    ],
+)
+def test_no_law_is_claimed_of_other_training_or_other_noise(change):
+    """Each of these drew the law's line, its exponent and a collapse over results that it says nothing about."""
+    plain = PLAIN | {"data": "signal_noise", "data.orthogonal_noise": False, "flip_rate": 0.2}
+    plain |= {"flip_rate_positive": 0.2, "flip_rate_negative": 0.2}
+    for value in ("test_error", "test_error_observed", "best_test_error", "best_test_error_fresh"):
+        assert law_of(value, pd.DataFrame([plain])) is not None
+        assert law_of(value, pd.DataFrame([plain, plain | change])) is None
+
+
 # By hand: n = 100, |mu| = 20, s = 2, d = 4000: kappa = 100 * 400 / (4 * 4000) = 2.5; |w(0)| = 0.02: <w, mu> = 0.4 / sqrt(4000),
 # <w, xi> = 0.04; T1 = 100 * 10 / (0.01 * 4 * 4000) = 6.25.
 PLAIN = {"data.n_train": 100, "data.dim": 4000, "data.noise_std": 2.0, "data.signal_norm": 20.0, "data.snr": np.nan}
 PLAIN |= {"model.width": 10, "model.init_norm": 0.02, "model.init_std": np.nan, "model.power": 1.0, "model.bias": False}
 PLAIN |= {"step_size": 0.01, "optimizer": "gd", "loss": "logistic", "flip_rate": 0.3}
+PLAIN |= {"flip_rate_positive": 0.3, "flip_rate_negative": 0.3}
 
 
 def test_conditions_by_hand():
@@ -206,7 +231,11 @@ def test_conditions_by_hand():
         {"optimizer.momentum": 0.9},
         {"optimizer.weight_decay": 0.1},
         {"noise.resample": True},
+        {"strategy": "co_teaching"},
         {"loss": "hinge"},
+        {"flip_rate_positive": 0.5},
+        {"flip_rate_negative": 0.7},
+        {"flip_rate_negative": np.nan},
     ],
 )
 def test_each_condition_can_fail(change):

@@ -89,9 +89,15 @@ class Evidence:
         return self.noisy[(self.noisy["clean_accuracy"] >= FITTED) & (self.noisy["noisy_accuracy"] >= FITTED)]
 
     @cached_property
+    def wide(self) -> pd.DataFrame:
+        """Noisy runs of the largest d / n at which some converge, both of whose classes have label noise."""
+        bounded = self.noisy[self.noisy["floor"] > 0]
+        return bounded[bounded["dim_over_n"] >= 0.999 * self.converged["dim_over_n"].reindex(bounded.index).max()]
+
+    @cached_property
     def widest(self) -> pd.DataFrame:
-        """Those of them with the largest d / n."""
-        return self.converged[self.converged["dim_over_n"] >= 0.999 * self.converged["dim_over_n"].max()]
+        """Those of them that have converged."""
+        return self.converged.loc[self.converged.index.intersection(self.wide.index)]
 
     @cached_property
     def early_errors(self) -> pd.DataFrame:
@@ -104,10 +110,14 @@ class Evidence:
         return counted(self.noiseless, "test_error")
 
     @cached_property
+    def easy(self) -> pd.DataFrame:
+        """Runs without label noise where theory predicts a small error."""
+        return self.runs[self.runs["plain_network"] & (self.runs["rate"] == 0) & (self.runs["benign"] >= 1)]
+
+    @cached_property
     def noiseless(self) -> pd.DataFrame:
-        """Runs without label noise that have fitted their labels, where theory predicts a small error."""
-        runs = self.runs[self.runs["plain_network"]]
-        return runs[(runs["rate"] == 0) & (runs["clean_accuracy"] >= FITTED) & (runs["benign"] >= 1)]
+        """Those of them that have fitted their labels."""
+        return self.easy[self.easy["clean_accuracy"] >= FITTED]
 
 
 def counted(runs: pd.DataFrame, error: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from lnt.analysis.scorecard_evidence import EARLY_T1, FITTED, Evidence
+from lnt.analysis.scorecard_evidence import EARLY_T1, FITTED, Evidence, counted
 
 PAPER = "Han et al. 2025"
 MEAN_FIELD = "docs/theory.md"
@@ -43,6 +43,7 @@ class Statement:
     estimate: Callable[[pd.DataFrame], float] | None = None  # None: SHARE
     panel: str = ""
     quantity: str = ""  # the column that runs under this condition may lack; those that do are counted as censored
+    among: Callable[[Evidence], pd.DataFrame] | None = None  # of which `runs` are those that ended so; others are censored too
 
     @property
     def test(self) -> str:
@@ -177,7 +178,7 @@ def priced(evidence: Evidence) -> pd.DataFrame:
 
 
 EARLY = f"after {EARLY_T1:g} T1"
-STAGE1 = "label noise; n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps"
+STAGE1 = "label noise, less than half of each class; n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps"
 ONE_PAIR = f"{STAGE1}; one noise rate and one n SNR^2"
 DEEP = f"{STAGE1}; x >= {INSIDE:g}"
 NOISELESS = "no label noise, clean samples fitted, n|mu|^4 >= s^4 d (1 + n SNR^2)"
@@ -249,6 +250,7 @@ STATEMENTS = (
         (CONSTANT_SHARE, np.inf),
         lambda evidence: evidence.converged,
         partial(mean, column="overtaken_share"),
+        among=lambda evidence: evidence.noisy,
     ),
     Statement(
         "test error on true labels >= 0.5 min(tau_plus, tau_minus) at convergence",
@@ -260,6 +262,7 @@ STATEMENTS = (
         lambda evidence: evidence.widest,
         partial(ratio, upper="test_error", lower="floor"),
         "d",
+        among=lambda evidence: evidence.wide,
     ),
     Statement(
         "no second stage without label noise",
@@ -270,11 +273,12 @@ STATEMENTS = (
         (-np.inf, NO_PRICE),
         priced,
         partial(mean, column="price"),
+        among=lambda evidence: evidence.easy,
     ),
     Statement(
         "gamma is never negative",
         PAPER,
-        "n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps",
+        STAGE1.replace("label noise", "label noise or none"),
         "share of seeds",
         "all",
         (1.0, 1.0),
@@ -304,5 +308,6 @@ STATEMENTS = (
         lambda evidence: evidence.clean_errors,
         partial(error_exponent, error="test_error", on=("benign",), key="benign"),
         "a, e",
+        among=lambda evidence: counted(evidence.easy, "test_error"),
     ),
 )

@@ -14,6 +14,7 @@ from lnt.theory.laws import (
     FINITE_SIZE,
     MARGIN,
     Law,
+    class_rates,
     deep_law,
     flip_rate,
     kappa,
@@ -24,6 +25,10 @@ from lnt.theory.laws import (
 WITHOUT_T1 = ("mixture", "xor_mixture", "signal_noise_classes")  # one patch, or K classes: Stage I has no predicted scale
 PLAIN_STEPS = ("gd", "sgd", "flow")  # optimizers that follow the gradient; of others the laws say nothing
 USUAL = {
+    "strategy": "none",
+    "noise.resample": False,
+    "optimizer.momentum": 0,
+    "optimizer.weight_decay": 0,
     "model.init_law": "normal",
     "model.activation": "relu",
     "model.output": "mean",
@@ -45,7 +50,9 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None  # the theory is about the two-layer network only
     powers, data, rates = runs["model.power"].unique(), set(runs["data"].unique()), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | rates.isna() | ~usual_network(runs)
+    # The laws are of one flip rate, the same for both classes, with which most labels are right.
+    minority = np.isclose(*class_rates(runs).T.to_numpy()) & (rates < 0.5)
+    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | ~minority | ~usual_training(runs)
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
     misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
     if len(powers) != 1 or not (xor or data == {"signal_noise"}) or outside.any() or misread:
@@ -67,7 +74,7 @@ def final_error_floor(runs: pd.DataFrame) -> pd.Series:
     Source: Han et al. 2025, Stage II; the constant 0.5 is theirs. Conditions: those of `stage1_conditions`, training converged.
     """
     # skipna=False: the minimum is unknown where one rate is.
-    return 0.5 * runs.reindex(columns=["flip_rate_positive", "flip_rate_negative"]).astype(float).min(axis=1, skipna=False)
+    return 0.5 * class_rates(runs).min(axis=1, skipna=False)
 
 
 def plain_network(runs: pd.DataFrame) -> pd.Series:
@@ -76,17 +83,16 @@ def plain_network(runs: pd.DataFrame) -> pd.Series:
 
 
 def plain_descent(runs: pd.DataFrame) -> pd.Series:
-    """Whether a run is gradient descent, or its flow, with sigma(z) = max(0, z), no biases, labels drawn once."""
-    others = runs.reindex(columns=["optimizer.momentum", "optimizer.weight_decay", "noise.resample", "model.bias"])
+    """Whether a run is gradient descent, or its flow, with sigma(z) = max(0, z), no biases, and `usual_training`."""
     # A setting that is missing or null belongs to another option: the run has none of it.
-    nothing_else = (others.astype(float).fillna(0) == 0).all(axis=1)
-    return (runs["model.power"] == 1) & runs["optimizer"].isin(["gd", "flow"]) & nothing_else & usual_network(runs)
+    biased = runs["model.bias"].astype(float).fillna(0) != 0 if "model.bias" in runs else False
+    return (runs["model.power"] == 1) & runs["optimizer"].isin(["gd", "flow"]) & ~biased & usual_training(runs)
 
 
-def usual_network(runs: pd.DataFrame) -> pd.Series:
-    """Whether initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, labels are -1 or 1, no run
-    ends early, and samples have one noise patch of one size and classes that are drawn equally often. Runs of earlier versions,
-    which do not say, are such.
+def usual_training(runs: pd.DataFrame) -> pd.Series:
+    """Whether a run trains on all samples, with labels that are drawn once, to the last step, without momentum or weight decay;
+    initial weights are normal, sigma is a power of relu, the second layer j/m and fixed, labels are -1 or 1, and samples have
+    one noise patch of one size and classes that are drawn equally often. Runs of earlier versions, which do not say, do.
     """
     usual = pd.Series(True, runs.index)
     for key, value in USUAL.items():
@@ -133,19 +139,22 @@ def stage1_factors(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def stage1_conditions(runs: pd.DataFrame) -> pd.Series:
-    """Whether the statements on Stage I apply: every factor of `stage1_factors` is at least 1, and the network is plain."""
-    return (stage1_factors(runs) >= 1).all(axis=1) & plain_network(runs)
+    """Whether the statements on Stage I apply: every factor of `stage1_factors` is at least 1, the network is plain, and most
+    labels of each class are right.
+    """
+    minority = (class_rates(runs) < 0.5).all(axis=1)
+    return (stage1_factors(runs) >= 1).all(axis=1) & plain_network(runs) & minority
 
 
 def combinations(runs: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
-    """Quantities of the theory for each run of a results table, as columns."""
+    """Quantities of the theory for each run of a results table, as columns; x is that of the class with more label noise."""
     n, dim = runs["data.n_train"].astype(float), runs["data.dim"].astype(float)
     rate, strength = flip_rate(runs), kappa(runs)
     return {
         "rate": rate,
         "t1": stage1_scale(n, runs["model.width"], runs["step_size"], runs["data.noise_std"], dim),
         "kappa": strength,
-        "x": strength * (1 - 2 * rate),
+        "x": strength * (1 - 2 * class_rates(runs).max(axis=1, skipna=False)),
         "dim_over_n": dim / n,
         "benign": replace(BENIGN_LAW, finite_size=True).of(runs),
         "early": replace(EARLY_LAW, finite_size=True).of(runs),

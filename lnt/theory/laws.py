@@ -60,6 +60,14 @@ def flip_rate(runs: "pd.DataFrame") -> "pd.Series":
     return runs["flip_rate"].astype(float) if "flip_rate" in runs else runs["data.n_train"] * np.nan
 
 
+RATES = ("flip_rate_positive", "flip_rate_negative")  # columns: tau_plus and tau_minus
+
+
+def class_rates(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """tau_plus and tau_minus of each run of a results table, [R, 2]; NaN where they are unknown."""
+    return runs.reindex(columns=[*RATES]).astype(float)
+
+
 def kappa(runs: "pd.DataFrame") -> "pd.Series":
     """kappa = n SNR^2 = n |mu|^2 / (s^2 d) of each run of a results table."""
     n, s, dim = (runs[key].astype(float) for key in ("data.n_train", "data.noise_std", "data.dim"))

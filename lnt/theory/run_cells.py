@@ -7,7 +7,7 @@ import pandas as pd
 
 from lnt import losses
 from lnt.theory.conditions import plain_descent
-from lnt.theory.laws import kappa, stage1_scale
+from lnt.theory.laws import RATES, class_rates, kappa, stage1_scale
 from lnt.theory.mean_field import CLEAN, LOGISTIC, NOISY, Cells, MarginLoss, Prediction, predict
 
 # Losses of the margin by their options. The corrections are losses of the margin where both classes have the same rate.
@@ -18,7 +18,6 @@ LOSSES = {
         *(losses.GeneralisedCrossEntropy, losses.SymmetricCrossEntropy, losses.LabelSmoothing, losses.Forward, losses.Backward),
     )
 }
-RATES = ("flip_rate_positive", "flip_rate_negative")
 COUNTS = ("clean_positive", "flipped_positive", "flipped_negative", "clean_negative")  # columns, in the order of KINDS
 
 
@@ -28,12 +27,10 @@ def predictable(runs: pd.DataFrame) -> pd.Series:
     """
     if not {"model.power", "data.dim", "optimizer", *COUNTS} <= set(runs):
         return pd.Series(False, runs.index)
-    # A strategy that trains on some of the samples, or on changing ones, follows other equations.
-    alike = runs["strategy"] == "none"
-    equal = pd.Series(np.isclose(*runs.reindex(columns=[*RATES]).astype(float).T.to_numpy()), runs.index)
+    equal = pd.Series(np.isclose(*class_rates(runs).T.to_numpy()), runs.index)
     given = runs["loss.matrix"].notna() if "loss.matrix" in runs else False
     known = runs["loss"].isin(LOSSES) & (~runs["loss"].isin(["forward", "backward"]) | (equal & ~given))
-    return (runs["data"] == "signal_noise") & plain_descent(runs) & known & alike & runs[list(COUNTS)].notna().all(axis=1)
+    return (runs["data"] == "signal_noise") & plain_descent(runs) & known & runs[list(COUNTS)].notna().all(axis=1)
 
 
 def loss_of(run: pd.Series) -> MarginLoss:
