@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from lnt.analysis import study_theory
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.phase_diagram import facets
 from lnt.analysis.report import Report
-from lnt.theory import mean_field
+from lnt.theory import mean_field, run_cells
 from lnt.theory.mean_field import (
     Cells,
     MarginLoss,
+    Prediction,
     average_over_counts,
     expected_counts,
     last_crossing,
@@ -203,6 +205,8 @@ def test_eta_m_and_s_drop_out():
     one = cells_of(runs_table())
     assert one.step[0] == pytest.approx(0.01 * 2000 / (100 * 20))
     assert one.kappa[0] == pytest.approx(100 * 0.2**2)
+    by_size = cells_of(runs_table(**{"model.init_norm": None, "model.init_std": 0.1 / np.sqrt(2000)}))
+    assert by_size.initial[0] == pytest.approx(one.initial[0]) == pytest.approx(0.1)
     # s three times as large, initial filters three times smaller, eta nine times smaller; |mu| follows from the SNR.
     other = cells_of(runs_table(**{"data.noise_std": 3.0, "model.init_norm": 0.1 / 3, "step_size": 0.01 / 9}))
     for name in ("counts", "kappa", "dim", "width", "initial", "step", "orthogonal"):
@@ -239,6 +243,16 @@ def test_a_crossing_is_the_last_one():
     np.testing.assert_allclose(last_crossing(t, values, 0.5), [2.5, np.nan, 0, 0])
 
 
+def test_half_of_few_samples_are_memorised_at_the_median_of_their_order_statistic():
+    """Of ten mislabelled samples the fifth, at 4.7 / 10.4 of the distribution; of one the median of it; without any never."""
+    counts, t = np.array([[40, 6, 4, 40], [40, 0, 1, 40], [40, 0, 0, 40]]), np.linspace(0, 10, 11)
+    even = np.broadcast_to(t[:, None, None] / 10, (11, 3, 4))  # a tenth more is fitted in each unit of time
+    arrays = {field.name: even for field in dataclasses.fields(Prediction)[2:]}
+    found = Prediction(t, Cells(counts, 1.0, 1000), **arrays)
+    np.testing.assert_allclose(found.memorised(), [47 / 10.4, 5, np.nan])
+    np.testing.assert_allclose(found.memorised(share=0.9), [87 / 10.4, 5, np.nan])
+
+
 def test_drawn_label_counts():
     """Binomial: n/2 of each class, flipped at its own rate."""
     counts = sample_counts(200, 0.3, 0.1, 20_000, np.random.default_rng(0))
@@ -258,6 +272,18 @@ def test_an_average_over_label_counts():
     assert found.final_error[0] == pytest.approx(np.mean(each), rel=1e-6)
     assert found.final_error[0] > 1.5 * predict(cell, 20).test_error()[0]
     assert found.lowest_error[0] <= found.final_error[0]
+
+
+def test_times_are_medians_over_all_draws_and_ranges_over_those_that_get_there(monkeypatch):
+    """Of eleven draws nine are there at 0, 10, .. 80: the sixth of all is at 50. Of the other cell five are, at 0, 1, .. 4."""
+    times, errors = np.r_[0:90:10, [np.nan] * 2, 0:5, [np.nan] * 6], np.arange(22.0)
+    drawn = SimpleNamespace(memorised=lambda: times, test_error=lambda: errors, lowest_test_error=lambda: (errors / 2, None))
+    monkeypatch.setattr(mean_field, "predict", lambda *arguments: drawn)
+    cells = Cells([expected_counts(100, 0.3, 0.3)] * 2, 4.0, 4000)
+    found = average_over_counts(cells, np.array([0.3, 0.3]), 100, draws=11)
+    np.testing.assert_allclose(found.time, [50, np.nan])
+    np.testing.assert_allclose(found.time_range, [[8, 72], [0.4, 3.6]])
+    assert (found.final_error.tolist(), found.lowest_error.tolist()) == ([5, 16], [2.5, 8])
 
 
 @pytest.mark.parametrize(
@@ -413,6 +439,42 @@ def test_a_diagram_over_time_has_the_time_of_memorising_as_measured_and_predicte
     assert any(np.allclose(line.get_ydata(), wanted.replace(np.inf, np.nan), equal_nan=True) for line in ax.lines)
     with pytest.raises(lnt.ConfigError, match="must be one of step, t1"):
         small_sweep.over_time("noise.rate", clock="epoch")
+
+
+def test_predictions_become_columns_by_kind(monkeypatch):
+    """Kinds have 40, 8, 12 and 40 samples; T1 is 100 steps."""
+    runs = runs_table(last_step=100).assign(run_id="a")
+
+    def of_kinds(*values):
+        return np.array([[[0.0] * len(values)], [values]])
+
+    arrays = {field.name: of_kinds(0, 0) for field in dataclasses.fields(Prediction)[2:]} | {
+        "cross_covariance": np.zeros((2, 1))
+    }
+    arrays |= {"signal": of_kinds(9, 9), "gamma": of_kinds(1.5, 2.5), "rho_max": of_kinds(4, 2, 7, 1)}
+    arrays |= {"accuracy": of_kinds(0.1, 0.25, 0.75, 0.9), "loss": of_kinds(1, 2, 3, 4)}
+    monkeypatch.setattr(run_cells, "predict", lambda cells, t_end, loss: Prediction(np.array([0, t_end]), cells, **arrays))
+    ((_, curve),) = predicted_curves_of_each(runs)
+    assert curve.to_dict("index") == {
+        100: {
+            "signal_coef": 2.5,
+            "noise_coef_clean": 4,
+            "noise_coef_noisy": 7,
+            "clean_accuracy": pytest.approx(0.5),
+            "noisy_accuracy": pytest.approx((8 * 0.25 + 12 * 0.75) / 20),
+            "clean_loss": 2.5,
+            "noisy_loss": pytest.approx((8 * 2 + 12 * 3) / 20),
+            "train_loss": pytest.approx((40 + 16 + 36 + 160) / 100),
+            "test_error": 0,
+        }
+    }
+    outcomes = SimpleNamespace(
+        memorised=lambda: [2.0], test_error=lambda: np.array([0.3]), lowest_test_error=lambda: (np.array([0.1]), None)
+    )
+    monkeypatch.setattr(run_cells, "predict", lambda *arguments: outcomes)
+    found = predicted_outcomes(runs).iloc[0].to_dict()
+    wanted = {"memorised": 2, "test_error": 0.3, "best_test_error_fresh": 0.1, "price_of_memorising": pytest.approx(0.2)}
+    assert found == wanted
 
 
 def test_no_theory_where_it_is_not_about_the_runs(small_sweep, tmp_path):
