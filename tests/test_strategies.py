@@ -1,6 +1,7 @@
 """Strategies: both engines alike, limits in which they do nothing, and tables in which the answer is known."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lnt.training.strategies import (
     CoTeaching,
     EarlyStopping,
     NoStrategy,
+    PriorKnowledge,
     SmallLoss,
     low_component,
     low_weight,
@@ -220,6 +222,36 @@ def test_early_stopping_does_not_see_the_test_error(experiment):
     criterion = column(one, "stopping_criterion")
     assert criterion[one.chosen[0]] == criterion[1 : one.chosen[0] + 1].min()
     np.testing.assert_allclose(criterion * 6, np.rint(criterion * 6), err_msg="shares of six samples")
+
+
+def known(clean_share, epoch):
+    return PriorKnowledge(np.array([np.nan]), np.array([clean_share]), np.array([0]), epoch)
+
+
+@pytest.mark.parametrize(("share", "held_out"), [(0.2, 5), (0.1, 2), (0.01, 1), (0.99, 23)])
+def test_so_many_of_24_samples_are_held_out(share, held_out):
+    """The nearest number to the share, and neither none nor all: 4.8, 2.4, 0.24 and 23.76 of them."""
+    engine = SimpleNamespace(weights=torch.ones(1, 24))
+    EarlyStopping("holdout", share).begin(engine, known(0.7, 1))
+    assert int((engine.weights == 0).sum()) == held_out
+    assert float(engine.weights.mean()) == pytest.approx(1)
+
+
+def test_what_acts_once_acts_at_the_step_nearest_to_its_share_of_t1():
+    """0.2 T1 of 13, 12 and 1 steps: 2.6, 2.4 and 0.2, and at step 1 at the earliest."""
+    three = PriorKnowledge(np.array([13.0, 12, 1]), np.full(3, 0.7), np.arange(3))
+    assert SmallLoss(t1=0.2).acts_at(100, three).tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("epoch", "step", "kept"), [(1, 50, 17), (5, 50, 17), (20, 40, 19), (20, 300, 14)])
+def test_co_teaching_comes_to_its_share_in_a_hundred_steps_or_ten_epochs(epoch, step, kept):
+    """Of 20 samples, 0.7 in the end: 0.85 at half of 100 steps, 0.94 at a fifth of ten epochs of 20 steps."""
+    losses = torch.arange(20.0)[None]
+    one, other = (SimpleNamespace(step=step, weights=torch.ones(1, 20), losses=lambda x=x: x) for x in (losses, losses.flip(1)))
+    CoTeaching().act([one, other], known(0.7, epoch))
+    # Each is trained on what is small in the other.
+    assert (one.weights > 0).tolist() == [[False] * (20 - kept) + [True] * kept]
+    assert (other.weights > 0).tolist() == [[True] * kept + [False] * (20 - kept)]
 
 
 def test_selections():
