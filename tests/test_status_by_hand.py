@@ -257,6 +257,15 @@ def test_sweeps_and_runs_below_a_folder(sweep, tmp_path_factory):
     assert now.share == 3.5 / 12  # a quarter of ten, one whole, none
 
 
+def test_a_sweep_among_several_was_seen_when_its_liveliest_job_was(sweep, tmp_path_factory):
+    above = tmp_path_factory.mktemp("above")
+    sweep = sweep.rename(above / "one")
+    for number, silent in enumerate((50, 7, 30)):
+        job(sweep, number, "running", silent=silent, done=0, of=3)
+    (row,) = describe(above).rows
+    assert (row.name, row.age) == ("one", 7)
+
+
 def test_who_looks_again_reads_what_has_changed(sweep, monkeypatch):
     read, original = [], missing_runs.read_parts
     monkeypatch.setattr(
@@ -366,6 +375,13 @@ def test_a_picture_of_a_sweep(sweep):
     assert lines[4].split("╸")[-1].split("━")[-1].split() == ["25", "of", "100", "2", "min", "left", "seen", "5", "s", "ago"]
     assert lines[5].rstrip().endswith("━ 100 of 100 completed")
     assert len(lines) == 6
+
+
+def test_the_bar_of_a_job_is_that_of_its_work_and_not_of_the_runs_that_have_ended():
+    rows = [Row("job 0", "running", 0, 1, 0.5, age=2), Row("job 1", "running", 1, 4, 1.0, age=2)]
+    lines = drawn(Standing("one", 1, 5, "5 runs", rows, share=0.5, state="running"), 60)[-2:]
+    half, whole = (line.count("━") + line.count("╸") / 2 for line in lines)
+    assert half == whole / 2 > 0
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (40, 12), (120, 50)])
@@ -552,6 +568,14 @@ def test_what_is_skipped_tells_of_no_pace(seconds):
         assert bar.seconds_left(1010.0) is None
 
 
+def test_two_percent_of_what_is_left_to_do_are_enough_for_an_estimate(seconds):
+    """900 of 1000 are there from an earlier start: 2 of the other 100, in ten seconds."""
+    with Progress(1000, shown=False) as bar:
+        bar.skip(900)
+        work(bar, seconds, (10, 2))
+        assert bar.seconds_left(1010.0) == pytest.approx(490.0)
+
+
 def test_runs_weigh_what_they_cost(seconds):
     """Ten runs of 10 steps that cost 1, and one of 100 steps that cost 9: a tenth and nine tenths of the work."""
     with Progress(1000, runs=11, shown=False) as bar:
@@ -675,6 +699,7 @@ RUN = {
     "best_test_error_fresh": 0.03,
     "best_step": 150,
 }
+UNKNOWN = "not known: there are observed labels only"
 LOWEST = "test error: 0.1235; the lowest was 0.0200, at step 150"
 LAST = f"{LOWEST} (0.0300 where other samples choose the step)"
 
@@ -705,6 +730,22 @@ LAST = f"{LOWEST} (0.0300 where other samples choose the step)"
         (
             {"noisy_accuracy": float("nan"), "stage1_step": 0},
             ["completed after step 2000; clean samples fitted: at step 0", "no sample is mislabelled", LAST],
+        ),
+        (
+            {"realised_noise_rate": None, "test_error": None, "train_loss": 0.25, "test_error_observed": 0.4321},
+            [
+                "completed after step 2000; training loss 0.25",
+                f"which samples are mislabelled is {UNKNOWN}",
+                f"test error: {UNKNOWN}; against these: 0.4321",
+            ],
+        ),
+        (
+            {"test_error": float("nan"), "test_error_observed": None},
+            [
+                "completed after step 2000; clean samples fitted: at step 120",
+                "mislabelled samples memorised: at step 1500 (99.5% of them now)",
+                f"test error: {UNKNOWN}",
+            ],
         ),
         ({"status": "diverged", "last_step": None}, ["diverged before anything was measured; try a smaller optimizer.lr"]),
         ({"status": "failed", "error": "ValueError: no", "last_step": None}, ["the run failed: ValueError: no"]),
