@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -170,6 +171,20 @@ def test_free_memory_is_no_more_than_any_limit(monkeypatch):
     monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
     monkeypatch.setattr("lnt.hardware.cgroup_bytes", lambda: 12345)
     assert free_bytes(torch.device("cpu")) == 12345
+
+
+def test_without_a_limit_it_is_what_others_leave_of_the_host(monkeypatch):
+    for limit in ("granted_bytes", "cgroup_bytes"):
+        monkeypatch.setattr(f"lnt.hardware.{limit}", lambda: sys.maxsize)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=9000, available=500, free=40))
+    assert free_bytes(torch.device("cpu")) == 500
+
+
+def test_free_memory_of_a_gpu_is_what_others_have_left_of_it_and_of_the_host(monkeypatch):
+    monkeypatch.setattr("lnt.hardware.cgroup_bytes", lambda: 700)
+    for free, wanted in ((300, 300), (800, 700)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 1000))
+        assert free_bytes(torch.device("cuda")) == wanted
 
 
 def test_only_cpus_have_workers():
