@@ -49,6 +49,20 @@ def test_the_best_is_marked_if_it_is_better_seed_by_seed():
     assert best_of(apart, lower=True) is None
 
 
+@pytest.mark.parametrize(("gains", "best"), [((1.9,), None), ((2.1,), 0), ((2.1, 9), None), ((2.4, 9), None), ((2.6, 9), 0)])
+def test_the_more_rivals_the_more_it_takes_to_be_the_best(gains, best):
+    """Differences of gain + (-2 .. 2) have t = 1.414 gain. Of 4 degrees of freedom it takes 2.776, of two rivals 3.495 each."""
+    luck = np.array([10, 50, 20, 40, 30])
+    assert best_of(options(luck, *(luck + gain + np.arange(-2, 3) for gain in gains)), lower=True) == best
+
+
+def test_the_interval_of_a_cell_by_hand():
+    """0.1 to 0.5: standard deviation 0.1581, times 2.776, over the root of 5: 0.1963."""
+    (cell,) = options([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert cell.text(best=False, most=5) == r"$0.3 \pm 0.2$"
+    assert cell.text(best=True, most=6) == r"$\mathbf{0.3} \pm 0.2$ (5)"
+
+
 def test_what_cannot_be_told_apart_or_is_not_whole_is_not_marked():
     luck = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     assert best_of(options(luck, luck + np.array([0.02, -0.01, 0.02, -0.01, 0.01])), lower=True) is None
@@ -124,6 +138,19 @@ def test_a_table_of_options_by_what_is_given(tmp_path):
     ]
     assert r"\multicolumn{2}{c}{label noise rate $\tau$}" in text
     assert "Error $E$. Mean" in text
+
+
+def test_the_best_of_each_block_of_rows_is_marked_in_its_own_row(tmp_path):
+    rows = [{**row, "data.dim": dim} for row in LOSSES for dim in (100, 200)]
+    text, _ = table_of(tmp_path, rows, ["noise.rate", "data.dim", "loss"])
+    body = text.split(r"\midrule")[1]
+    rows = [[part.strip(" $\\\n") for part in line.split("&")] for line in body.splitlines() if "&" in line]
+    assert [(rate, dim, loss, "mathbf" in error) for rate, dim, loss, error in rows] == [
+        (rate, dim, loss, (rate, loss) == ("0.4", "gce"))
+        for rate in ("0.2", "0.4")
+        for dim in ("100", "200")
+        for loss in ("gce", "logistic")
+    ]
 
 
 def test_rows_come_as_the_options_were_typed(tmp_path):
