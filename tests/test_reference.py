@@ -43,6 +43,12 @@ def test_differences_by_hand(tmp_path):
     assert "largest +0.1000 (s.e. 0.0400) at data.dim=200, loss=gce" in found.summary()
 
 
+def test_the_errors_of_both_add_up_as_independent_ones_do(tmp_path):
+    """0 and 0.2 have the standard error 0.1: the root of 0.1^2 + 0.24^2 is 0.26."""
+    found = against(tmp_path, "data.dim,test_error,test_error_se\n300,0.2,0.24\n")
+    assert "largest -0.1000 (s.e. 0.2600) at data.dim=300" in found.summary()
+
+
 def test_a_value_with_a_comma_stands_in_quotes(tmp_path):
     runs = RUNS.drop(columns="loss")
     runs.insert(1, "data.classes", ["[3, 8]"] * 2 + ["[0, 1]"] * 4)

@@ -15,6 +15,7 @@ from lnt.analysis.report_data import (
     FURTHER,
     MOST_CELLS,
     cells_of,
+    clocks_of,
     comparison_of,
     curves_of,
     in_words,
@@ -93,6 +94,18 @@ def test_curves_by_hand():
     assert found == {"grids": [[0, 7]], "grid": [-1, 0], "lines": lines, "theory": None, "clocks": clocks}
     alone = curves_of(results, table_of(results).head(1), [])
     assert alone["lines"] == {"test_error": [[0.4, 0.1]]}, "without swept keys all runs are one cell"
+
+
+def test_times_of_cells_in_steps_and_in_t1_by_hand():
+    """T1 = n m / (eta s^2 d) = 20 / (5 eta): 4 steps in the first cell, 8 in the second, which is recorded half as often."""
+    runs = pd.DataFrame({"data": "signal_noise", "data.n_train": 10, "model.width": 2, "data.noise_std": 1.0, "data.dim": 5,
+                         "step_size": [1, 1, 0.5]})  # fmt: skip
+    found = clocks_of(runs, pd.Series([0, 0, 1]), [(0, 4, 8), (0, 8, 16)], [0, 1])
+    assert found == {
+        "step": {"times": [0, 4, 8, 16], "unit": [1, 1]},
+        "t1": {"times": [0, 1, 2], "unit": [4, 8]},
+    }
+    assert list(clocks_of(runs, pd.Series([0, 1, 1]), [(0, 4, 8)], [0, 0])) == ["step"], "a cell of two T1"
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,9 @@ def test_a_diagram_that_moves():
     assert times.tolist() == [1, 2, 4, 8, 16]
     assert means[""][0].tolist() == [[0.5, 0.4], [pytest.approx(NAN, nan_ok=True), 0.2]]
     assert means[""][4].tolist() == [[pytest.approx(NAN, nan_ok=True), 0.0], [pytest.approx(NAN, nan_ok=True), 0.4]]
+    # Runs a and b in one cell: 0.4 and 0.2 at first, 0 and 0.4 in the end.
+    together = pictures(results_of(**{"data.dim": [5, 5, 10]}), "optimizer.lr", "data.dim", "test_error", 60)[2][""]
+    assert together[[0, 4], 0, 1].tolist() == pytest.approx([0.3, 0.2])
     picture = Image.open(BytesIO(animation(means, axes, ("optimizer.lr", "data.dim"), times, "test_error")))
     assert (picture.format, picture.n_frames) == ("GIF", 5)
     frames = []
