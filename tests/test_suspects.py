@@ -48,6 +48,15 @@ def test_suspects_by_hand():
     assert found["wrong_events_last"].tolist() == [4] * 4
 
 
+def test_a_learning_time_is_the_median_over_runs_and_other_signals_are_means():
+    third = SAMPLES[SAMPLES["run_id"] == "b"].assign(
+        run_id="c", learning_time_best=[0, math.inf, 50], wrong_events_best=[0, 7, 6]
+    )
+    found = suspects(pd.concat([SAMPLES, third])).set_index(["index", "observed"])
+    assert found.loc[(5, 3), ["learning_time_best", "wrong_events_best"]].tolist() == [30, 4], "of 10, 30, inf and of 2, 3, 7"
+    assert found.loc[(2, 8), ["learning_time_best", "wrong_events_best"]].tolist() == [50, 3], "of 20, inf, 50 and of 2, 1, 6"
+
+
 def test_without_true_labels_suspects_are_the_same():
     found = suspects(SAMPLES.assign(true=pd.array([None] * 6, "Int16")))
     assert found["true"].isna().all()
