@@ -128,6 +128,13 @@ def test_the_residual_is_the_share_outside_the_span_and_may_be_as_large_as_round
         np.testing.assert_allclose(found.residual, [outside, 0], rtol=1e-7)
 
 
+def test_the_residual_is_a_share_of_what_has_moved_and_not_of_the_filters():
+    """Filters of length 5, of which half is left; one has moved by (0.3, 0, 0), the other by 3e-9 outside the span."""
+    initial, moved = double([[[0, 3, 4], [0, 3, 4]]]), double([[[0.3, 0, 0], [0, 0, 3e-9]]])
+    found = decompose(initial / 2 + moved, initial, double([0.5]), double([ROWS]), 1, (0, 1))
+    np.testing.assert_allclose(found.residual, [3e-9 / 0.3], rtol=1e-5)
+
+
 def test_what_is_parallel_is_refused_and_what_is_only_short_is_not():
     """In one run of two; with as many rows as dimensions a decomposition exists."""
     short = [[1e-9, 1e-9], [1e6, -1e6]]
