@@ -216,7 +216,7 @@ def against(spoil: Spoil) -> Figure:
     table = pd.DataFrame({"data.dim": range(9), "ours": np.linspace(0, 0.5, 9), "theirs": np.linspace(0.02, 0.48, 9)})
     table = spoil(table.assign(ours_se=0.01, theirs_se=0.02))
     table["difference"] = table["ours"] - table["theirs"]
-    return figure_against(Against(["data.dim"], "test_error", table, 9, "made up")).figure
+    return figure_against(Against(["data.dim"], "test_error", table, 9, "made up", np.zeros(5))).figure
 
 
 NAMES = [f"{LONG} {i}" for i in range(12)]

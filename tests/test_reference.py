@@ -8,6 +8,7 @@ from lnt.analysis.figure_comparison import figure_against
 from lnt.analysis.load import RunTables
 from lnt.analysis.reference import compared_with
 from lnt.errors import ConfigError
+from lnt.intervals import mean_interval
 
 RUNS = pd.DataFrame(
     {
@@ -37,10 +38,35 @@ def test_differences_by_hand(tmp_path):
     assert table["difference"].round(12).to_dict() == {100: -0.05, 200: 0.1}
     assert table.loc[100, "ours_se"] == pytest.approx(0.1)  # 0.1 and 0.3: standard deviation 0.1414, over the root of 2
     assert found.rms == pytest.approx(np.sqrt((0.05**2 + 0.1**2) / 2))
-    assert found.offset == (pytest.approx(0.025), pytest.approx(0.15 / np.sqrt(2) / np.sqrt(2)))
+    assert found.offset == (pytest.approx(0.025), *[pytest.approx(np.nan, nan_ok=True)] * 2)
+    # Without seed 0 the cells are 0.3 and 0.4, without seed 1 0.1 and 0.4; theirs are 0.275 on average.
+    assert found.left_out.tolist() == pytest.approx([0.35 - 0.275, 0.25 - 0.275])
+    assert "mean +0.0250 (no intervals: fewer than 5 seeds)" in found.summary()
     assert found.source == "A. Author 2020"
     assert "2 of 3 published cells" in found.summary()
     assert "largest +0.1000 (s.e. 0.0400) at data.dim=200, loss=gce" in found.summary()
+
+
+def test_the_interval_of_the_mean_difference_is_over_seeds_which_cells_share(tmp_path):
+    """A seed that is lucky is so in a thousand cells: they are no thousand pieces of evidence."""
+    luck = np.array([0.01, -0.02, 0.03, 0.0, 0.01, -0.03])
+    dims, seeds = (values.ravel() for values in np.meshgrid(np.arange(1000), np.arange(6)))
+    runs = pd.DataFrame({"run_id": "a", "data.dim": dims, "seed": seeds, "status": "completed"}).assign(
+        test_error=0.2 + luck[seeds]
+    )
+    none = runs.head(0)
+    (tmp_path / "cells.csv").write_text("data.dim,test_error\n" + "".join(f"{dim},0.25\n" for dim in range(1000)))
+    found = compared_with(RunTables(runs, none, none, (), lambda: none, lambda: none), tmp_path / "cells.csv", None)
+    assert found.offset == pytest.approx((-0.05, *(end - 0.05 for end in np.ravel(mean_interval(luck)))))
+
+
+def test_a_seed_that_some_cells_lack_is_left_out_of_the_others(tmp_path):
+    runs = pd.DataFrame({"run_id": list("abc"), "data.dim": [1, 1, 2], "seed": [0, 1, 0], "status": "completed"})
+    runs, none = runs.assign(test_error=[0.1, 0.3, 0.4]), runs.head(0)
+    (tmp_path / "cells.csv").write_text("data.dim,test_error\n1,0\n2,0\n")
+    found = compared_with(RunTables(runs, none, none, (), lambda: none, lambda: none), tmp_path / "cells.csv", None)
+    # The second cell has nothing but seed 0.
+    assert found.left_out.tolist() == pytest.approx([np.nan, (0.1 + 0.4) / 2], nan_ok=True)
 
 
 def test_the_errors_of_both_add_up_as_independent_ones_do(tmp_path):

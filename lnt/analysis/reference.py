@@ -14,8 +14,10 @@ import pandas as pd
 
 from lnt.analysis import cells
 from lnt.analysis.load import RunTables
+from lnt.column_names import SEEDS
 from lnt.errors import require
 from lnt.files import read_text
+from lnt.intervals import TOO_FEW, jackknife_interval
 
 NUMBERS = ("ours", "ours_se", "theirs", "theirs_se", "difference")
 
@@ -29,6 +31,7 @@ class Against:
     table: pd.DataFrame
     published: int  # cells in the file
     source: str  # what its first line says
+    left_out: np.ndarray  # [seeds]: the mean difference without one of our seeds each
 
     @property
     def rms(self) -> float:
@@ -36,20 +39,22 @@ class Against:
         return float(np.sqrt((self.table["difference"] ** 2).mean()))
 
     @property
-    def offset(self) -> tuple[float, float]:
-        """Mean difference, ours - theirs, and its standard error over cells."""
-        difference = self.table["difference"]
-        return float(difference.mean()), float(difference.std() / np.sqrt(len(difference)))
+    def offset(self) -> tuple[float, float, float]:
+        """Mean difference over cells, ours - theirs, and its 95 % interval over our seeds, which cells share."""
+        mean = float(self.table["difference"].mean())
+        low, high = jackknife_interval(mean, self.left_out)
+        return mean, float(low), float(high)
 
     def summary(self) -> str:
         """All of it in a line."""
-        far, (offset, error) = self.table.to_dict("records")[int(self.table["difference"].abs().argmax())], self.offset
+        far, (offset, low, high) = self.table.to_dict("records")[int(self.table["difference"].abs().argmax())], self.offset
+        interval = f" [{low:+.4f}, {high:+.4f}]" if np.isfinite(low) else f" ({TOO_FEW})"
         place = cells.title_of(self.keys, tuple(far[key] for key in self.keys))
         spread = np.hypot(*np.nan_to_num([far["ours_se"], far["theirs_se"]]))
         whose = "s.e." if np.isfinite(far["theirs_se"]) else "s.e. of ours"
         return (
             f"{self.value}, {len(self.table)} of {self.published} published cells: rms difference {self.rms:.4f}, "
-            f"mean {offset:+.4f} (s.e. {error:.4f}), largest {far['difference']:+.4f} ({whose} {spread:.4f}) at {place}"
+            f"mean {offset:+.4f}{interval}, largest {far['difference']:+.4f} ({whose} {spread:.4f}) at {place}"
         )
 
 
@@ -96,7 +101,21 @@ def compared_with(results: RunTables, path: Path, value: str | None) -> Against:
         both.assign(difference=both["ours"] - both["theirs"]).astype(dict.fromkeys(NUMBERS, float)),
         len(table),
         source,
+        _without_each_seed(runs, keys, value, both),
     )
+
+
+def _without_each_seed(runs: pd.DataFrame, keys: list[str], value: str, both: pd.DataFrame) -> np.ndarray:
+    """The mean difference over the cells of `both` without one seed each, [seeds]: a seed is left out of all cells."""
+    seeds = [key for key in SEEDS if key in runs]
+    number = runs.groupby(seeds, dropna=False).ngroup() if seeds else 0
+    of_seeds = runs[keys].assign(number=number, value=runs[value]).groupby([*keys, "number"])["value"].mean().unstack()
+    values = of_seeds.reindex(pd.MultiIndex.from_frame(both[keys]) if len(keys) > 1 else both[keys[0]]).to_numpy(float)
+    there = np.isfinite(values)
+    count, total = there.sum(1, keepdims=True), np.where(there, values, 0).sum(1, keepdims=True)
+    # A cell of one seed has no mean without it: NaN, as for a statistic that does not exist without a seed.
+    rest = np.where(there, total - values, total) / np.where(count - there > 0, count - there, np.nan)
+    return np.asarray(rest.mean(0) - both["theirs"].astype(float).mean())
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
