@@ -117,8 +117,7 @@ def figure_attribution_numbers(summary: pd.DataFrame) -> Drawn:
     nulls = {"centre_share_best": "centre_share_null", "agreement": "agreement_null", "overlap": "overlap_null"}
     summary = summary.replace([np.inf, -np.inf], np.nan)
     places = np.arange(len(summary))
-    # Samples of one run are no independent evidence, but all that there is of a single one.
-    over = summary["runs"].where(summary["runs"] > 1, summary["samples"])
+    over = summary["runs"]
     with mpl.rc_context(STYLE):
         figure = NotebookFigure(figsize=(DOUBLE, 2.9), least=5, layout="constrained")
         axes = figure.subplots(1, 2)

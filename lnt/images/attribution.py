@@ -235,14 +235,15 @@ def numbers_of(explained: Explained) -> pd.DataFrame:
 
 
 def summary(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Means by condition and kind of sample with standard errors: over runs if there are several, else over samples."""
+    """Means by condition and kind of sample over runs, with standard errors; NaN of one run.
+
+    Samples of one run share a network and are no independent evidence.
+    """
     columns = list(NUMBERS)
     keys, rows = ["condition", "kind"], []
     for (condition, kind), group in numbers.groupby(keys, sort=False):
         of_runs = group.groupby("run_id")[columns].mean()
-        # Samples of one run share a network and are no independent evidence; runs are.
-        over = of_runs if len(of_runs) > 1 else group[columns]
         counts = {"runs": len(of_runs), "samples": len(group)}
-        errors = over[columns].sem().add_suffix("_sem")
-        rows.append({"condition": condition, "kind": kind, **counts, **over[columns].mean(), **errors})
+        errors = of_runs.sem().add_suffix("_sem")
+        rows.append({"condition": condition, "kind": kind, **counts, **of_runs.mean(), **errors})
     return pd.DataFrame(rows)
