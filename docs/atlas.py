@@ -207,7 +207,7 @@ def pair_noise(results: Path) -> str:
         "fitted": "mislabelled fitted at the best step",
         "auc": "selection AUC there",
         "half": "half of them fitted, 100 steps",
-        "best_test_error": "error at the best step",
+        "best_test_error_fresh": "error at the best step",
         "test_error": "final error",
     }
     return by_cell(cells, "noise, rate", columns)

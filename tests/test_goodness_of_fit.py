@@ -1,5 +1,7 @@
 """R^2 in held-out cells: 1 for a law that is true, less for its rivals, 0 for noise, and the numbers of small cases by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,6 +173,10 @@ def test_rivals_change_one_exponent_by_one_or_drop_it():
 
     assert of(deep_law(3), ("data.n_train", "data.snr")) == {(0, 3), (2, 3), (1, 2), (1, 4), (1, 0)}
     assert of(EARLY_LAW, ("data.dim", "noise.rate")) == {(-2, 2), (0, 2), (-1, 1), (-1, 3), (-1, 0)}
+    finite = replace(EARLY_LAW, finite_size=True)
+    *others, without = rivals(finite, ("data.dim", "noise.rate"))
+    assert [rival.finite_size for rival in others] == [True] * 5
+    assert without == EARLY_LAW
     # The SNR changes alone, not |mu| with it at fixed SNR.
     assert of(BENIGN_LAW, ("data.dim", "data.snr")) == {(0, 4), (2, 4), (1, 3), (1, 5), (1, 0)}
     assert dict(changed(deep_law(3), "data.snr", 1).exponents) == dict(deep_law(4).exponents)
@@ -196,6 +202,16 @@ def test_fits_reach_the_table_and_the_figure():
     assert figure.axes[0].get_title() == f"$R^2$ in held-out cells: {fits[0].r2:.3f}"
     assert rf"$d^{{-1}}\,|\mu|^{{5}}$: {fits[4].r2:.3f}" in said
     assert said[-1] == f"shuffled: {fits[-1].r2:.3f}"
+
+
+def test_the_finite_size_term_has_a_rival_without_it():
+    """Errors follow n |mu|^4 / (s^4 d), without the term."""
+    runs = table().assign(**{"flip_rate": 0.0, "data.orthogonal_noise": False})
+    fits = fits_of(runs, replace(BENIGN_LAW, finite_size=True))
+    assert [fit.without for fit in fits] == ["", *[""] * 5, "finite sizes", ""]
+    assert fits[-2].combination == f"{fits[0].combination} without finite sizes"
+    assert fits[-2].r2 > fits[0].r2
+    assert fits[-2].lead[2] < 0
 
 
 def test_five_seeds_at_least_for_the_lead_of_a_law():

@@ -267,7 +267,10 @@ def figure_collapse(
         points = ax.scatter(combination, value, c=colour, s=3, cmap="viridis", norm=norm, linewidth=0, rasterized=True)
         ax.set_xscale("log")
         ax.set(xlabel=names[0], ylabel=label(names[1]), title=f"$R^2$ in held-out cells: {fits[0].r2:.3f}")
-        rows = [f"${_product(fit.exponents)}$: {fit.r2:.3f}" for fit in fits if fit.kind == "rival"]
+        rivals = [fit for fit in fits if fit.kind == "rival"]
+        rows = [
+            f"${_product(fit.exponents)}${f' without {fit.without}' if fit.without else ''}: {fit.r2:.3f}" for fit in rivals
+        ]
         rows += [f"shuffled: {fit.r2:.3f}" for fit in fits if fit.kind == "shuffled"]
         legend_below(figure, {row: Line2D([], [], linestyle="") for row in rows}, "$R^2$ of rivals", handlelength=0)
         bar = figure.colorbar(points, label=label(names[2]))

@@ -89,10 +89,13 @@ def changed(law: Law, key: str, by: float) -> Law:
 
 
 def rivals(law: Law, keys: tuple[str, str]) -> list[Law]:
-    """The laws in which the exponent of one of the two swept keys is one less, one more, or 0."""
+    """The laws in which the exponent of one of the two swept keys is one less, one more, or 0, and that without its finite-size
+    term.
+    """
     own = law.exponents_of(keys)
     steps = {key: dict.fromkeys((-1.0, 1.0, -float(own[key]))) for key in keys if own.get(key)}
-    return [changed(law, key, by) for key, few in steps.items() for by in few]
+    others = [changed(law, key, by) for key, few in steps.items() for by in few]
+    return [*others, replace(law, finite_size=False)] if law.finite_size else others
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,14 @@ class Fit:
     exponents: Mapping[str, float]  # of the two swept keys
     r2: float  # of `Ordering.explained`; shuffled: what 95 % of PERMUTATIONS random assignments stay below
     lead: tuple[float, float, float]  # the law's R^2 minus this one, and its 95 % interval over seeds
+    without: str = ""  # a term of the law that this one lacks
 
     @property
     def combination(self) -> str:
         """The combination as text, for tables."""
         bases = {key: f"(1 - 2 {key})" if key == MARGIN else key for key in self.exponents}
-        return " ".join(f"{bases[key]}^{power:g}" for key, power in self.exponents.items() if power)
+        product = " ".join(f"{bases[key]}^{power:g}" for key, power in self.exponents.items() if power)
+        return f"{product} without {self.without}" if self.without else product
 
 
 def compared(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], law: Law) -> list[Fit]:
@@ -131,8 +136,14 @@ def compared(data: Grid, runs: pd.DataFrame, keys: tuple[str, str], law: Law) ->
     low, high = jackknife_interval(fits[0] - fits, left_out[:, :1] - left_out)
     own = [{key: one.exponents_of(keys).get(key, 0.0) for key in keys} for one in laws]
     rows = [
-        Fit("rival" if i else "law", own[i], float(fits[i]), (float(fits[0] - fits[i]), float(low[i]), float(high[i])))
-        for i in range(len(laws))
+        Fit(
+            "rival" if i else "law",
+            own[i],
+            float(fits[i]),
+            (float(fits[0] - fits[i]), float(low[i]), float(high[i])),
+            "finite sizes" if law.finite_size and not one.finite_size else "",
+        )
+        for i, one in enumerate(laws)
     ]
     chance = shuffled(orders[0], data.mean.ravel())
     return [*rows, Fit("shuffled", own[0], chance, (float(fits[0] - chance), np.nan, np.nan))]
