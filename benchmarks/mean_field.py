@@ -17,6 +17,7 @@ from matplotlib.ticker import NullFormatter
 import lnt
 from benchmarks import table
 from lnt.analysis.figure_style import STYLE
+from lnt.intervals import half_width
 from lnt.theory.mean_field import last_crossing, predict
 from lnt.theory.run_cells import COUNTS, cells_of
 
@@ -75,18 +76,22 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_cell(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each cell: medians over runs of times that exist in both, means of errors, relative errors of predictions."""
+    """One row for each cell: medians of times over the runs that have one both measured and predicted (`timed` of `runs`), means of
+    errors with half their 95 % intervals, relative errors of predictions.
+    """
     runs = runs.copy()
     absent = runs["time"].isna() | runs["predicted_time"].isna()
     runs.loc[absent, ["time", "predicted_time"]] = np.nan
     grouped = runs.groupby(["cell", *KEYS])
-    measured = {"error": "test_error", "best": "best_test_error"}
+    measured = {"error": "test_error", "best": "best_test_error_fresh"}
     cells = pd.DataFrame(
         {
+            "runs": grouped.size(),
+            "timed": grouped["time"].count(),
             "time": grouped["time"].median(),
             "predicted_time": grouped["predicted_time"].median(),
             **{name: grouped[column].mean() for name, column in measured.items()},
-            **{f"{name}_sem": grouped[column].sem() for name, column in measured.items()},
+            **{f"{name}_half": half_width(grouped[column].std(), grouped[column].count()) for name, column in measured.items()},
             **{f"predicted_{name}": grouped[f"predicted_{name}"].mean() for name in measured},
         }
     ).reset_index()
@@ -143,7 +148,7 @@ def rare_failures(runs: pd.DataFrame) -> str:
 
 
 def figure(cells: pd.DataFrame) -> Figure:
-    """Measured against predicted: memorising time, final and lowest test error."""
+    """Measured against predicted: memorising time, final and lowest test error; bars are 95 % intervals over seeds."""
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(10.5, 3.6), layout="constrained")
         axes = drawn.subplots(1, 3)
@@ -159,7 +164,7 @@ def figure(cells: pd.DataFrame) -> Figure:
             )
             if name != "time":
                 ax.errorbar(
-                    judged[f"predicted_{name}"], judged[name], judged[f"{name}_sem"], fmt="none", ecolor="0.7", linewidth=0.8
+                    judged[f"predicted_{name}"], judged[name], judged[f"{name}_half"], fmt="none", ecolor="0.7", linewidth=0.8
                 )
             low, high = (
                 judged[[name, f"predicted_{name}"]].min().min() * 0.8,
