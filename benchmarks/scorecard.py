@@ -1,7 +1,7 @@
 """Whether the scorecard's verdicts depend on the seeds: `python -m benchmarks.scorecard [ranges]` on disjoint ranges of seeds.
 
-Takes a minute and a half of CPU time a range. Writes docs/benchmarks_scorecard.md: for each statement how often each verdict came
-out, and the share of ranges that agree with the most frequent one.
+Takes a minute and a half of CPU time a range. Writes docs/benchmarks_scorecard.md: for each statement how often each verdict
+came out, and the least share of ranges that agree on one.
 """
 
 import re
@@ -43,9 +43,11 @@ def main(ranges: int = 20) -> None:
             found.append(verdicts(number, Path(folder)))
             print(f"range {number + 1} of {ranges}", file=sys.stderr)
     counts = {statement: Counter(of[statement] for of in found).most_common() for statement in found[0]}
-    rows = [(statement, ", ".join(f"{name} {count}" for name, count in most)) for statement, most in counts.items()]
+    rows = [(row.replace("|", r"\|"), ", ".join(f"{name} {count}" for name, count in most)) for row, most in counts.items()]
     lowest = min(most[0][1] for most in counts.values()) / ranges
-    said = f"{ranges} disjoint ranges of seeds; at least {lowest:.0%} of them agree on each verdict (`python -m benchmarks.scorecard`)."
+    said = (
+        f"On {ranges} disjoint ranges of seeds (`python -m benchmarks.scorecard`) at least {lowest:.0%} agree on each verdict:"
+    )
     TARGET.write_text(f"{said}\n\n{table(('statement', 'verdicts'), rows)}")
 
 
