@@ -55,13 +55,10 @@ def report(config: dict[str, Any]) -> str:
     strength, t1, steps = float(kappa(run)[0]), float(unit_of_time(run)[0]), experiment.total_steps()
     tau, load = float(np.mean(rates)), strength * experiment.n / float(run["data.dim"][0])
     found = average_over_counts(cells_of(run), np.array([rates]), steps / t1, margin_loss(experiment), DRAWS)
-    x = strength * (1 - 2 * tau)
     # The borders and the paper's conditions are about the logistic loss.
     logistic = experiment.choices["loss"] == "logistic"
-    phase = "no Stage I" if x < 1 else "a Stage I in which rho leads" if x < 2 else "a Stage I in which gamma leads"
-    place = f"kappa = n SNR^2 = {strength:.4g}, tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}"
     lines = [
-        f"{place}: {phase} (borders 1 and 2)" if logistic else place,
+        *place(strength, rates, logistic),
         f"T1 = n m / (eta s^2 d) = {t1:.4g} steps; training ends after {steps} steps = {steps / t1:.3g} T1",
     ]
     if logistic:
@@ -75,6 +72,24 @@ def report(config: dict[str, Any]) -> str:
     if load > STRONG:
         lines.append(f"  kappa n / d = {load:.2g} is above {STRONG:g}: these are rough (docs/theory.md)")
     return "\n".join(lines)
+
+
+def place(strength: float, rates: tuple[float, float], logistic: bool) -> list[str]:
+    """kappa, and tau and x of the classes, with the phases in which they lie if the borders of these are known."""
+    kappa = f"kappa = n SNR^2 = {strength:.4g}"
+    if rates[0] == rates[1]:
+        return [f"{kappa}, {phase(strength, rates[0], logistic)}{' (borders 1 and 2)' if logistic and rates[0] else ''}"]
+    classes = [f"  class {sign}: {phase(strength, rate, logistic)}" for sign, rate in zip("+-", rates, strict=True)]
+    return [f"{kappa}{'; by class (borders 1 and 2)' if logistic else ''}:", *classes]
+
+
+def phase(strength: float, tau: float, logistic: bool) -> str:
+    """tau and x of a class, and its phase."""
+    if tau == 0:
+        return "no label noise"
+    x = strength * (1 - 2 * tau)
+    name = "no Stage I" if x < 1 else "a Stage I in which rho leads" if x < 2 else "a Stage I in which gamma leads"
+    return f"tau = {tau:.4g}, x = kappa (1 - 2 tau) = {x:.3g}{f': {name}' if logistic else ''}"
 
 
 def settings_of(experiment: "Experiment") -> tuple["pd.DataFrame", tuple[float, float]]:

@@ -17,6 +17,7 @@ from lnt.analysis import study_theory
 from lnt.analysis.figure_phase_diagram import figure_phase_diagram
 from lnt.analysis.phase_diagram import facets
 from lnt.analysis.report import Report
+from lnt.prediction import place
 from lnt.theory import mean_field, run_cells
 from lnt.theory.mean_field import (
     Cells,
@@ -308,6 +309,24 @@ def test_the_command():
     assert "holds by a factor 2: d is at least n^2 / 10" in done.stdout
     assert "half of the mislabelled samples memorised: t = " in done.stdout
     assert "lowest test error " in done.stdout
+
+
+def test_each_class_has_an_x_of_its_own():
+    """4 (1 - 0.8) = 0.8, 4 (1 - 0.6) = 1.6 and 4 (1 - 0.2) = 3.2 lie on three sides of the borders 1 and 2."""
+    assert place(4.0, (0.3, 0.3), True) == [
+        "kappa = n SNR^2 = 4, tau = 0.3, x = kappa (1 - 2 tau) = 1.6: a Stage I in which rho leads (borders 1 and 2)"
+    ]
+    assert place(4.0, (0.4, 0.1), True) == [
+        "kappa = n SNR^2 = 4; by class (borders 1 and 2):",
+        "  class +: tau = 0.4, x = kappa (1 - 2 tau) = 0.8: no Stage I",
+        "  class -: tau = 0.1, x = kappa (1 - 2 tau) = 3.2: a Stage I in which gamma leads",
+    ]
+    assert place(4.0, (0.0, 0.4), False) == [
+        "kappa = n SNR^2 = 4:",
+        "  class +: no label noise",
+        "  class -: tau = 0.4, x = kappa (1 - 2 tau) = 0.8",
+    ]
+    assert place(4.0, (0.0, 0.0), True) == ["kappa = n SNR^2 = 4, no label noise"]
 
 
 @pytest.mark.parametrize(

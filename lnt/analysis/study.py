@@ -83,6 +83,11 @@ def _add_tables(report: Report, keys: list[str]) -> pd.DataFrame:
     table = cells.cells(results, keys or ["data"], cells.outcome_columns(results.runs))
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
+    if report.missing:
+        cells_short = int((table["missing"] > 0).sum())
+        report.note(
+            f"{report.missing} runs of {cells_short} cells are missing: means there are over the seeds that have completed"
+        )
     if few := int((table["n"] < FEWEST_SEEDS).sum()):
         report.note(f"{few} of {len(table)} cells have {TOO_FEW}")
     return table
