@@ -333,7 +333,10 @@ def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch
     (part,) = (sweep / "0" / "runs.parquet").iterdir()
     pd.read_parquet(part).iloc[5:].to_parquet(part)
     call(monkeypatch, f"path={sweep}", "value=test_error")
-    assert json.loads((sweep / "analysis" / "manifest.json").read_text())["dropped"]["missing"] == 5
+    manifest = json.loads((sweep / "analysis" / "manifest.json").read_text())
+    assert manifest["dropped"]["missing"] == 5
+    short = int((pd.read_csv(sweep / "analysis" / "cells.csv")["missing"] > 0).sum())
+    assert f"5 runs of {short} cells are missing: means there are over the seeds that have completed" in manifest["notes"]
     assert pd.read_csv(sweep / "analysis" / "cells.csv")["missing"].sum() == 5
 
 
