@@ -46,8 +46,10 @@ mutation: $(READY)
 	$(BIN)/mutmut results
 	$(BIN)/python -m benchmarks.mutation
 
+# The second line: whether the scorecard's verdicts depend on the seeds.
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scorecard
 
 studies: $(READY)
 	$(BIN)/python docs/draw.py
