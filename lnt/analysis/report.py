@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lnt.analysis.background import Processes
-from lnt.analysis.cells import config_columns, varies
+from lnt.analysis.cells import config_columns, swept_keys, varies
 from lnt.analysis.figure_style import Drawn, rendered
 from lnt.analysis.load import MANIFEST, WRITER, RunTables
 from lnt.analysis.report_data import errors_of
@@ -180,6 +180,11 @@ class Report:
             "files": self.written,
         }
         return {**WRITER, "time": written, "sources": self.sources, **what}
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The swept keys, found once: of a large table this takes a while."""
+        return swept_keys(self.results)
 
     @cached_property
     def sources(self) -> dict[str, dict[str, Any] | None]:

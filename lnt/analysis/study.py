@@ -50,15 +50,14 @@ def write(
     choice = choose(asked, results, published.value if published else asked.value)
     report = Report(results, path, own_folder(path), asked.still_formats)
     report.note_versions()
-    keys = cells.swept_keys(results)
-    table = _add_tables(report, keys)
+    table = _add_tables(report)
     _note_absent(report, choice)
     _note_labels(report)
     if published:
         report.note(f"against {published.source}: {published.summary()}")
         report.figure("against", figure_against(published), published.table, f"Against {published.source}")
     _add_stages(report)
-    _add_signals(report, keys)
+    _add_signals(report)
     study_images.add_images(report, attributions, folders)
     _add_scorecard(report)
     bounded = _add_figures(report, asked, choice, published)
@@ -66,21 +65,21 @@ def write(
         report.note(f"level={asked.level:g} is that of a boundary in a phase diagram, and none is drawn")
     if MOVING in asked.formats:
         study_time.add_animations(report, choice.x, choice.y, choice.values)
-    _add_cells(report, table, keys, choice)
+    _add_cells(report, table, choice)
     if in_force().paper:
-        latex_tables.add_tables(report, table, keys, choice.values)
+        latex_tables.add_tables(report, table, report.keys, choice.values)
         latex_captions.add_captions(report, table)
     report.finish()
     return report
 
 
-def _add_tables(report: Report, keys: list[str]) -> pd.DataFrame:
+def _add_tables(report: Report) -> pd.DataFrame:
     """The tables of all runs and of all cells; the latter is returned."""
     results = report.results
     everything = pd.concat([part for part in (results.runs, results.diverged, results.failed) if len(part)])
     report.table("all_runs", everything.assign(directory=results.directories.array))
     del everything  # it may be as large as all else
-    table = cells.cells(results, keys or ["data"], cells.outcome_columns(results.runs))
+    table = cells.cells(results, report.keys or ["data"], cells.outcome_columns(results.runs))
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
     if report.missing:
@@ -120,7 +119,7 @@ def _add_figures(report: Report, asked: Asked, choice: Choice, published: Agains
 
     Returns whether one of them has a boundary at a level.
     """
-    results, keys, x, y = report.results, cells.swept_keys(report.results), choice.x, choice.y
+    results, keys, x, y = report.results, report.keys, choice.x, choice.y
     clock, freely = choice.clock, not asked.keys and asked.value is None and not published
     predicted = study_theory.add_theory(report, x, None if clock else y, [key for key in keys if clock and key != x])
     # The figure of strategies replaces phase diagrams and lines, unless an axis or a value was asked for.
@@ -143,9 +142,9 @@ def _add_figures(report: Report, asked: Asked, choice: Choice, published: Agains
     return False
 
 
-def _add_cells(report: Report, table: pd.DataFrame, keys: list[str], choice: Choice) -> None:
+def _add_cells(report: Report, table: pd.DataFrame, choice: Choice) -> None:
     """What the page explores: the cells, their curves, and the axes of the phase diagram that it begins with."""
-    found = report_data.cells_of(table, keys, choice.values, cells.planned_values(report.results.plans))
+    found = report_data.cells_of(table, report.keys, choice.values, cells.planned_values(report.results.plans))
     if found is None:
         report.note(f"{len(table)} cells would make the page too large: they are in cells.parquet")
         return
@@ -155,13 +154,13 @@ def _add_cells(report: Report, table: pd.DataFrame, keys: list[str], choice: Cho
         refined = cells.refinement(report.results.plans) is not None
         phase = {"x": choice.x, "y": choice.y, "value": choice.values[0], "level": choice.level}
         phase |= {"shared": shared, "refined": refined}
-    curves = report_data.curves_of(report.results, table, keys)
+    curves = report_data.curves_of(report.results, table, report.keys)
     report.explored = {"cells": found, "phase": phase, "curves": curves}
 
 
 def _add_stages(report: Report) -> None:
     """The two-stage figure, if there are few conditions and several recorded steps."""
-    runs, keys = report.results.runs, cells.swept_keys(report.results)
+    runs, keys = report.results.runs, report.keys
     many = len(runs[keys].drop_duplicates()) > MAX_CONDITIONS  # runs may be a hundred thousand
     if many or report.results.curves["step"].nunique() < 3:
         return
@@ -190,13 +189,13 @@ def _by_step(curves: pd.DataFrame) -> pd.DataFrame:
     return steps.mean(numeric_only=True).join([part.add_suffix(f"_{name}") for name, part in quartiles.items()])
 
 
-def _add_signals(report: Report, keys: list[str]) -> None:
+def _add_signals(report: Report) -> None:
     """How well each signal tells mislabelled samples, by the swept key with most values; a column for each value of another."""
     runs, values = report.results.runs, [f"{name}{suffix}" for name in LOOKS for suffix in WHEN]
     if not set(values) <= set(runs) or runs["auc_margin"].isna().all() or runs["last_step"].equals(runs["best_step"]):
         return
     axes = sorted(cells.numeric_axes(report.results), key=lambda key: -runs[key].nunique())
-    others = [key for key in keys if not axes or key != axes[0]]
+    others = [key for key in report.keys if not axes or key != axes[0]]
     few = all(runs[key].nunique(dropna=False) <= MAX_CONDITIONS for key in others)
     if not axes or runs[axes[0]].nunique() < 3 or len(others) > 1 or not few:
         return

@@ -59,7 +59,7 @@ def add_comparison(report: Report, x: str, hue: str | None, style: str | None, v
 
 def add_lines(report: Report, x: str, values: list[str]) -> None:
     """Values against the one swept key, those of one unit in one figure; the price of memorising shows as a gap there."""
-    for key in [key for key in cells.swept_keys(report.results) if key != x]:
+    for key in [key for key in report.keys if key != x]:
         report.note(f"{key} takes several values and is averaged over in the plots against {x}")
     if report.results.runs[x].nunique() == 1:
         report.note(f"the axis {x} has one point only")

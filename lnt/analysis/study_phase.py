@@ -34,7 +34,7 @@ def add_phase(
     """A phase diagram at single and double width, and the collapse where theory names a combination."""
     # Of all runs together, so that all panels are compared with one law.
     law = law_of(value, report.results.runs)
-    others = [key for key in cells.swept_keys(report.results) if key not in (x, y)]
+    others = [key for key in report.keys if key not in (x, y)]
     shown = facets(report.results, x, y, value, level, law, most=MAX_FACETS)
     if predicted is not None and not others:
         shown = {title: study_theory.with_prediction(panel, predicted, x, y, value) for title, panel in shown.items()}

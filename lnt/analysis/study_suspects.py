@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lnt.analysis.cells import conditions, swept_keys
+from lnt.analysis.cells import conditions
 from lnt.analysis.figure_images import figure_suspects
 from lnt.analysis.report import Report
 from lnt.column_names import STATES
@@ -29,7 +29,7 @@ def add_suspects(report: Report, runs: pd.DataFrame, folders: Sequence[Path]) ->
     samples, tables = report.results.samples, []
     if samples.empty:
         return
-    groups = conditions(runs, swept_keys(report.results))
+    groups = conditions(runs, report.keys)
     for number, (title, group) in enumerate(groups.items(), 1):
         found = suspects(samples[samples["run_id"].isin(group["run_id"])])
         if found.empty:
