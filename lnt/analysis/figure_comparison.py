@@ -143,6 +143,10 @@ def figure_against(against: Against) -> Drawn:
         ax.errorbar(theirs, ours, **errors, color=SIGNAL, marker="o", markersize=3, linestyle="", linewidth=0.8)
         offset, low, high = against.offset
         interval = f" [{low:+.2g}, {high:+.2g}]" if np.isfinite(low) else ""
-        titled(ax, f"{len(table)} cells: rms {against.rms:.3g}, mean {offset:+.2g}{interval}", figure.get_figwidth() - 0.6)
+        titled(
+            ax,
+            f"{len(table)} cells: rms difference {against.rms:.3g},\nmean {offset:+.2g}{interval}",
+            figure.get_figwidth() - 0.6,
+        )
         ax.set(xlabel=f"published {quantity(against.value)}", ylabel=f"{quantity(against.value)} here, with its standard error")
     return Drawn(figure, [ax])
