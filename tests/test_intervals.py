@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lnt.intervals import difference_interval, half_width, jackknife_interval, mean_interval
+from lnt.intervals import difference_interval, half_width, jackknife_interval, mean_interval, with_interval
 
 
 def within_binomial_error(hits, at_least=0.95):
@@ -17,6 +17,13 @@ def test_a_mean_by_hand():
     low, high = mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert (low, high) == pytest.approx((3 - 2.776 * np.sqrt(2.5 / 5), 3 + 2.776 * np.sqrt(2.5 / 5)), abs=1e-3)
     assert half_width(2.0, 16) == pytest.approx(2.131 * 2 / 4, abs=1e-3)
+
+
+@pytest.mark.parametrize("interval", [mean_interval, lambda values: jackknife_interval(0.0, values)])
+def test_values_in_single_precision_are_added_up_in_double(interval):
+    """The sum is 5 2^24 + 20; in single precision it would be 5 2^24 + 16, and the mean 0.8 less."""
+    values = 2.0**24 + np.array([0, 2, 4, 6, 8])
+    np.testing.assert_allclose(interval(values.astype(np.float32)), interval(values), rtol=1e-12)
 
 
 def test_seeds_without_a_value_do_not_count():
@@ -85,6 +92,22 @@ def test_a_difference_seed_by_seed_is_the_paired_t_test():
     np.testing.assert_allclose(difference_interval(gaps, second), expected)
 
 
+def test_five_seeds_in_common_are_enough_for_differences():
+    """The differences are 1 to 5, of mean 3 and variance 10 / 4, though each of the two spreads by hundreds."""
+    second = 100.0 * np.array([3, 1, 4, 1, 5])
+    half = 2.776 * np.sqrt(2.5 / 5)
+    assert difference_interval(second + np.arange(1, 6), second) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_differences_of_other_seeds_in_single_precision(sign):
+    """The means are (2^24 + 4) / 5 and 0; in single precision 2^24 + 1 is 2^24."""
+    large = np.array([2.0**24, 1, 1, 1, 1] + [np.nan] * 5, np.float32)
+    zeros = np.array([np.nan] * 5 + [0.0] * 5, np.float32)
+    low, high = difference_interval(large, zeros) if sign == 1 else difference_interval(zeros, large)
+    assert (low + high) / 2 == pytest.approx(sign * (2**24 + 4) / 5, rel=1e-9)
+
+
 def test_a_difference_of_other_seeds_is_welchs():
     rng = np.random.default_rng(2)
     first, second = np.full(20, np.nan), np.full(20, np.nan)
@@ -100,3 +123,16 @@ def test_differences_without_any_spread():
     assert difference_interval(ones, ones + 0.5) == (-0.5, -0.5)
     other[5:] = 0.5
     assert difference_interval(np.where(np.arange(10) < 5, 1.0, np.nan), other) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((1.2345, 1.1, 0.00123456), "1.23 [1.1, 0.00123]"),
+        ((12345.0, np.nan, 2.0), "1.23e+04"),
+        ((0.5, 0.25, np.nan), "0.5"),
+        ((np.nan, 1.0, 2.0), ""),
+    ],
+)
+def test_a_number_and_its_interval_in_words(numbers, said):
+    assert with_interval(*numbers) == said
