@@ -16,7 +16,7 @@ from lnt.analysis.phase_diagram import facets
 from lnt.analysis.results import load
 from lnt.errors import ConfigError
 from lnt.files import DamagedFile
-from lnt.level_set import band, filled
+from lnt.level_set import band
 from lnt.plan_file import planned_runs, read_plan, write_plan
 from lnt.runs import train_runs
 from lnt.sweeps.next_round import Search
@@ -47,27 +47,6 @@ def searched(search, values):
 
 
 # The search
-
-
-def test_cells_between_trained_ones_are_filled_by_hand():
-    """The column of places 0, 1, 3, 4 uses the cells with the most seeds; the second has none."""
-    place, values = np.array([0.0, 1, 3, 4]), np.array([[9.0, 2, NAN, 8]] * 2).T
-    asked = np.array([[5, 7, 0, 7], [0, 0, 0, 0]]).T
-    values[:, 1] = NAN
-    np.testing.assert_allclose(filled(place, values, asked), np.array([[2, 2, 6, 8], [NAN] * 4]).T)
-    assert filled(place, values, None) is values
-
-
-def test_a_band_of_few_cells_by_hand():
-    """Five seeds at 0 -/+ 0.2 and 1 -/+ 0.2, three cells apart: as the band of neighbours that are three apart."""
-    spread = 0.2 * np.array([-1, -1, 0, 1, 1])
-    values = np.full((4, 1, 5), NAN)
-    values[0, 0], values[3, 0] = spread, 1 + spread
-    few = band(np.arange(4.0), values, 0.5, np.array([[5], [0], [0], [5]]))
-    two = band(np.array([0.0, 3]), values[[0, 3]], 0.5)
-    half = 3.7469 * 0.2 / 5**0.5
-    np.testing.assert_allclose(few, two)
-    np.testing.assert_allclose(np.ravel(few), [1.5, 1.5 - 3 * half, 1.5 + 3 * half], rtol=1e-4)
 
 
 def test_the_first_round_is_coarse():

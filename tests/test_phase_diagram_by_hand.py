@@ -8,7 +8,7 @@ import pytest
 
 from lnt.analysis.load import RunTables
 from lnt.analysis.phase_diagram import Boundary, Grid, boundary, facet, facets, grid, law_line, power_law
-from lnt.level_set import crossing, direction, seed_mean
+from lnt.level_set import band, crossing, direction, filled, mean_crossing, seed_mean
 from lnt.theory.laws import BENIGN_LAW, EARLY_LAW, Law
 
 NAN = np.nan
@@ -69,6 +69,7 @@ def test_what_is_missing_by_hand():
         ([NAN, 0, NAN, 1], 1),
         ([1, 1, NAN, 1], 0),  # distances from the middle cell: -4/3, -1/3 and 5/3
         ([0, 1, NAN, NAN], 1),
+        ([NAN, NAN, NAN, 1], 0),  # it lies in the middle of itself
     ],
 )
 def test_directions(column, wanted):
@@ -79,6 +80,47 @@ def test_most_columns_and_the_longest_decide_on_the_direction():
     """Place minus middle, summed over cells above the level: 1 + 1.5 - 1.5 in the first, 1 - 4 1/2 in the second."""
     assert direction(np.array([[0, 0, 1], [0, 0, 1], [0, 1, 0], [1, 1, 0]]), 0.5) == 1
     assert direction(np.array([[0, 1, 1], [1, 0, 0]]), 0.5) == -1
+
+
+def test_cells_that_were_not_trained_lie_on_lines_between_those_that_were():
+    """The cells with the most seeds in their column: 2 and 8 at places 1 and 5, 1 and 4 at 0 and 3, and one without a mean."""
+    values = np.array([[9.0, 2, NAN, 8], [1, 9, 4, 9], [1, 2, 3, NAN]]).T
+    asked = np.array([[3, 5, 0, 5], [4, 3, 4, 3], [0, 1, 1, 2]]).T
+    found = filled(np.array([0.0, 1, 3, 5]), values, asked)
+    np.testing.assert_allclose(found, np.array([[2, 2, 5, 8], [1, 2, 4, 4], [NAN] * 4]).T)
+    assert filled(np.arange(4.0), values, None) is values
+
+
+def test_a_crossing_between_cells_that_were_not_trained():
+    """Means 0 at 1 and 1 at 8; between them 0.9 of one seed, which is not used. In factors, halfway is the root of 8."""
+    values = np.full((4, 1, 2), NAN)
+    values[[0, 3], 0], values[1, 0, 0] = [[-0.1, 0.1], [0.8, 1.2]], 0.9
+    asked = np.array([[2], [1], [0], [2]])
+    assert mean_crossing(np.array([1.0, 2, 4, 8]), values, 0.5, 1, asked) == pytest.approx([8**0.5])
+    assert np.isnan(mean_crossing(np.array([1.0, 2, 4, 8]), values, 0.5, -1, asked))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_band_between_cells_that_were_not_trained(log):
+    """Means 0 and 1 at places 0 and 3, each with a standard error of 0.2 / sqrt(5): the line between them rises by 1/3."""
+    values = np.full((4, 1, 5), NAN)
+    values[[0, 3], 0] = np.array([[0], [1]]) + 0.2 * np.array([-1, -1, 0, 1, 1])
+    places = np.arange(4.0)
+    found = np.ravel(band(2**places if log else places, values, 0.5, np.array([[5], [0], [0], [5]])))
+    half = T4_OF_BAND * 0.2 / np.sqrt(5) * 3
+    np.testing.assert_allclose(np.log2(found) if log else found, [1.5, 1.5 - half, 1.5 + half], rtol=1e-3)
+
+
+def test_a_band_crosses_in_the_direction_of_the_cells_that_were_trained():
+    """Above 0.6 lies 1 at place 4, 2 beyond its middle, and 1 at place 0, 3/2 before it: it rises, at 3 + 0.6.
+
+    Lines between trained cells would add 2/3 at place 1 to the second column, and it would fall.
+    """
+    values = np.array([[0, 0, 0, 0, 1], [1, NAN, NAN, 0, NAN]]).T[..., None] + np.zeros(5)
+    asked = 5 * np.isfinite(values[..., 0])
+    edge, low, high = band(np.arange(5.0), values, 0.6, asked)
+    for found in (edge, low, high):
+        np.testing.assert_allclose(found, [3.6, NAN])
 
 
 @pytest.mark.parametrize("rises", [False, True])
