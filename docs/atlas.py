@@ -226,6 +226,30 @@ def leak_rate(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def selection_signals(results: Path) -> str:
+    """What the learning time gains on the loss as a signal of mislabelled samples: means over each seed's runs, over seeds."""
+    runs, curves = runs_of(results, "selection_signals"), curves_of(results, "selection_signals")
+    # Before a step has been taken nothing leads.
+    leads = (curves["signal_coef"] > curves[["noise_coef_clean", "noise_coef_noisy"]].max(axis=1)) & (curves["step"] > 0)
+    led = runs["run_id"].map(leads.groupby(curves["run_id"]).any())
+    x = (runs["data.n_train"] * runs["data.snr"] ** 2 * (1 - 2 * runs["noise.rate"])).round(6)
+    rows = {
+        "x below 1": ("best", x < 1),
+        "x above 4": ("best", x > 4),
+        "x from 1 to 2": ("", (x >= 1) & (x < 2)),
+        "x from 2 to 3": ("", (x >= 2) & (x < 3)),
+        "x from 3 to 4": ("", (x >= 3) & (x < 4)),
+        "gamma leads the largest rho-bar at some step": ("", led),
+        "gamma never leads": ("", ~led),
+    }
+    lines = ["| runs | how many | when | AUC of the learning time less that of the loss |", "| --- | --- | --- | --- |"]
+    for name, (when, chosen) in rows.items():
+        end = f"_{when}" if when else ""
+        gain = (runs[f"auc_learning_time{end}"] - runs[f"selection_auc{end}"])[chosen].groupby(runs["seed"]).mean()
+        lines.append(f"| {name} | {chosen.sum()} | {'lowest test error' if when else 'end'} | {with_interval(gain)} |")
+    return "\n".join(lines) + "\n"
+
+
 def page(results: Path) -> str:
     """The whole page."""
     return (
@@ -384,5 +408,11 @@ than those that judge it, by the slope of leaky ReLU (0 is ReLU, 1 a linear netw
         + leak_rate(results)
         + """
 ![lowest test error by leak and noise rate](leak_rate_phase_best_test_error_fresh.png)
+
+## Which signal tells mislabelled samples
+
+`experiment=selection_signals` (ours; [studies](studies.md) has the figure and what it says), by x = n SNR^2 (1 - 2 tau):
+
 """
+        + selection_signals(results)
     )
