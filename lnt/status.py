@@ -88,15 +88,16 @@ def _bar(share: float, state: str) -> ProgressBar:
 
 
 def _table(rows: Sequence[Row], width: int, ago: float) -> Table:
+    longest = max(width // 3, 8)  # of the names
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(no_wrap=True, max_width=max(width // 3, 8))
+    table.add_column(no_wrap=True, max_width=longest)
     table.add_column(ratio=1, min_width=4)
     table.add_column(no_wrap=True, justify="right")
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True)
     if width >= NARROW:
         table.add_column(no_wrap=True, justify="right")
     for row in rows:
-        name = Text(printable(_end_of(row.name, max(width // 3, 8))))
+        name = Text(printable(_end_of(row.name, longest)))
         state = Text(printable(_state(row, width)), style=STYLES.get(row.state, OTHER_STYLE))
         seen = "" if row.age is None or row.state == "completed" else f"seen {in_words(row.age + ago)} ago"
         runs, last = _of(row.done, row.of, width), [seen] if width >= NARROW else []
@@ -128,7 +129,7 @@ class Remarks(logging.Handler):
 
 def once(now: Standing, remarks: Remarks) -> None:
     """Print how things stand: bars on a terminal, plain lines elsewhere."""
-    console = Console(highlight=False)
+    console = Console()
     if on_terminal(console):
         console.print(picture(now, console, remarks=remarks.lines))
         return
@@ -159,7 +160,7 @@ def looks(path: Path, wait: Callable[[Standing, float], None]) -> Standing:
 
 def watch(path: Path, seconds: float, remarks: Remarks) -> None:
     """Show how things stand every so many seconds, in place on a terminal."""
-    console = Console(highlight=False)
+    console = Console()
     if not on_terminal(console):
 
         def print_and_sleep(now: Standing, looked: float) -> None:

@@ -350,7 +350,7 @@ def seconds_left(missing: int, running: Sequence[Job]) -> float | None:
     pace = sum((1 - (job.share or 0.0)) * job.of / (job.left or 1.0) for job in known) / len(known)  # runs a second of one job
     lefts = [job.left if job in known and job.left else max(job.of - job.done, 0) / pace for job in running]
     to_come = max(missing - sum(max(job.of - job.done, 0) for job in running), 0)
-    return max(*lefts, 0.0) if not to_come else max(*lefts, sum(lefts) / len(running) + to_come / (pace * len(running)))
+    return max(*lefts, sum(lefts) / len(running) + to_come / (pace * len(running)))
 
 
 def some(rows: Sequence[Row], most: int) -> tuple[Sequence[Row], list[str]]:
