@@ -91,7 +91,7 @@ def _table(rows: Sequence[Row], width: int, ago: float) -> Table:
     longest = max(width // 3, 8)  # of the names
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True, max_width=longest)
-    table.add_column(ratio=1, min_width=4)
+    table.add_column(ratio=1)
     table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True)
     if width >= NARROW:
