@@ -695,7 +695,7 @@ def test_each_column_of_a_wide_picture():
 
 def test_a_narrow_picture_is_short_of_words():
     """It tells the step only of a job that does not know its time."""
-    rows = [row(3, "running", 25, age=2, left=130, at="step 1 of 2"), row(4, "running", age=2, at="step 1 of 2")]
+    rows = [row(3, "running", 25, age=2, left=130, at="step 1 of 2"), row(4, "running", age=20, at="step 1 of 2")]
     now = Standing("one", 25, 200, "200 runs", rows, left=130, share=0.125, state="running")
     assert drawn(now, 59)[1:] == [
         f" 12 % {bar(0.125, 34)} 25/200, 2 min left",  # 59 columns, without 5, 18 and two blanks
@@ -706,22 +706,22 @@ def test_a_narrow_picture_is_short_of_words():
     ]
     wide = drawn(now, 60)
     assert wide[1].endswith("25 of 200, about 2 min left")
-    assert wide[4].endswith("25 of 100 step 1 of 2, 2 min left seen 2 s ago")
+    assert wide[4].endswith("25 of 100 step 1 of 2, 2 min left  seen 2 s ago")
+    assert wide[5].endswith("  0 of 100 step 1 of 2             seen 20 s ago")
 
 
-def test_bars_shrink_before_words_do_and_to_four_columns():
-    """40 columns: 13 for the name and a blank, 6 and a blank for the runs, and a blank and 16 for the time leave 2."""
-    name, end = "somewhere/below/a/name", "e/below/a/name"
-    rows = [Row(name, "running", 45, 100, 0.5, left=100_000)]
+def test_bars_give_way_to_words():
+    """40 columns: 13 for the name, 6 for the runs, 16 for the time left and three blanks leave 2; a name of 12 in 37, none."""
+    rows = [Row("somewhere/below/a/name", "running", 45, 100, 0.5, left=100_000)]
     now = Standing("one", 1, 2, "2 runs", rows, share=0.5, state="running")
-    assert drawn(now, 40)[-1] == f"…{end[-12:]} ━  45/100 27 h 47 min left"
-    rows = [Row(name, "running", 4500, 10_000, 0.5, left=130)]
-    assert drawn(replace(now, rows=rows), 40)[-1].startswith(f"…{end[-12:]} ━━   4500/10000 2 min")
+    assert drawn(now, 40)[-1] == "…below/a/name ━  45/100 27 h 47 min left"
+    assert drawn(now, 37)[-1] == "…elow/a/name  45/100 27 h 47 min left"
 
 
-@pytest.mark.parametrize("width", [12, 20, 24, 30])
+@pytest.mark.parametrize("width", [12, 20, 24, 30, 60, 70])
 def test_each_job_has_one_line_even_where_words_have_no_room(width):
-    rows = [Row("some name of a job", "completed", 1000, 1000, 1.0), Row("b c", "failed", 1000, 1000, 1.0)]
+    more = {"age": 100_000, "left": 100_000, "at": "step 1000 of 3000"}
+    rows = [Row("some name of a job", "running", 1000, 1000, 1.0, **more), Row("b c", "failed", 1000, 1000, 1.0)]
     now = Standing("one", 1000, 2000, "2 runs", rows, left=10_000, share=0.5, state="running", jobs=["jobs " * 20])
     lines = drawn(now, width)
     assert len(lines) == 7  # name, bar, counts, jobs, a blank line, two rows
@@ -993,6 +993,7 @@ def warn(monkeypatch, *messages):
 
     def look(*arguments):
         logging.getLogger("lnt.files").warning(left.pop(0))
+        logging.getLogger("another.package").warning("not for users")
         return describe(*arguments)
 
     monkeypatch.setattr(status, "describe", look)
