@@ -45,9 +45,8 @@ def main(ranges: int = 20) -> None:
     counts = {statement: Counter(of[statement] for of in found).most_common() for statement in found[0]}
     rows = [(row.replace("|", r"\|"), ", ".join(f"{name} {count}" for name, count in most)) for row, most in counts.items()]
     lowest = min(most[0][1] for most in counts.values()) / ranges
-    said = (
-        f"On {ranges} disjoint ranges of seeds (`python -m benchmarks.scorecard`) at least {lowest:.0%} agree on each verdict:"
-    )
+    how = "disjoint ranges of seeds (`python -m benchmarks.scorecard`)"
+    said = f"Verdicts on {ranges} {how}; of the least stable statement {lowest:.0%} agree:"
     TARGET.write_text(f"{said}\n\n{table(('statement', 'verdicts'), rows)}")
 
 

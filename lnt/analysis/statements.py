@@ -178,7 +178,7 @@ def priced(evidence: Evidence) -> pd.DataFrame:
 
 
 EARLY = f"after {EARLY_T1:g} T1"
-STAGE1 = "label noise, less than half of each class; n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps"
+STAGE1 = "label noise, rates below 1/2; n SNR^2 from 0.3 to 30, d >= n^2/10, small filters and steps"
 ONE_PAIR = f"{STAGE1}; one noise rate and one n SNR^2"
 DEEP = f"{STAGE1}; x >= {INSIDE:g}"
 NOISELESS = "no label noise, clean samples fitted, n|mu|^4 >= s^4 d (1 + n SNR^2)"
