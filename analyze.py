@@ -7,7 +7,7 @@ from lnt import signals
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # what is imported and read stays, so to search it for garbage again and again finds nothing
-    atexit.register(gc.freeze)  # nor is it searched at the end, which takes as long as to import some of it
+    atexit.register(gc.freeze)  # nor is anything searched at the end, which would take a quarter of a second
     signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
 
 import logging
@@ -31,16 +31,17 @@ def main(config: DictConfig) -> None:
     from lnt.analysis.load import read  # with pandas and, below, matplotlib, which --help does without
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what tables no longer need: 0.6 GB of a million runs
-    path = Path(str(config.path))
     with ThreadPoolExecutor(1) as reader:
-        results = reader.submit(read, path)  # most of it holds no lock of Python's, so imports go on beside it
+        results = reader.submit(
+            read, Path(str(config.path))
+        )  # most of it holds no lock of Python's, so imports go on beside it
         from lnt.analysis import figure_style, study, study_choice, study_images
 
     wanted = study_choice.Asked(**{name: config[name] for name in study_choice.Asked.__dataclass_fields__})
     explained = (config.attributions, config.attributions_background, config.attributions_background_size)
     attributions = study_images.Attributions(*explained)
     with figure_style.look(config.paper, config.width, config.labels, config.panels):
-        written = study.write(results.result(), path, wanted, attributions, cli.config_folders())
+        written = study.write(results.result(), wanted, attributions, cli.config_folders())
     log.info("%d runs; figures: %s", len(written.results.runs), ", ".join(written.figures) or "none")
     log.info("open %s", written.folder / "report.html")
 

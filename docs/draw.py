@@ -103,7 +103,7 @@ def scorecard() -> str:
         value, low, high = (f"{float(row[key]):.3g}" if row[key] != "" else "-" for key in ("value", "low", "high"))
         cells = [f"{row['statement']} ({row['source']})", row["condition"], row["statistic"], row["predicted"]]
         cells += [f"{value} [{low}, {high}]", f"**{row['verdict']}** {row['note']}".strip(), row["noticed"]]
-        cells += [f"{row['seeds']}, {row['cells']}, {row['runs']}, {row['censored']}", row["figure"]]
+        cells += [f"{row['seeds']}, {row['cells']}, {row['runs']}, {row['censored'] + row['unfinished']}", row["figure"]]
         lines.append("| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

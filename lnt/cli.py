@@ -177,7 +177,8 @@ def run(main: Callable[[], None], config_name: str) -> None:
         if {"--help", "-h"} & set(sys.argv[1:]):
             print(help_text(config_name, sys.argv[1:]))
         else:
-            compose_once(known=config_name == "analyze" or bool(MULTIRUN & set(sys.argv[1:])))
+            mode_typed = any(word.startswith("hydra.mode=") for word in sys.argv[1:])
+            compose_once(not mode_typed and (config_name == "analyze" or bool(MULTIRUN & set(sys.argv[1:]))))
             main()
     except MENDABLE as error:
         sys.exit(f"error: {one_line(error)}")

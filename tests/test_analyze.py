@@ -336,7 +336,12 @@ def test_a_partial_sweep_is_analysed_and_says_what_is_missing(sweep, monkeypatch
     manifest = json.loads((sweep / "analysis" / "manifest.json").read_text())
     assert manifest["dropped"]["missing"] == 5
     short = int((pd.read_csv(sweep / "analysis" / "cells.csv")["missing"] > 0).sum())
-    assert f"5 runs of {short} cells are missing: means there are over the seeds that have completed" in manifest["notes"]
+    cells = len(pd.read_csv(sweep / "analysis" / "cells.csv"))
+    assert f"planned runs that are missing: 5, in {short} of {cells} cells, whose means lack them" in manifest["notes"]
+    # Without a plan nothing was asked for.
+    (sweep / "sweep.yaml").unlink()
+    call(monkeypatch, f"path={sweep}", "value=test_error")
+    assert "planned" not in (sweep / "analysis" / "manifest.json").read_text()
     assert pd.read_csv(sweep / "analysis" / "cells.csv")["missing"].sum() == 5
 
 

@@ -110,6 +110,7 @@ MULTIRUN, RUN = "composed as MULTIRUN", "composed as RUN"
         (("train.py", "-m", "seed=0,1", "dry_run=true"), MULTIRUN, [RUN, RUN]),
         (("train.py", "dry_run=true"), MULTIRUN, [RUN]),  # to read the mode, and to run
         (("analyze.py", "path=nowhere"), RUN, []),
+        (("analyze.py", "path=nowhere", "hydra.mode=MULTIRUN"), MULTIRUN, [RUN, RUN]),  # the mode that was typed holds
     ],
 )
 def test_7_what_hydra_runs_is_composed_once(command, first, rest):

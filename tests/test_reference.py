@@ -60,6 +60,24 @@ def test_the_interval_of_the_mean_difference_is_over_seeds_which_cells_share(tmp
     assert found.offset == pytest.approx((-0.05, *(end - 0.05 for end in np.ravel(mean_interval(luck)))))
 
 
+def test_seeds_of_other_cells_tell_nothing(tmp_path):
+    """Three seeds in the cell that is compared, ten in another one."""
+    runs = pd.DataFrame({"run_id": "a", "data.dim": [1] * 3 + [2] * 10, "seed": [*range(3), *range(10)], "status": "completed"})
+    runs, none = runs.assign(test_error=np.linspace(0, 0.2, 13)), runs.head(0)
+    (tmp_path / "cells.csv").write_text("data.dim,test_error\n1,0.25\n")
+    found = compared_with(RunTables(runs, none, none, (), lambda: none, lambda: none), tmp_path / "cells.csv", None)
+    assert len(found.left_out) == 3
+    assert "no intervals: fewer than 5 seeds" in found.summary()
+
+
+def test_a_cell_of_one_seed_is_named_as_what_forbids_an_interval(tmp_path):
+    runs = pd.DataFrame({"run_id": "a", "data.dim": [1] * 6 + [2], "seed": [*range(6), 0], "status": "completed"})
+    runs, none = runs.assign(test_error=np.linspace(0, 0.3, 7)), runs.head(0)
+    (tmp_path / "cells.csv").write_text("data.dim,test_error\n1,0.25\n2,0.25\n")
+    found = compared_with(RunTables(runs, none, none, (), lambda: none, lambda: none), tmp_path / "cells.csv", None)
+    assert "(no interval: some of these cells have one seed)" in found.summary()
+
+
 def test_a_seed_that_some_cells_lack_is_left_out_of_the_others(tmp_path):
     runs = pd.DataFrame({"run_id": list("abc"), "data.dim": [1, 1, 2], "seed": [0, 1, 0], "status": "completed"})
     runs, none = runs.assign(test_error=[0.1, 0.3, 0.4]), runs.head(0)

@@ -71,8 +71,8 @@ def evidence_of(changes, curves=({},), steps=(0, 10)):
 
 def test_what_a_run_says_by_hand():
     (run,) = evidence_of([{}], [{"signal_coef_min": [0.1, -0.2]}]).runs.to_dict("records")
-    wanted = {"n": 100, "dim": 4000, "tested": 500, "seed": 0, "cell": 0, "rate": 0.3, "t1": 100, "gamma_lowest": -0.2}
-    # x is that of the class of which 0.4 are flipped.
+    wanted = {"n": 100, "dim": 4000, "tested": 500, "seed": 0, "cell": 0, "rate": 0.4, "t1": 100, "gamma_lowest": -0.2}
+    # rate and x are those of the class of which 0.4 are flipped.
     wanted |= {"kappa": 4, "x": 4 * 0.2, "dim_over_n": 40, "floor": 0.1, "signal_coef": 3, "overtaken_share": 0.6}
     wanted |= {"test_error": 0.2, "best_test_error_fresh": 0.1, "clean_accuracy": 1, "noisy_accuracy": 1}
     # n |mu|^4 / (s^4 d) = 100 160^2 / 4000 = 640, over 1 + 4 0.4^2 = 1.64
@@ -167,8 +167,8 @@ def test_which_runs_each_statement_is_about():
     assert numbers(found.noiseless) == numbers(found.clean_errors) == [1, 10]
     assert numbers(found.lengths) == [2]  # x = 5 at n SNR^2 = 25, of the others 0.8
     assert numbers(found.across_x) == [0, 2, 4, 5]
-    assert numbers(found.early_errors) == [0, 4, 5, 6, 12]  # three values of d / n
-    for error, enough in ((0.02, [0, 4, 5, 6, 12]), (0.019, [])):  # 10 and 9.5 of 500 are wrong
+    assert numbers(found.early_errors) == [0, 4, 5, 6]  # two values of d / n at the same rates of both classes
+    for error, enough in ((0.02, [0, 4, 5, 6]), (0.019, [])):  # 10 and 9.5 of 500 are wrong
         assert numbers(evidence_of(changes, [{"test_error": error}]).early_errors) == enough
 
 
@@ -216,9 +216,11 @@ def test_selections_by_hand():
     assert counted(runs, "error")["cell"].tolist() == [0, 0]
     kappa = [8.0, 8.1, 2.0, 2.0, 2.0, 1.0, 2.2]
     table = pd.DataFrame({"rate": 0.3, "kappa": kappa, "dim_over_n": [10, 20, 10, 20, 40, 80, 160.0]}).assign(
-        x=lambda t: 0.4 * t["kappa"]
+        x=lambda t: 0.4 * t["kappa"], floor=0.15
     )
     assert controlled(table, "dim_over_n").index.tolist() == [2, 3, 4]
+    other = table.assign(floor=[0.15, 0.15, 0.15, 0.15, 0.1, 0.15, 0.15])
+    assert controlled(other, "dim_over_n").index.tolist() == [2, 3], "the other class has another rate in run 4"
     assert controlled(table, "dim_over_n", at_least=0.8).index.tolist() == [2, 3, 4], "0.8 is enough"
     assert controlled(table, "dim_over_n", at_least=1.0).index.tolist() == [0, 1]
     assert controlled(table, "dim_over_n", at_least=9.0).empty
@@ -233,6 +235,22 @@ def test_the_exponent_along_the_border_by_hand():
     """If n SNR^2 decided alone, x along the border would go as 1 - 2 tau, and n SNR^2 = x / (1 - 2 tau) as its power 0."""
     parts = [pd.DataFrame({"x": np.array([1, 2.0, 4]) * (1 - 2 * r), "true": [0, 0.5, 1], "rate": r}) for r in (0.1, 0.2, 0.4)]
     assert border_exponent(pd.concat(parts)) == pytest.approx(0, abs=1e-3)  # log x is rounded to three digits
+
+
+def test_the_border_is_that_of_the_class_with_more_noise():
+    """One class is clean and n SNR^2 alone decides, at 2: the exponent of 1 - 2 tau is 0 at the rate of the other class."""
+    kappas, rates = [0.5, 1.0, 2, 4, 8], [0.1, 0.2, 0.3, 0.4]
+    changes = [
+        {"data.snr": (kappa / 100) ** 0.5, "flip_rate": r / 2, "flip_rate_positive": r, "flip_rate_negative": 0.0, "seed": seed}
+        for r in rates
+        for kappa in kappas
+        for seed in range(2)
+    ]
+    # Of two runs at n SNR^2 = 2 one has a Stage I.
+    memorised = [{"noisy_accuracy": [0.0, k + s > 2.5]} for _ in rates for k in kappas for s in (0, 1)]
+    runs = stage1_exists(evidence_of(changes, memorised, steps=(1, 10)))
+    assert sorted(set(runs["rate"])) == rates
+    assert border_exponent(runs) == pytest.approx(0, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +401,7 @@ def test_runs_that_did_not_end_as_the_condition_asks_are_counted_and_do_not_judg
     found = SimpleNamespace(converged=table(10), noisy=table(15, v=7.0))
     statement = replace(says(mean_of_v), runs=lambda evidence: evidence.converged, among=lambda evidence: evidence.noisy)
     row = judge(statement, found)
-    assert (row.value, row.censored, row.runs, row.verdict) == (0.545, 10, 20, "supported")
+    assert (row.value, row.censored, row.unfinished, row.runs, row.verdict) == (0.545, 0, 10, 20, "supported")
 
 
 def test_the_conditions_of_what_is_censored_are_those_of_what_is_judged():

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from lnt.theory.conditions import final_error_floor, law_of, plain_network, predicted_t1, stage1_conditions, stage1_factors
+from lnt.theory.conditions import (
+    final_error_floor,
+    law_of,
+    outside_laws,
+    plain_network,
+    predicted_t1,
+    stage1_conditions,
+    stage1_factors,
+)
 from lnt.theory.laws import (
     BENIGN_LAW,
     EARLY_LAW,
@@ -190,6 +198,9 @@ def test_no_law_is_claimed_of_other_training_or_other_noise(change):
     for value in ("test_error", "test_error_observed", "best_test_error", "best_test_error_fresh"):
         assert law_of(value, pd.DataFrame([plain])) is not None
         assert law_of(value, pd.DataFrame([plain, plain | change])) is None
+    assert outside_laws(pd.DataFrame([plain])) == []
+    (reason,) = outside_laws(pd.DataFrame([plain, plain | change]))
+    assert reason in (next(iter(change)), "flip rates that differ between the classes, or are not below 1/2")
 
 
 # By hand: n = 100, |mu| = 20, s = 2, d = 4000: kappa = 100 * 400 / (4 * 4000) = 2.5; |w(0)| = 0.02: <w, mu> = 0.4 / sqrt(4000),

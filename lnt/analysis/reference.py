@@ -17,7 +17,7 @@ from lnt.analysis.load import RunTables
 from lnt.column_names import SEEDS
 from lnt.errors import require
 from lnt.files import read_text
-from lnt.intervals import TOO_FEW, jackknife_interval
+from lnt.intervals import FEWEST_SEEDS, TOO_FEW, jackknife_interval
 
 NUMBERS = ("ours", "ours_se", "theirs", "theirs_se", "difference")
 
@@ -40,7 +40,10 @@ class Against:
 
     @property
     def offset(self) -> tuple[float, float, float]:
-        """Mean difference over cells, ours - theirs, and its 95 % interval over our seeds, which cells share."""
+        """Mean difference over cells, ours - theirs, and its 95 % interval over our seeds, which cells share.
+
+        The error of the published cells is not in it.
+        """
         mean = float(self.table["difference"].mean())
         low, high = jackknife_interval(mean, self.left_out)
         return mean, float(low), float(high)
@@ -48,7 +51,8 @@ class Against:
     def summary(self) -> str:
         """All of it in a line."""
         far, (offset, low, high) = self.table.to_dict("records")[int(self.table["difference"].abs().argmax())], self.offset
-        interval = f" [{low:+.4f}, {high:+.4f}]" if np.isfinite(low) else f" ({TOO_FEW})"
+        few = TOO_FEW if len(self.left_out) < FEWEST_SEEDS else "no interval: some of these cells have one seed"
+        interval = f" [{low:+.4f}, {high:+.4f}]" if np.isfinite(low) else f" ({few})"
         place = cells.title_of(self.keys, tuple(far[key] for key in self.keys))
         spread = np.hypot(*np.nan_to_num([far["ours_se"], far["theirs_se"]]))
         whose = "s.e." if np.isfinite(far["theirs_se"]) else "s.e. of ours"
@@ -111,6 +115,8 @@ def _without_each_seed(runs: pd.DataFrame, keys: list[str], value: str, both: pd
     number = runs.groupby(seeds, dropna=False).ngroup() if seeds else 0
     of_seeds = runs[keys].assign(number=number, value=runs[value]).groupby([*keys, "number"])["value"].mean().unstack()
     values = of_seeds.reindex(pd.MultiIndex.from_frame(both[keys]) if len(keys) > 1 else both[keys[0]]).to_numpy(float)
+    # Seeds of other cells tell nothing of these.
+    values = values[:, np.isfinite(values).any(0)]
     there = np.isfinite(values)
     count, total = there.sum(1, keepdims=True), np.where(there, values, 0).sum(1, keepdims=True)
     # A cell of one seed has no mean without it: NaN, as for a statistic that does not exist without a seed.

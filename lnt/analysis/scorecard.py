@@ -28,8 +28,8 @@ class Row:
     """A statement and what was found. `value` is NaN where nothing could be measured.
 
     `noticed` says in words from where on a true value of the statistic would be contradicted with probability POWER; seeds,
-    cells and runs are those that were used, censored those among them that lack the quantity, and those beside them that did
-    not end as the condition asks.
+    cells and runs are those that were used. `censored` counts those of these runs that lack the quantity, `unfinished` the
+    further ones that did not end as the condition asks.
     """
 
     statement: str
@@ -46,6 +46,7 @@ class Row:
     cells: int
     runs: int
     censored: int
+    unfinished: int
     note: str
     figure: str
 
@@ -69,8 +70,8 @@ def judge(statement: Statement, evidence: Evidence) -> Row:
         note = "it does not exist without one of the seeds"
     says = statement.claim, statement.source, statement.condition, statement.statistic, statement.predicted
     found = "not tested" if note else verdict(low, high, statement.region)
-    ended = len(statement.among(evidence)) - total if statement.among else 0
-    counts = seeds, runs["cell"].nunique(), total, int(missing.sum()) + ended
+    unfinished = len(statement.among(evidence)) - total if statement.among else 0
+    counts = seeds, runs["cell"].nunique(), total, int(missing.sum()), unfinished
     return Row(*says, value, low, high, found, "" if note else noticed, *counts, note, statement.panel)
 
 

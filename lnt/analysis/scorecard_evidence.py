@@ -90,14 +90,14 @@ class Evidence:
 
     @cached_property
     def wide(self) -> pd.DataFrame:
-        """Noisy runs of the largest d / n at which some converge, both of whose classes have label noise."""
-        bounded = self.noisy[self.noisy["floor"] > 0]
-        return bounded[bounded["dim_over_n"] >= 0.999 * self.converged["dim_over_n"].reindex(bounded.index).max()]
+        """Noisy runs of the largest d / n at which some converge, with label noise in both classes."""
+        bounded, converged = (part[part["floor"] > 0] for part in (self.noisy, self.converged))
+        return bounded[bounded["dim_over_n"] >= 0.999 * converged["dim_over_n"].max()]
 
     @cached_property
     def widest(self) -> pd.DataFrame:
-        """Those of them that have converged."""
-        return self.converged.loc[self.converged.index.intersection(self.wide.index)]
+        """The runs of `wide` that have converged."""
+        return self.wide[self.wide.index.isin(self.converged.index)]
 
     @cached_property
     def early_errors(self) -> pd.DataFrame:
@@ -116,7 +116,7 @@ class Evidence:
 
     @cached_property
     def noiseless(self) -> pd.DataFrame:
-        """Those of them that have fitted their labels."""
+        """The runs of `easy` that have fitted their labels."""
         return self.easy[self.easy["clean_accuracy"] >= FITTED]
 
 
@@ -135,6 +135,7 @@ def controlled(runs: pd.DataFrame, varied: str, at_least: float = 0.0) -> pd.Dat
     runs = runs[runs["x"] >= at_least]
     if runs.empty:
         return runs
-    # In steps of 5 % on a log scale, since n SNR^2 is computed from other keys and is only nearly equal.
-    pairs = runs.groupby([runs["rate"], np.rint(np.log(runs["kappa"]) / np.log(1.05))])
+    # In steps of 5 % on a log scale, since n SNR^2 is computed from other keys and is only nearly equal. The floor tells apart
+    # runs whose other class has another rate.
+    pairs = runs.groupby([runs["rate"], runs["floor"], np.rint(np.log(runs["kappa"]) / np.log(1.05))])
     return max((part for _, part in pairs), key=lambda part: part[varied].round(6).nunique())

@@ -43,7 +43,7 @@ class Statement:
     estimate: Callable[[pd.DataFrame], float] | None = None  # None: SHARE
     panel: str = ""
     quantity: str = ""  # the column that runs under this condition may lack; those that do are counted as censored
-    among: Callable[[Evidence], pd.DataFrame] | None = None  # of which `runs` are those that ended so; others are censored too
+    among: Callable[[Evidence], pd.DataFrame] | None = None  # of which `runs` are those that ended so
 
     @property
     def test(self) -> str:
@@ -255,7 +255,7 @@ STATEMENTS = (
     Statement(
         "test error on true labels >= 0.5 min(tau_plus, tau_minus) at convergence",
         PAPER,
-        f"{STAGE1}; all labels fitted; the largest d/n",
+        f"{STAGE1}; in both classes; all labels fitted; the largest d/n",
         "mean test error over the bound",
         "at least 1",
         (1.0, np.inf),

@@ -37,13 +37,13 @@ STAGES = "Two stages of learning: means{}; where the axis of an error is logarit
 MAX_CONDITIONS, MAX_SCORED = 4, 20_000  # above these a figure is crowded, or a scorecard slow
 
 
-def write(
-    results: RunTables, path: Path, asked: Asked, attributions: study_images.Attributions, folders: Sequence[Path]
-) -> Report:
-    """Write tables, figures, manifest and page of the results at `path` to `path`/analysis. Raises ConfigError.
+def write(results: RunTables, asked: Asked, attributions: study_images.Attributions, folders: Sequence[Path]) -> Report:
+    """Write tables, figures, manifest and page of results to the folder analysis beside them. Raises ConfigError.
 
     `folders` are those of conf/ and the user's own: attributions find the class of an option there.
     """
+    path = results.path
+    assert path is not None
     asked.check(results)
     # Before the folder is touched: a file that cannot be compared leaves nothing behind.
     published = None if asked.against is None else compared_with(results, Path(asked.against), asked.value)
@@ -82,11 +82,9 @@ def _add_tables(report: Report) -> pd.DataFrame:
     table = cells.cells(results, report.keys or ["data"], cells.outcome_columns(results.runs))
     report.missing = int(table["missing"].sum())
     report.table("cells", table)
-    if report.missing:
-        cells_short = int((table["missing"] > 0).sum())
-        report.note(
-            f"{report.missing} runs of {cells_short} cells are missing: means there are over the seeds that have completed"
-        )
+    if report.missing and results.plans:
+        short = int((table["missing"] > 0).sum())
+        report.note(f"planned runs that are missing: {report.missing}, in {short} of {len(table)} cells, whose means lack them")
     if few := int((table["n"] < FEWEST_SEEDS).sum()):
         report.note(f"{few} of {len(table)} cells have {TOO_FEW}")
     return table

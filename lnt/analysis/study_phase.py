@@ -15,10 +15,11 @@ from lnt.analysis.goodness_of_fit import Fit, compared, fits_table
 from lnt.analysis.phase_diagram import Facet, facets, shared_draws
 from lnt.analysis.reference import Against
 from lnt.analysis.report import Report
-from lnt.theory.conditions import law_of
+from lnt.theory.conditions import EARLY_ERRORS, FINAL_ERRORS, law_of, outside_laws
 from lnt.theory.laws import Law
 
 log = logging.getLogger(__name__)
+TEST_ERRORS = (*FINAL_ERRORS, *EARLY_ERRORS)
 MAX_FACETS = 6  # above these a figure is crowded
 
 
@@ -34,6 +35,8 @@ def add_phase(
     """A phase diagram at single and double width, and the collapse where theory names a combination."""
     # Of all runs together, so that all panels are compared with one law.
     law = law_of(value, report.results.runs)
+    if law is None:
+        _note_no_law(report, value)
     others = [key for key in report.keys if key not in (x, y)]
     shown = facets(report.results, x, y, value, level, law, most=MAX_FACETS)
     if predicted is not None and not others:
@@ -59,6 +62,14 @@ def add_phase(
         report.variant(f"{name}_single", figure_phase_diagram(shown, x, y, value, SINGLE, marked))
     if law and fits:
         _add_collapse(report, (x, y), value, law, fits)
+
+
+def _note_no_law(report: Report, value: str) -> None:
+    """Say why no law is drawn, where one is drawn of the default settings."""
+    runs = report.results.runs
+    expected = value in TEST_ERRORS and "model.power" in runs and bool(runs["data"].isin(["signal_noise", "xor"]).all())
+    if expected and (reasons := outside_laws(runs)):
+        report.note(f"no law is drawn over {value}: none is known for {', '.join(reasons)}")
 
 
 def name_of(value: str) -> str:

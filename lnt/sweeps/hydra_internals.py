@@ -149,19 +149,19 @@ def raise_quietly() -> None:
     JobReturn.return_value = original.getter(result)  # type: ignore[method-assign]
 
 
-def compose_once(known: bool) -> None:
-    """Spare Hydra the composition that it makes only to read the mode: where this is `known`, and of a sweep.
+def compose_once(mode_known: bool) -> None:
+    """Spare Hydra a composition, which takes a tenth of a second or more: it composes once only to read its mode.
 
-    Composing takes a tenth of a second, and more where many files are read.
+    Where `mode_known` says that the command line has the mode, there is nothing to read; the composition of a sweep is kept.
     """
     original: Any = Hydra.get_mode
 
     def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-        if known:
+        if mode_known:
             return None
         try:
             composed = hydra.compose_config(config_name, overrides, RunMode.MULTIRUN, with_log_configuration=True)
-        except Exception:  # Hydra composes again to run it, and then says what is wrong
+        except Exception:  # Hydra reads the mode of what is no valid sweep too, and says later what is wrong
             return original(hydra, config_name, overrides)
         if composed.hydra.mode == RunMode.MULTIRUN:
             hydra.compose_config = lambda **same: composed  # type: ignore[method-assign]

@@ -50,12 +50,9 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None  # the theory is about the two-layer network only
     powers, data, rates = runs["model.power"].unique(), set(runs["data"].unique()), flip_rate(runs)
     xor = data == {"xor"} and bool((runs["data.angle"] == 90).all())
-    # The laws are of one flip rate, the same for both classes, with which most labels are right.
-    minority = np.isclose(*class_rates(runs).T.to_numpy()) & (rates < 0.5)
-    outside = ~runs["optimizer"].isin(PLAIN_STEPS) | (runs["loss"] != "logistic") | ~minority | ~usual_training(runs)
     # An axis noise.rate stands for tau, which holds of most kinds of noise only.
     misread = MARGIN in runs and not np.allclose(runs[MARGIN].astype(float).fillna(rates), rates)
-    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or outside.any() or misread:
+    if len(powers) != 1 or not (xor or data == {"signal_noise"}) or outside_laws(runs) or misread:
         return None
     if powers[0] > 2:
         noiseless = bool((rates == 0).all())
@@ -66,6 +63,19 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
         return None
     orthogonal = xor or bool(runs["data.orthogonal_noise"].astype(bool).all())
     return law if orthogonal else replace(law, formula=law.formula + FINITE_SIZE, finite_size=True)
+
+
+def outside_laws(runs: pd.DataFrame) -> list[str]:
+    """What of the training and the label noise of these runs no law is about, in words."""
+    known = ~runs["optimizer"].isin(PLAIN_STEPS), runs["loss"] != "logistic"
+    found = [key for key, other in zip(("optimizer", "loss"), known, strict=True) if other.any()]
+    found += [key for key, value in USUAL.items() if key in runs and (runs[key].notna() & (runs[key] != value)).any()]
+    if "noise" in runs and (runs["noise"] == "label_multipliers").any():
+        found.append("noise=label_multipliers")
+    # The laws are of one flip rate, the same for both classes, with which most labels are right.
+    if not (np.isclose(*class_rates(runs).T.to_numpy()) & (flip_rate(runs) < 0.5)).all():
+        found.append("flip rates that differ between the classes, or are not below 1/2")
+    return found
 
 
 def final_error_floor(runs: pd.DataFrame) -> pd.Series:
@@ -147,14 +157,14 @@ def stage1_conditions(runs: pd.DataFrame) -> pd.Series:
 
 
 def combinations(runs: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
-    """Quantities of the theory for each run of a results table, as columns; x is that of the class with more label noise."""
+    """Quantities of the theory for each run of a results table, as columns; rate and x are of the class with more noise."""
     n, dim = runs["data.n_train"].astype(float), runs["data.dim"].astype(float)
-    rate, strength = flip_rate(runs), kappa(runs)
+    rate, strength = class_rates(runs).max(axis=1, skipna=False), kappa(runs)
     return {
         "rate": rate,
         "t1": stage1_scale(n, runs["model.width"], runs["step_size"], runs["data.noise_std"], dim),
         "kappa": strength,
-        "x": strength * (1 - 2 * class_rates(runs).max(axis=1, skipna=False)),
+        "x": strength * (1 - 2 * rate),
         "dim_over_n": dim / n,
         "benign": replace(BENIGN_LAW, finite_size=True).of(runs),
         "early": replace(EARLY_LAW, finite_size=True).of(runs),
