@@ -255,7 +255,7 @@ STATEMENTS = (
     Statement(
         "test error on true labels >= 0.5 min(tau_plus, tau_minus) at convergence",
         PAPER,
-        f"{STAGE1}; in both classes; all labels fitted; the largest d/n",
+        f"{STAGE1}; both classes noisy; all labels fitted; the largest d/n",
         "mean test error over the bound",
         "at least 1",
         (1.0, np.inf),
