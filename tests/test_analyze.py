@@ -367,7 +367,8 @@ def test_a_law_is_shown_beside_its_rivals(tmp_path, monkeypatch):
     train_entry.main()
     call(monkeypatch, "path=sweep")
     fits = pd.read_csv("sweep/analysis/collapse_test_error_rivals.csv")
-    assert fits["kind"].tolist() == ["law"] + ["rival"] * 5 + ["shuffled"]
+    assert fits["kind"].tolist() == ["law"] + ["rival"] * 6 + ["shuffled"]
+    assert fits["combination"][6] == "data.dim^-1 data.signal_norm^4 without finite sizes"
     assert fits["r2"][0] > 0.6 > fits["r2"].iloc[-1]
     captions = json.loads(Path("sweep/analysis/manifest.json").read_text())["figures"]
     assert f"R^2 in held-out cells {fits['r2'][0]:.3f}, best rival " in captions["collapse_test_error"]
