@@ -210,8 +210,8 @@ def test_a_signal_in_the_first_seconds_of_a_job_loses_nothing(tmp_path, undistur
     until(lambda: subprocess.run(["scancel", sent, name], capture_output=True, text=True).returncode == 0)
     assert not states(tmp_path), "before training begins"
     said, _ = process.communicate(timeout=600)
-    if "8 runs: 8 completed" not in said:  # TERM ends a job, with a status that says so
-        assert states(tmp_path)[0]["state"] == "preempted"
+    if "8 runs: 8 completed" not in said:  # TERM ends a job: before Python can hear it, or with a status that says so
+        assert [status["state"] for status in states(tmp_path).values()] in ([], ["preempted"])
         assert "8 runs: 8 completed" in run(tmp_path, *SHORT, *SLURM[:-1])
     assert_same(table(tmp_path / "sweep"), undisturbed["short"])
 
