@@ -185,6 +185,9 @@ def test_laws_are_claimed_only_where_they_were_proved():
         {"optimizer.momentum": 0.9},
         {"optimizer.weight_decay": 0.1},
         {"strategy": "small_loss"},
+        {"optimizer": "adam"},
+        {"loss": "hinge"},
+        {"noise": "label_multipliers"},
         {"flip_rate_positive": 0.4, "flip_rate_negative": 0.0},  # the classes learn at rates of their own
         {"flip_rate": 0.5, "flip_rate_positive": 0.5, "flip_rate_negative": 0.5},  # no majority of right labels
         {"flip_rate": 0.7, "flip_rate_positive": 0.7, "flip_rate_negative": 0.7},
@@ -194,13 +197,17 @@ def test_laws_are_claimed_only_where_they_were_proved():
 def test_no_law_is_claimed_of_other_training_or_other_noise(change):
     """Each of these drew the law's line, its exponent and a collapse over results that it says nothing about."""
     plain = PLAIN | {"data": "signal_noise", "data.orthogonal_noise": False, "flip_rate": 0.2}
-    plain |= {"flip_rate_positive": 0.2, "flip_rate_negative": 0.2}
+    plain |= {"flip_rate_positive": 0.2, "flip_rate_negative": 0.2, "noise": "symmetric", "strategy": "none"}
+    plain |= {"optimizer.momentum": None, "noise.resample": None}  # as of options that have no such setting
     for value in ("test_error", "test_error_observed", "best_test_error", "best_test_error_fresh"):
         assert law_of(value, pd.DataFrame([plain])) is not None
         assert law_of(value, pd.DataFrame([plain, plain | change])) is None
     assert outside_laws(pd.DataFrame([plain])) == []
     (reason,) = outside_laws(pd.DataFrame([plain, plain | change]))
-    assert reason in (next(iter(change)), "flip rates that differ between the classes, or are not below 1/2")
+    named = next(iter(change)) if "noise" not in change else "noise=label_multipliers"
+    assert reason == (
+        "flip rates that differ between the classes, or are not below 1/2" if named.startswith("flip_rate") else named
+    )
 
 
 # By hand: n = 100, |mu| = 20, s = 2, d = 4000: kappa = 100 * 400 / (4 * 4000) = 2.5; |w(0)| = 0.02: <w, mu> = 0.4 / sqrt(4000),
@@ -226,6 +233,8 @@ def test_conditions_by_hand():
     )
     assert stage1_conditions(runs).tolist() == [True]
     assert stage1_conditions(runs.assign(step_size=0.0125)).tolist() == [True], "T1 = 5 is enough"
+    for change in ({"optimizer": "flow"}, {"model.bias": None}, {"noise": "symmetric", "strategy": "none"}):
+        assert stage1_conditions(runs.assign(**change)).tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +252,9 @@ def test_conditions_by_hand():
         {"optimizer.weight_decay": 0.1},
         {"noise.resample": True},
         {"strategy": "co_teaching"},
+        {"strategy": "co_teaching", "noise": "symmetric"},
+        {"noise": "label_multipliers"},
+        {"model.activation": "leaky_relu", "data.noise_ratio": 1},
         {"loss": "hinge"},
         {"flip_rate_positive": 0.5},
         {"flip_rate_negative": 0.7},
