@@ -32,9 +32,8 @@ def main(config: DictConfig) -> None:
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what tables no longer need: 0.6 GB of a million runs
     with ThreadPoolExecutor(1) as reader:
-        results = reader.submit(
-            read, Path(str(config.path))
-        )  # most of it holds no lock of Python's, so imports go on beside it
+        # Most of reading holds no lock of Python's, so imports go on beside it.
+        results = reader.submit(read, Path(str(config.path)))
         from lnt.analysis import figure_style, study, study_choice, study_images
 
     wanted = study_choice.Asked(**{name: config[name] for name in study_choice.Asked.__dataclass_fields__})

@@ -76,8 +76,9 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_cell(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row for each cell: medians of times over the runs with one measured and one predicted (`timed` of `runs`), means of
-    errors with half their 95 % intervals, relative errors of predictions.
+    """One row for each cell: medians of times, means of errors with half their 95 % intervals, relative errors of predictions.
+
+    Of the `runs` of a cell `timed` have both a measured and a predicted time; medians are over these.
     """
     runs = runs.copy()
     absent = runs["time"].isna() | runs["predicted_time"].isna()

@@ -67,8 +67,8 @@ REAL: dict[str, tuple[str, list[str], list[str], list[str]]] = {  # the variable
 READ = """Intervals hold together with 95 %: each has confidence 1 - 0.05 / 16. A statement is supported if its interval lies in
 the region that agrees with the prediction (an exponent within 0.25, a border within a factor of 1.5, a share of seeds of at
 least 0.9), contradicted if none of it does, undecided otherwise. T1 = n m / (eta s^2 d), x = n SNR^2 (1 - 2 tau); exponents
-in eta, m and s are symmetries of gradient flow and no statements. Censored are runs that meet a condition but for how they
-ended (all labels fitted), or that have no Stage I whose length could be measured.
+in eta, m and s are symmetries of gradient flow and no statements. Censored runs have no Stage I whose length could be
+measured; unfinished ones, which are not used, have not fitted all their labels.
 
 ## Other seeds
 
@@ -98,12 +98,15 @@ def scorecard() -> str:
     """The scorecard as Markdown."""
     table = pd.read_csv(RESULTS / "han2025_scorecard" / "analysis" / "scorecard.csv", keep_default_na=False)
     names = ["statement (source)", "condition", "statistic", "predicted", "measured", "verdict", "contradicted with 80 % if"]
-    lines = [f"| {' | '.join([*names, 'seeds, cells, runs, censored', 'panel'])} |", "| --- |" + " --- |" * (len(names) + 1)]
+    lines = [
+        f"| {' | '.join([*names, 'seeds, cells, runs, censored, unfinished', 'panel'])} |",
+        "| --- |" + " --- |" * (len(names) + 1),
+    ]
     for row in table.to_dict("records"):
         value, low, high = (f"{float(row[key]):.3g}" if row[key] != "" else "-" for key in ("value", "low", "high"))
         cells = [f"{row['statement']} ({row['source']})", row["condition"], row["statistic"], row["predicted"]]
         cells += [f"{value} [{low}, {high}]", f"**{row['verdict']}** {row['note']}".strip(), row["noticed"]]
-        cells += [f"{row['seeds']}, {row['cells']}, {row['runs']}, {row['censored'] + row['unfinished']}", row["figure"]]
+        cells += [", ".join(str(row[key]) for key in ("seeds", "cells", "runs", "censored", "unfinished")), row["figure"]]
         lines.append("| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -28,7 +28,7 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
     rows: Counter[tuple] = Counter()
     for group, refine in ((group, plan.get("refine")) for plan in plans for group in plan["groups"]):
         given = dict(flatten(group["config"])) | group["config"]["choices"]
-        fixed = {key: as_in_table(given.get(key)) for key in keys}
+        fixed = {key: given.get(key) for key in keys}
         if refine:
             rows.update(_asked_cells(refine, group["axes"], fixed, keys))
             continue
@@ -38,12 +38,10 @@ def planned_cells(plans: Sequence[Mapping[str, Any]], keys: list[str]) -> pd.Dat
         # With no such axis the product is empty: one run.
         runs = math.prod(len(axis["points"]) for axis in inner)
         # An axis may have several keys that advance together, so a point is a tuple of values.
-        names = [*(key for axis in outer for key in axis["keys"]), *fixed]
-        places, rest = [names.index(key) for key in keys], tuple(fixed.values())
-        points = [[tuple(map(as_in_table, point)) for point in axis["points"]] for axis in outer]
-        for chosen in itertools.product(*points):
-            values = (*itertools.chain(*chosen), *rest)
-            rows[tuple(values[place] for place in places)] += runs
+        names = [key for axis in outer for key in axis["keys"]]
+        for points in itertools.product(*(axis["points"] for axis in outer)):
+            chosen = fixed | dict(zip(names, itertools.chain(*points), strict=True))
+            rows[_cell(chosen, keys)] += runs
     return pd.DataFrame([(*cell, runs) for cell, runs in rows.items()], columns=[*keys, "planned"])
 
 
@@ -55,8 +53,13 @@ def _asked_cells(
     rows: Counter[tuple] = Counter()
     for (i, j), seeds in asked_cells(refine).items():
         place = {x["keys"][0]: x["points"][i][0], y["keys"][0]: y["points"][j][0]}
-        rows[tuple({**fixed, **place}[key] for key in keys)] += seeds
+        rows[_cell({**fixed, **place}, keys)] += seeds
     return rows
+
+
+def _cell(chosen: Mapping[str, Any], keys: list[str]) -> tuple:
+    """The values of `keys` as the table of runs has them."""
+    return tuple(as_in_table(chosen.get(key)) for key in keys)
 
 
 def as_in_table(value: Any) -> Any:
@@ -142,8 +145,10 @@ def swept(runs: pd.DataFrame) -> list[str]:
 def varies(column: pd.Series) -> bool:
     """Whether a column has more than one value; null is one too, that of runs with another option."""
     first = column.iloc[:1]
-    # Not nunique: to count all values takes ten times as long, and most settings have one.
-    return bool((column.notna() if first.isna().any() else column.ne(first.item()).fillna(True)).any()) if len(first) else False
+    if first.isna().all():  # of an empty column too
+        return bool(column.notna().any())
+    # Not nunique: to count all values takes twice as long, and most settings have one.
+    return bool(column.ne(first.item()).fillna(True).any())
 
 
 def outcome_columns(runs: pd.DataFrame) -> list[str]:

@@ -7,8 +7,8 @@
 4. The submitit launcher keeps its settings in `params`, and reads them when it launches.
 5. Hydra composes a sweep's own configuration, of the first options, without what is swept.
 6. What a job has raised is raised again by `JobReturn.return_value`, which writes a line of its own before.
-7. Hydra composes a configuration to read its mode, `Hydra.get_mode`, and once more to run it. A mode of None is that of the
-   command line.
+7. Hydra composes a configuration to read its mode (`Hydra.get_mode`), and again to run it. If the mode is None, the command
+   line decides.
 """
 
 import copy
@@ -150,9 +150,9 @@ def raise_quietly() -> None:
 
 
 def compose_once(mode_known: bool) -> None:
-    """Spare Hydra a composition, which takes a tenth of a second or more: it composes once only to read its mode.
+    """Spare Hydra the composition that it makes only to read its mode, which takes a tenth of a second or more.
 
-    Where `mode_known` says that the command line has the mode, there is nothing to read; the composition of a sweep is kept.
+    Where `mode_known`, the command line says the mode. Otherwise what is composed to read it is kept if it is a sweep's.
     """
     original: Any = Hydra.get_mode
 

@@ -67,15 +67,15 @@ def law_of(value: str, runs: pd.DataFrame) -> Law | None:
 
 def outside_laws(runs: pd.DataFrame) -> list[str]:
     """What of the training and the label noise of these runs no law is about, in words."""
-    known = ~runs["optimizer"].isin(PLAIN_STEPS), runs["loss"] != "logistic"
-    found = [key for key, other in zip(("optimizer", "loss"), known, strict=True) if other.any()]
-    found += [key for key, value in USUAL.items() if key in runs and (runs[key].notna() & (runs[key] != value)).any()]
-    if "noise" in runs and (runs["noise"] == "label_multipliers").any():
-        found.append("noise=label_multipliers")
     # The laws are of one flip rate, the same for both classes, with which most labels are right.
-    if not (np.isclose(*class_rates(runs).T.to_numpy()) & (flip_rate(runs) < 0.5)).all():
-        found.append("flip rates that differ between the classes, or are not below 1/2")
-    return found
+    one_rate = np.isclose(*class_rates(runs).T.to_numpy()) & (flip_rate(runs) < 0.5)
+    reasons = {
+        "optimizer": ~runs["optimizer"].isin(PLAIN_STEPS),
+        "loss": runs["loss"] != "logistic",
+        **departures(runs),
+        "flip rates that differ between the classes, or are not below 1/2": ~one_rate,
+    }
+    return [name for name, outside in reasons.items() if outside.any()]
 
 
 def final_error_floor(runs: pd.DataFrame) -> pd.Series:
@@ -105,12 +105,17 @@ def usual_training(runs: pd.DataFrame) -> pd.Series:
     one noise patch of one size and classes that are drawn equally often. Runs of earlier versions, which do not say, do.
     """
     usual = pd.Series(True, runs.index)
-    for key, value in USUAL.items():
-        if key in runs:
-            usual &= runs[key].isna() | (runs[key] == value)
-    if "noise" in runs:
-        usual &= runs["noise"] != "label_multipliers"
+    for departs in departures(runs).values():
+        usual &= ~departs
     return usual
+
+
+def departures(runs: pd.DataFrame) -> dict[str, pd.Series]:
+    """Settings of which the theory knows one value, and in which runs they have another one; null is that of other options."""
+    found = {key: runs[key].notna() & (runs[key] != value) for key, value in USUAL.items() if key in runs}
+    if "noise" in runs:
+        found["noise=label_multipliers"] = runs["noise"] == "label_multipliers"
+    return found
 
 
 def predicted_t1(runs: pd.DataFrame) -> pd.Series:
