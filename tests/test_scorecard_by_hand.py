@@ -22,24 +22,26 @@ from lnt.analysis.scorecard import (
     verdict,
 )
 from lnt.analysis.scorecard_evidence import AT_STAGE1, Evidence, controlled, counted
-from lnt.analysis.statements import (
-    STATEMENTS,
-    Statement,
+from lnt.analysis.scorecard_statistics import (
     border,
     border_exponent,
     borders,
-    clean_fitted,
     error_exponent,
-    inside,
     length_exponent,
     mean,
+    ratio,
+    slope,
+)
+from lnt.analysis.statements import (
+    STATEMENTS,
+    Statement,
+    clean_fitted,
+    inside,
     never_negative,
     predicted_as_true,
     priced,
-    ratio,
     separated,
     signal_leads,
-    slope,
     stage1_exists,
 )
 from lnt.intervals import mean_interval
