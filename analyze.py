@@ -1,13 +1,11 @@
 """Turn results into tables and figures: python analyze.py path=DIR [x=KEY y=KEY value=COLUMN] writes to DIR/analysis/."""
 
-import atexit
 import gc
 
 from lnt import signals
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # what is imported and read stays, so to search it for garbage again and again finds nothing
-    atexit.register(gc.freeze)  # nor at the end, where that takes 0.1 s
     signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
 
 import logging

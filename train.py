@@ -1,13 +1,11 @@
 """Train one run, or with -m a sweep: python train.py [overrides]. Results land in outputs/, sweeps in multirun/."""
 
-import atexit
 import gc
 
 from lnt import signals
 
 if __name__ == "__main__":
     gc.set_threshold(100_000)  # what is imported stays, so to search it for garbage again and again finds nothing
-    atexit.register(gc.freeze)  # nor at the end, where that takes 0.4 s with PyTorch
     signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
 
 import logging

@@ -309,3 +309,13 @@ def test_an_interrupted_run_saves_what_it_has_and_says_so(tmp_path, monkeypatch)
         train.main()
     assert read_json(Path("run/status.json"))["state"] == "interrupted"
     assert len(pd.read_parquet("run/runs.parquet")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [("data.dim=50",), ("data=digits", "data.classes=[3,8]", "optimizer.epochs=2")])
+def test_nothing_is_said_on_stderr(tmp_path, data):
+    """Nor by a library at the end: one that images need once told of hundreds of leaks."""
+    for command in (["train.py", *data, "hydra.run.dir=out"], ["analyze.py", "path=out", "attributions=2"]):
+        program, *words = command
+        done = subprocess.run([sys.executable, ROOT / program, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
