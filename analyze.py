@@ -34,6 +34,8 @@ def main(config: DictConfig) -> None:
         results = reader.submit(read, Path(str(config.path)))
         from lnt.analysis import figure_style, study, study_choice, study_images
 
+    if __name__ == "__main__":
+        gc.freeze()  # what is imported and read by now is no longer searched for garbage, by forked processes neither
     wanted = study_choice.Asked(**{name: config[name] for name in study_choice.Asked.__dataclass_fields__})
     explained = (config.attributions, config.attributions_background, config.attributions_background_size)
     attributions = study_images.Attributions(*explained)

@@ -31,7 +31,10 @@ def main(config: DictConfig) -> float | None:
     from lnt.sweeps.job import run_job
 
     heed_scheduler()
-    tracker = cli.tracker(config)
+    if __name__ == "__main__" and not gc.get_freeze_count():  # in the program, once
+        # What is imported by now is no longer searched for garbage, by workers neither. What images import later still is:
+        # Triton complains at the end of what nobody has collected.
+        gc.freeze()
     if "job" in config:
         run_job(cli.sweep_directory(), config.job, cli.output_directory(), config.get("classes", ()), tracker)
         return None
