@@ -35,6 +35,7 @@ def main(config: DictConfig) -> float | None:
         # What is imported by now is no longer searched for garbage, by workers neither. What images import later still is:
         # Triton complains at the end of what nobody has collected.
         gc.freeze()
+    tracker = cli.tracker(config)
     if "job" in config:
         run_job(cli.sweep_directory(), config.job, cli.output_directory(), config.get("classes", ()), tracker)
         return None
