@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,54 @@ def test_workers_change_nothing(simulated):
     spread = lnt.simulate(**SMALL, over={"noise.rate": [0, 0.3], "seed": range(3)}, workers=2, progress=False)
     ours, other = (r.runs.set_index("run_id").sort_index().drop(columns="wall_seconds") for r in (simulated, spread))
     pd.testing.assert_frame_equal(ours, other, rtol=1e-4, atol=1e-6)
+
+
+def test_results_of_some_settings():
+    swept = lnt.simulate(**SMALL, over={"noise.rate": [0, 0.3], "data.snr": [0.1, 0.4], "seed": range(3)}, progress=False)
+    some = swept.only({"noise.rate": 0.3, "data.snr": 0.4, "optimizer.t1_steps": None})
+    own = swept.runs[(swept.runs["noise.rate"] == 0.3) & (swept.runs["data.snr"] == 0.4)]
+    assert len(own) == 3
+    assert sorted(some.runs["run_id"]) == sorted(own["run_id"]) == sorted(some.curves["run_id"].unique())
+    assert swept.only({"noise.rate": 0.3}).axes["data.snr"] == [0.1, 0.4]
+    assert "data.snr" not in some.axes
+    columns = {ax.get_subplotspec().colspan.start for ax in swept.only({"noise.rate": 0.3}).stages().axes}
+    assert columns == {0, 1}
+    for settings, said in (
+        ({"noise.rate": 0.2}, "noise.rate=0.2: no completed run has it; there are 0.0, 0.3"),
+        ({"noise.rat": 0.2}, "settings=noise.rat: no such column; there are .*; did you mean noise.rate"),
+    ):
+        with pytest.raises(lnt.ConfigError, match=said):
+            swept.only(settings)
+
+
+def test_results_of_some_settings_keep_how_runs_ended(simulated):
+    """Diverged and failed runs, their curves, and the directories of all three, which stand one after the other."""
+    runs, half = simulated.runs, simulated.runs["noise.rate"] == 0.3
+    ids = {name: [f"{name}{i}" for i in range(6)] for name in ("completed", "diverged", "failed")}
+    tables = {name: runs.assign(run_id=own, status=name) for name, own in ids.items()}
+    curves = pd.DataFrame({"run_id": [i for own in ids.values() for i in own], "step": 0})
+    directories = pd.Series([f"of {i}" for own in ids.values() for i in own])
+    completed, diverged, failed = tables.values()
+    read = {"read_curves": lambda: curves, "directories": directories, "plans": []}
+    some = replace(simulated, runs=completed, diverged=diverged, failed=failed, **read).only({"noise.rate": 0.3})
+    expected = [f"{name}{i}" for name in ids for i in np.flatnonzero(half)]
+    assert len(expected) == 9
+    assert [*some.runs["run_id"], *some.diverged["run_id"], *some.failed["run_id"]] == expected
+    assert some.curves["run_id"].tolist() == expected
+    assert some.directories.tolist() == [f"of {i}" for i in expected]
+
+
+@pytest.mark.parametrize(
+    ("figure", "panels"),
+    [("stages", ()), ("phase", ("data.dim", "data.snr")), ("over_time", ("data.dim",))],
+)
+def test_a_figure_has_no_more_panels_than_one_can_read(figure, panels):
+    small = {**SMALL, "optimizer": lnt.GradientDescent(steps=2)}
+    twelve, many = (lnt.simulate(**small, over={"noise.rate": np.arange(count) / 100}, progress=False) for count in (12, 13))
+    getattr(twelve, figure)(*panels)
+    said = "a figure has a panel for each value of noise.rate, and room for 12; choose some of the runs, as in "
+    with pytest.raises(lnt.ConfigError, match=re.escape(f"panels=13: {said}results.only({{'noise.rate': 0.0}})")):
+        getattr(many, figure)(*panels)
 
 
 def test_results_draw_themselves(simulated, tmp_path):

@@ -1,8 +1,12 @@
 """Results for use in Python: tables, the axes that were swept, and figures as methods."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from lnt.analysis import cells
 from lnt.analysis.comparison import compare
@@ -19,6 +23,8 @@ from lnt.analysis.time_diagram import CLOCKS, check_time, over_time
 from lnt.errors import ConfigError, require
 from lnt.theory.conditions import law_of
 from lnt.theory.run_cells import predictable, predicted_outcomes
+
+MOST_PANELS = 12  # side by side, or of a map: nobody reads more, and hundreds take minutes
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,52 @@ class Results(RunTables):
                 found[key] = list(dict.fromkeys([*found.get(key, []), *(_hashable(value) for value in values)]))
         # Without a plan, only the values in the table are known.
         if not groups:
-            found = {key: sorted(self.runs[key].unique()) for key in cells.swept(self.runs)}
+            found = {key: sorted(self.runs[key].unique().tolist()) for key in cells.swept(self.runs)}
         return found
 
+    def only(self, settings: Mapping[str, Any]) -> "Results":
+        """The results of the runs that have these settings, as in results.only({"noise.rate": 0.2}).stages().
+
+        What was planned of a part is not known. Raises ConfigError if there is no such key, or no completed run with the
+        values.
+        """
+        chosen = self
+        for key, value in settings.items():
+            cells.check_column(self.runs, "settings", key, cells.config_columns(self.runs))
+            chosen = chosen._with(key, cells.as_in_table(value))
+        return chosen
+
+    def _with(self, key: str, value: Any) -> "Results":
+        tables = self.runs, self.diverged, self.failed
+        runs, diverged, failed = (table[_equals(table[key], value)] for table in tables)
+        values = ", ".join(map(str, self.runs[key].drop_duplicates()[:MOST_PANELS]))
+        require(len(runs) > 0, key, value, f"no completed run has it; there are {values}")
+        ids = {run for table in (runs, diverged, failed) for run in table["run_id"]}
+
+        def part_of(read: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
+            return lambda: (rows := read())[rows["run_id"].isin(ids)]
+
+        # Of all three tables, one after the other; empty where the results were never written.
+        directories = self.directories[
+            np.concatenate([_equals(table[key], value) for table in tables])[: len(self.directories)]
+        ]
+        return replace(
+            self,
+            runs=runs.reset_index(drop=True),
+            diverged=diverged,
+            failed=failed,
+            plans=[],
+            read_curves=part_of(lambda: self.curves),
+            read_samples=part_of(lambda: self.samples),
+            directories=directories,
+        )
+
     def stages(self) -> Drawn:
-        """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed."""
+        """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed.
+
+        Raises ConfigError if there are more than MOST_PANELS such groups.
+        """
+        self._check_panels()
         groups = cells.conditions(self.runs, cells.swept_keys(self))
         return figure_stages(
             {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
@@ -60,12 +107,13 @@ class Results(RunTables):
     def phase(self, x: str | None = None, y: str | None = None, value: str = "test_error", level: float | None = None) -> Drawn:
         """A phase diagram of `value` over two swept keys, with its boundary at `level` and the law that theory has for it.
 
-        Raises ConfigError if there are no two such keys, or no such columns.
+        Raises ConfigError if there are no two such keys, no such columns, or more than MOST_PANELS values of other keys.
         """
         x = self._axis("x", x, y)
         y = self._axis("y", y, x)
         cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         require(x != y, "y", y, "must be another key than x")
+        self._check_panels(x, y)
         panels = facets(self, x, y, value, level, law_of(value, self.runs))
         return figure_phase_diagram(panels, x, y, value)
 
@@ -74,11 +122,13 @@ class Results(RunTables):
     ) -> Drawn:
         """A metric over a swept key and time, with the measured and predicted ends of the stages as lines.
 
-        `clock` is "step", or "t1": time in T1 = n m / (eta s^2 d). Raises ConfigError if there is no such key, metric or time.
+        `clock` is "step", or "t1": time in T1 = n m / (eta s^2 d). Raises ConfigError if there is no such key, metric or time,
+        or if there are more than MOST_PANELS values of other keys.
         """
         require(clock in CLOCKS, "clock", clock, f"must be one of {', '.join(CLOCKS)}")
         check_time(self, clock, x, value)
         x, about = self._axis("x", x, None), predictable(self.runs)
+        self._check_panels(x)
         predicted = None
         if about.any():
             runs = self.runs[about]
@@ -107,6 +157,16 @@ class Results(RunTables):
             cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         return figure_comparison(compare(self, x, hue, style, chosen), chosen)
 
+    def _check_panels(self, *axes: str) -> None:
+        """Raise ConfigError if a panel for each combination of the swept keys that are no axes would be too many."""
+        others = [key for key in cells.swept_keys(self) if key not in axes]
+        count = len(self.runs[others].drop_duplicates()) if others else 1
+        example = {key: self.runs[key].tolist()[0] for key in others[-1:]}
+        known = (
+            f"a figure has a panel for each value of {', '.join(others)}, and room for {MOST_PANELS}; choose some of the runs"
+        )
+        require(count <= MOST_PANELS, "panels", count, f"{known}, as in results.only({example})")
+
     def _axis(self, name: str, given: str | None, other: str | None) -> str:
         """The key of an axis: the given one, or the first swept one that is not the other axis."""
         if given is not None:
@@ -117,6 +177,10 @@ class Results(RunTables):
         if not free:
             raise ConfigError(name, None, "no numeric key was swept that could be this axis")
         return free[0]
+
+
+def _equals(column: pd.Series, value: Any) -> pd.Series:
+    return column.isna() if value is None else column == value
 
 
 def _hashable(value: Any) -> Any:
