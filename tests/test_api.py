@@ -1,8 +1,8 @@
 """`lnt.simulate` and `lnt.load`: the numbers of the command line, from Python."""
 
 import re
+import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -43,52 +43,77 @@ def test_workers_change_nothing(simulated):
     pd.testing.assert_frame_equal(ours, other, rtol=1e-4, atol=1e-6)
 
 
-def test_results_of_some_settings():
-    swept = lnt.simulate(**SMALL, over={"noise.rate": [0, 0.3], "data.snr": [0.1, 0.4], "seed": range(3)}, progress=False)
-    some = swept.only({"noise.rate": 0.3, "data.snr": 0.4, "optimizer.t1_steps": None})
-    own = swept.runs[(swept.runs["noise.rate"] == 0.3) & (swept.runs["data.snr"] == 0.4)]
-    assert len(own) == 3
-    assert sorted(some.runs["run_id"]) == sorted(own["run_id"]) == sorted(some.curves["run_id"].unique())
-    assert swept.only({"noise.rate": 0.3}).axes["data.snr"] == [0.1, 0.4]
-    assert "data.snr" not in some.axes
-    columns = {ax.get_subplotspec().colspan.start for ax in swept.only({"noise.rate": 0.3}).stages().axes}
-    assert columns == {0, 1}
-    for settings, said in (
-        ({"noise.rate": 0.2}, "noise.rate=0.2: no completed run has it; there are 0.0, 0.3"),
-        ({"noise.rat": 0.2}, "settings=noise.rat: no such column; there are .*; did you mean noise.rate"),
-    ):
-        with pytest.raises(lnt.ConfigError, match=said):
-            swept.only(settings)
+def columns_of(drawn):
+    """The titles of a figure's columns."""
+    return [ax.get_title("left") or ax.get_title() for ax in drawn.axes if ax.get_subplotspec().rowspan.start == 0]
 
 
-def test_results_of_some_settings_keep_how_runs_ended(simulated):
-    """Diverged and failed runs, their curves, and the directories of all three, which stand one after the other."""
-    runs, half = simulated.runs, simulated.runs["noise.rate"] == 0.3
-    ids = {name: [f"{name}{i}" for i in range(6)] for name in ("completed", "diverged", "failed")}
-    tables = {name: runs.assign(run_id=own, status=name) for name, own in ids.items()}
-    curves = pd.DataFrame({"run_id": [i for own in ids.values() for i in own], "step": 0})
-    directories = pd.Series([f"of {i}" for own in ids.values() for i in own])
-    completed, diverged, failed = tables.values()
-    read = {"read_curves": lambda: curves, "directories": directories, "plans": []}
-    some = replace(simulated, runs=completed, diverged=diverged, failed=failed, **read).only({"noise.rate": 0.3})
-    expected = [f"{name}{i}" for name in ids for i in np.flatnonzero(half)]
-    assert len(expected) == 9
-    assert [*some.runs["run_id"], *some.diverged["run_id"], *some.failed["run_id"]] == expected
-    assert some.curves["run_id"].tolist() == expected
-    assert some.directories.tolist() == [f"of {i}" for i in expected]
+@pytest.fixture(scope="module")
+def of_many_options(tmp_path_factory):
+    """Loaded: there, numbers that some options lack are integers or booleans with nulls."""
+    folder = tmp_path_factory.mktemp("options") / "sweep"
+    options = ("strategy=none,co_teaching", "loss=logistic,gce", "optimizer=gd,sgd", "noise.rate=0.05,0.15", "optimizer.lr=1")
+    command = [sys.executable, train.__file__, "-m", *OVERRIDES[:3], *options, f"hydra.sweep.dir={folder}"]
+    subprocess.run(command, check=True, cwd=folder.parent)
+    return lnt.load(folder)
 
 
 @pytest.mark.parametrize(
-    ("figure", "panels"),
-    [("stages", ()), ("phase", ("data.dim", "data.snr")), ("over_time", ("data.dim",))],
+    ("settings", "count"),
+    [
+        ({}, 12),  # of 16
+        ({"loss": "gce", "optimizer": "gd"}, 4),
+        ({"loss": "gce", "optimizer": "gd", "noise.rate": 3 * 0.05}, 2),
+        ({"loss.q": None, "strategy.disagreement": False}, 4),
+        ({"optimizer.batch_size": 32, "strategy": "none", "data.orthogonal_noise": False}, 4),
+    ],
 )
-def test_a_figure_has_no_more_panels_than_one_can_read(figure, panels):
+def test_stages_of_some_settings(of_many_options, settings, count):
+    assert len(of_many_options.runs) == 16
+    columns = columns_of(of_many_options.stages(settings))
+    assert len(columns) == count
+    if "loss" in settings:
+        assert all("gce" in title and "sgd" not in title for title in columns)
+    if "noise.rate" in settings:
+        assert all("0.15" in title for title in columns)
+
+
+def test_stages_of_a_list():
+    over = {"data.classes": [[3, 8], [1, 7]]}
+    small = {"data": lnt.Digits(n_train=20, n_test=20), "optimizer": lnt.StochasticGradientDescent(epochs=2)}
+    results = lnt.simulate(**small, over=over, progress=False)
+    assert len(columns_of(results.stages())) == 2
+    for same in ([1, 7], (1, 7), results.axes["data.classes"][1]):
+        assert columns_of(results.stages({"data.classes": same})) == ["data.classes=[1, 7]"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"noise.rate": 0.2}, "noise.rate=0.2: no completed run has it (with the settings before it); values: 0.05, 0.15"),
+        ({"noise.rate": "0.15"}, "noise.rate='0.15': no completed run"),
+        (
+            {"loss": "logistic", "loss.q": 0.7},
+            "loss.q=0.7: no completed run has it (with the settings before it); values: None",
+        ),
+        ({"noise.rat": 0.2}, "settings=noise.rat: no such column; there are "),
+    ],
+)
+def test_settings_that_no_run_has(of_many_options, settings, said):
+    with pytest.raises(lnt.ConfigError, match=re.escape(said)):
+        of_many_options.stages(settings)
+
+
+@pytest.mark.parametrize(
+    ("figure", "axes", "each"), [("stages", (), 4), ("phase", ("data.dim", "data.snr"), 1), ("over_time", ("data.dim",), 1)]
+)
+@pytest.mark.parametrize("count", [12, 13])
+def test_a_figure_has_no_more_panels_than_one_can_read(caplog, figure, axes, each, count):
     small = {**SMALL, "optimizer": lnt.GradientDescent(steps=2)}
-    twelve, many = (lnt.simulate(**small, over={"noise.rate": np.arange(count) / 100}, progress=False) for count in (12, 13))
-    getattr(twelve, figure)(*panels)
-    said = "a figure has a panel for each value of noise.rate, and room for 12; choose some of the runs, as in "
-    with pytest.raises(lnt.ConfigError, match=re.escape(f"panels=13: {said}results.only({{'noise.rate': 0.0}})")):
-        getattr(many, figure)(*panels)
+    results = lnt.simulate(**small, over={"noise.rate": [0.01 * i for i in range(count)]}, progress=False)
+    drawn = getattr(results, figure)(*axes)
+    assert len(drawn.axes) == 12 * each
+    assert ("a figure has room for 12 panels: the first of more" in caplog.text) == (count == 13)
 
 
 def test_results_draw_themselves(simulated, tmp_path):

@@ -1,9 +1,11 @@
 """Results for use in Python: tables, the axes that were swept, and figures as methods."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,9 @@ from lnt.errors import ConfigError, require
 from lnt.theory.conditions import law_of
 from lnt.theory.run_cells import predictable, predicted_outcomes
 
-MOST_PANELS = 12  # side by side, or of a map: nobody reads more, and hundreds take minutes
+log = logging.getLogger(__name__)
+Panel = TypeVar("Panel")
+MOST_PANELS = 12  # hundreds would take minutes to draw, and nobody could read them
 
 
 @dataclass(frozen=True)
@@ -53,53 +57,19 @@ class Results(RunTables):
                 found[key] = list(dict.fromkeys([*found.get(key, []), *(_hashable(value) for value in values)]))
         # Without a plan, only the values in the table are known.
         if not groups:
-            found = {key: sorted(self.runs[key].unique().tolist()) for key in cells.swept(self.runs)}
+            found = {key: sorted(self.runs[key].dropna().unique().tolist()) for key in cells.swept(self.runs)}
         return found
 
-    def only(self, settings: Mapping[str, Any]) -> "Results":
-        """The results of the runs that have these settings, as in results.only({"noise.rate": 0.2}).stages().
-
-        What was planned of a part is not known. Raises ConfigError if there is no such key, or no completed run with the
-        values.
-        """
-        chosen = self
-        for key, value in settings.items():
-            cells.check_column(self.runs, "settings", key, cells.config_columns(self.runs))
-            chosen = chosen._with(key, cells.as_in_table(value))
-        return chosen
-
-    def _with(self, key: str, value: Any) -> "Results":
-        tables = self.runs, self.diverged, self.failed
-        runs, diverged, failed = (table[_equals(table[key], value)] for table in tables)
-        values = ", ".join(map(str, self.runs[key].drop_duplicates()[:MOST_PANELS]))
-        require(len(runs) > 0, key, value, f"no completed run has it; there are {values}")
-        ids = {run for table in (runs, diverged, failed) for run in table["run_id"]}
-
-        def part_of(read: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
-            return lambda: (rows := read())[rows["run_id"].isin(ids)]
-
-        # Of all three tables, one after the other; empty where the results were never written.
-        directories = self.directories[
-            np.concatenate([_equals(table[key], value) for table in tables])[: len(self.directories)]
-        ]
-        return replace(
-            self,
-            runs=runs.reset_index(drop=True),
-            diverged=diverged,
-            failed=failed,
-            plans=[],
-            read_curves=part_of(lambda: self.curves),
-            read_samples=part_of(lambda: self.samples),
-            directories=directories,
-        )
-
-    def stages(self) -> Drawn:
+    def stages(self, settings: Mapping[str, Any] | None = None) -> Drawn:
         """Coefficients, accuracies, test error and loss against step, a column for each group of runs that differ by seed.
 
-        Raises ConfigError if there are more than MOST_PANELS such groups.
+        `settings` chooses the runs that have them, as in results.stages({"data.dim": 2000, "loss": "gce"}). Of more than
+        MOST_PANELS groups the first are drawn. Raises ConfigError if there is no such key, or no completed run with the values.
         """
-        self._check_panels()
-        groups = cells.conditions(self.runs, cells.swept_keys(self))
+        runs = self.runs
+        for key, value in (settings or {}).items():
+            runs = _having(runs, key, value)
+        groups = _first(cells.conditions(runs, cells.swept_keys(self)), "conditions; settings={...} chooses others")
         return figure_stages(
             {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
         )
@@ -107,33 +77,32 @@ class Results(RunTables):
     def phase(self, x: str | None = None, y: str | None = None, value: str = "test_error", level: float | None = None) -> Drawn:
         """A phase diagram of `value` over two swept keys, with its boundary at `level` and the law that theory has for it.
 
-        Raises ConfigError if there are no two such keys, no such columns, or more than MOST_PANELS values of other keys.
+        Other swept keys make panels, of which the first MOST_PANELS are drawn. Raises ConfigError if there are no two such
+        keys, or no such columns.
         """
         x = self._axis("x", x, y)
         y = self._axis("y", y, x)
         cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         require(x != y, "y", y, "must be another key than x")
-        self._check_panels(x, y)
-        panels = facets(self, x, y, value, level, law_of(value, self.runs))
-        return figure_phase_diagram(panels, x, y, value)
+        panels = facets(self, x, y, value, level, law_of(value, self.runs), most=MOST_PANELS + 1)
+        return figure_phase_diagram(_first(panels, "panels"), x, y, value)
 
     def over_time(
         self, x: str | None = None, value: str = "test_error", clock: str = "step", level: float | None = None
     ) -> Drawn:
         """A metric over a swept key and time, with the measured and predicted ends of the stages as lines.
 
-        `clock` is "step", or "t1": time in T1 = n m / (eta s^2 d). Raises ConfigError if there is no such key, metric or time,
-        or if there are more than MOST_PANELS values of other keys.
+        `clock` is "step", or "t1": time in T1 = n m / (eta s^2 d). Other swept keys make panels, of which the first MOST_PANELS
+        are drawn. Raises ConfigError if there is no such key, metric or time.
         """
         require(clock in CLOCKS, "clock", clock, f"must be one of {', '.join(CLOCKS)}")
         check_time(self, clock, x, value)
         x, about = self._axis("x", x, None), predictable(self.runs)
-        self._check_panels(x)
         predicted = None
         if about.any():
             runs = self.runs[about]
             predicted = runs.join(predicted_outcomes(runs).add_suffix("_predicted"))
-        return figure_time(over_time(self, x, clock, value, predicted), x, clock, value, level)
+        return figure_time(_first(over_time(self, x, clock, value, predicted), "panels"), x, clock, value, level)
 
     def lines(self, x: str | None = None, *values: str) -> Drawn:
         """Means of some values (default: test error) over one swept key, with 95 % confidence intervals over seeds."""
@@ -157,16 +126,6 @@ class Results(RunTables):
             cells.check_column(self.runs, "value", value, cells.outcome_columns(self.runs))
         return figure_comparison(compare(self, x, hue, style, chosen), chosen)
 
-    def _check_panels(self, *axes: str) -> None:
-        """Raise ConfigError if a panel for each combination of the swept keys that are no axes would be too many."""
-        others = [key for key in cells.swept_keys(self) if key not in axes]
-        count = len(self.runs[others].drop_duplicates()) if others else 1
-        example = {key: self.runs[key].tolist()[0] for key in others[-1:]}
-        known = (
-            f"a figure has a panel for each value of {', '.join(others)}, and room for {MOST_PANELS}; choose some of the runs"
-        )
-        require(count <= MOST_PANELS, "panels", count, f"{known}, as in results.only({example})")
-
     def _axis(self, name: str, given: str | None, other: str | None) -> str:
         """The key of an axis: the given one, or the first swept one that is not the other axis."""
         if given is not None:
@@ -179,8 +138,28 @@ class Results(RunTables):
         return free[0]
 
 
-def _equals(column: pd.Series, value: Any) -> pd.Series:
-    return column.isna() if value is None else column == value
+def _first(panels: dict[str, Panel], what: str) -> dict[str, Panel]:
+    """The panels that a figure has room for; says so if these are not all."""
+    if len(panels) > MOST_PANELS:
+        log.warning("a figure has room for %d panels: the first of more %s", MOST_PANELS, what)
+    return dict(list(panels.items())[:MOST_PANELS])
+
+
+def _having(runs: pd.DataFrame, key: str, value: Any) -> pd.DataFrame:
+    """The runs in which a setting has a value; None is null. Raises ConfigError if there are none."""
+    cells.check_column(runs, "settings", key, cells.config_columns(runs))
+    column, number = runs[key], isinstance(value, Real) and not isinstance(value, bool)
+    if value is None:
+        there = column.isna().to_numpy(bool)
+    elif number and cells.is_axis(column):
+        # A rate of 3 * 0.05 is 0.15 too.
+        there = np.isclose(column.to_numpy(float, na_value=np.nan), float(value), rtol=1e-9, atol=0)
+    else:
+        there = column.eq(cells.as_in_table(list(value) if isinstance(value, tuple) else value)).fillna(False).to_numpy(bool)
+    values = [repr(other) for other in sorted(column.dropna().unique().tolist())] + ["None"] * bool(column.isna().any())
+    shown = ", ".join(values[:MOST_PANELS]) + (", ..." if len(values) > MOST_PANELS else "")
+    require(there.any(), key, repr(value), f"no completed run has it (with the settings before it); values: {shown}")
+    return runs[there]
 
 
 def _hashable(value: Any) -> Any:
