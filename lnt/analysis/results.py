@@ -69,7 +69,7 @@ class Results(RunTables):
         runs = self.runs
         for key, value in (settings or {}).items():
             runs = _having(runs, key, value)
-        groups = _first(cells.conditions(runs, cells.swept_keys(self)), "conditions; settings={...} chooses others")
+        groups = _first(cells.conditions(runs, cells.swept_keys(self)), "conditions", "; settings={...} chooses others")
         return figure_stages(
             {title: (runs, self.curves[self.curves["run_id"].isin(runs["run_id"])]) for title, runs in groups.items()}
         )
@@ -138,10 +138,10 @@ class Results(RunTables):
         return free[0]
 
 
-def _first(panels: dict[str, Panel], what: str) -> dict[str, Panel]:
+def _first(panels: dict[str, Panel], what: str, remedy: str = "") -> dict[str, Panel]:
     """The panels that a figure has room for; says so if these are not all."""
     if len(panels) > MOST_PANELS:
-        log.warning("a figure has room for %d panels: the first of more %s", MOST_PANELS, what)
+        log.warning("more than %d %s: the first %d are drawn%s", MOST_PANELS, what, MOST_PANELS, remedy)
     return dict(list(panels.items())[:MOST_PANELS])
 
 
