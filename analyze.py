@@ -5,7 +5,7 @@ import gc
 from lnt import signals
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000)  # what is imported and read stays, so to search it for garbage again and again finds nothing
+    gc.set_threshold(100_000)  # what is imported and read stays: searching it for garbage again and again finds nothing
     signals.quit_on_interrupt()  # Ctrl-C: figures are made again at once, and nobody needs a traceback
 
 import logging
@@ -35,7 +35,7 @@ def main(config: DictConfig) -> None:
         from lnt.analysis import figure_style, study, study_choice, study_images
 
     if __name__ == "__main__":
-        gc.freeze()  # what is imported and read by now is no longer searched for garbage, by forked processes neither
+        gc.freeze()  # what is imported and read by now is not searched for garbage again, here or in forked processes
     wanted = study_choice.Asked(**{name: config[name] for name in study_choice.Asked.__dataclass_fields__})
     explained = (config.attributions, config.attributions_background, config.attributions_background_size)
     attributions = study_images.Attributions(*explained)

@@ -5,7 +5,7 @@ import gc
 from lnt import signals
 
 if __name__ == "__main__":
-    gc.set_threshold(100_000)  # what is imported stays, so to search it for garbage again and again finds nothing
+    gc.set_threshold(100_000)  # what is imported stays: searching it for garbage again and again finds nothing
     signals.quit_on_interrupt()  # Ctrl-C during imports: nothing is there to save, and nobody needs a traceback
 
 import logging
@@ -32,8 +32,8 @@ def main(config: DictConfig) -> float | None:
 
     heed_scheduler()
     if __name__ == "__main__" and not gc.get_freeze_count():  # in the program, once
-        # What is imported by now is no longer searched for garbage, by workers neither. What images import later still is:
-        # Triton complains at the end of what nobody has collected.
+        # What is imported by now is not searched for garbage again, here or in workers. What images import later still is: at
+        # exit Triton reports hundreds of leaks if nobody has collected its objects.
         gc.freeze()
     tracker = cli.tracker(config)
     if "job" in config:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,16 @@ def test_stages_of_some_settings(of_many_options, settings, count):
         assert all("gce" in title and "sgd" not in title for title in columns)
     if "noise.rate" in settings:
         assert all("0.15" in title for title in columns)
+
+
+def test_axes_without_a_plan(of_many_options):
+    """Values as Python has them, in order; null, which is a setting of other options, is left out."""
+    axes = replace(of_many_options, plans=[]).axes
+    assert axes["noise.rate"] == [0.05, 0.15]
+    assert axes["loss"] == ["gce", "logistic"]
+    assert axes["loss.q"] == [0.7]
+    assert axes["optimizer.batch_size"] == [32]
+    assert [type(value) for value in (*axes["noise.rate"], *axes["optimizer.batch_size"])] == [float, float, int]
 
 
 def test_stages_of_a_list():

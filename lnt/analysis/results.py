@@ -28,7 +28,7 @@ from lnt.theory.run_cells import predictable, predicted_outcomes
 
 log = logging.getLogger(__name__)
 Panel = TypeVar("Panel")
-MOST_PANELS = 12  # hundreds would take minutes to draw, and nobody could read them
+MOST_PANELS = 12  # of a figure: hundreds take minutes to draw, and nobody can read them
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,20 @@ class Results(RunTables):
 
 
 def _first(panels: dict[str, Panel], what: str, remedy: str = "") -> dict[str, Panel]:
-    """The panels that a figure has room for; says so if these are not all."""
+    """The first MOST_PANELS panels; logs a warning if there are more."""
     if len(panels) > MOST_PANELS:
         log.warning("more than %d %s: the first %d are drawn%s", MOST_PANELS, what, MOST_PANELS, remedy)
     return dict(list(panels.items())[:MOST_PANELS])
 
 
 def _having(runs: pd.DataFrame, key: str, value: Any) -> pd.DataFrame:
-    """The runs in which a setting has a value; None is null. Raises ConfigError if there are none."""
+    """The runs whose setting `key` is `value`, None for null. Raises ConfigError if there are none."""
     cells.check_column(runs, "settings", key, cells.config_columns(runs))
     column, number = runs[key], isinstance(value, Real) and not isinstance(value, bool)
     if value is None:
         there = column.isna().to_numpy(bool)
     elif number and cells.is_axis(column):
-        # A rate of 3 * 0.05 is 0.15 too.
+        # Not ==, since 3 * 0.05 is meant to be the rate 0.15.
         there = np.isclose(column.to_numpy(float, na_value=np.nan), float(value), rtol=1e-9, atol=0)
     else:
         there = column.eq(cells.as_in_table(list(value) if isinstance(value, tuple) else value)).fillna(False).to_numpy(bool)
