@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import LineCollection, QuadMesh
 
 from lnt import level_set
 from lnt.analysis import cells as cells_of
@@ -155,6 +155,23 @@ def test_few_seeds_give_a_boundary_without_an_interval(seeds):
     assert np.isnan([law.exponent[1:], law.constant[1:]]).all()
     ax = figure_phase_diagram({"": Facet(data, edge, law)}, *DIM_BY_NORM, "test_error").axes[0]
     assert ax.get_legend().get_texts()[0].get_text() == "test error = 0.25\n(no intervals: fewer than 5 seeds)"
+
+
+@pytest.mark.parametrize(
+    ("crossing", "points"), [("10110", [0]), ("11111", []), ("00100", [2]), ("10011", [0]), ("01011", [1])]
+)
+def test_a_boundary_of_one_column_is_seen(crossing, points):
+    """A line needs two columns: one that crosses between others that do not is a point, and its interval is a bar."""
+    data = sloped(6, 5, 0.01, 0.0, np.random.default_rng(0))
+    hidden = np.array([digit == "0" for digit in crossing])
+    edge = phase_diagram.boundary(data, 0.25)
+    edge = replace(edge, **{name: np.where(hidden, np.nan, getattr(edge, name)) for name in ("y", "low", "high")})
+    ax = figure_phase_diagram({"": Facet(data, edge, None)}, *DIM_BY_NORM, "test_error").axes[0]
+    (line,) = (line for line in ax.lines if line.get_label() == "test error = 0.25")
+    marked = np.flatnonzero(line.get_markevery()).tolist() if line.get_marker() == "o" else []
+    assert marked == points
+    bars = [path.vertices[0, 0] for lines in ax.collections if isinstance(lines, LineCollection) for path in lines.get_paths()]
+    assert bars == data.x[points].tolist()
 
 
 def test_an_axis_of_two_values_has_two_ticks_and_no_boundary_between_them():

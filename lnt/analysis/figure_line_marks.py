@@ -39,10 +39,13 @@ def draw_intervals(ax: Axes, x: Any, low: Any, high: Any, colour: str, opacity: 
     """A band along a line, and a bar where neither neighbour has an interval: a band of one point is nothing."""
     at, low, high = (np.asarray(values, float) for values in (x, low, high))
     ax.fill_between(at, low, high, color=colour, alpha=opacity, linewidth=0)
-    sure = np.isfinite(low) & np.isfinite(high)
-    beside = np.append(sure[1:], False) | np.insert(sure[:-1], 0, False)
-    alone = sure & ~beside
-    ax.vlines(at[alone], low[alone], high[alone], color=colour, linewidth=1)
+    single = alone(np.isfinite(low) & np.isfinite(high))
+    ax.vlines(at[single], low[single], high[single], color=colour, linewidth=1)
+
+
+def alone(there: np.ndarray) -> np.ndarray:
+    """[X], which of the points that are `there` have no neighbour, so that no line leads to them."""
+    return there & ~(np.append(there[1:], False) | np.insert(there[:-1], 0, False))
 
 
 def is_never_negative(value: str) -> bool:

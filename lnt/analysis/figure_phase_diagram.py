@@ -17,6 +17,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lnt.analysis.figure_legend import LINE, Entries, by_label, legend_above, legend_below, wrapped
+from lnt.analysis.figure_line_marks import alone, draw_intervals
 from lnt.analysis.figure_names import heading, label, quantity
 from lnt.analysis.figure_style import DOUBLE, SINGLE, STYLE, Drawn, NotebookFigure, fitted, side_by_side
 from lnt.analysis.goodness_of_fit import Fit
@@ -221,11 +222,13 @@ def _add_boundary(ax: Axes, facet: Facet, edge: Boundary, keys: tuple[str, str],
     limits = ax.get_xlim(), ax.get_ylim()
     # Of a sweep with refine=boundary most of the map is empty, and white.
     colour = "white" if facet.data.asked is None else "black"
-    ax.fill_between(x, edge.low, edge.high, color=colour, alpha=0.45 if facet.data.asked is None else 0.25, linewidth=0)
+    draw_intervals(ax, x, edge.low, edge.high, colour, 0.45 if facet.data.asked is None else 0.25)
     text = f"{name} = {edge.level:.3g}" + ("" if np.isfinite(edge.low).any() else f"\n({TOO_FEW})")
     # With a black edge it is seen on every colour of the map, and on the white of the legend.
     edged = [Stroke(linewidth=2.6, foreground="black"), Normal()] if colour == "white" else []
-    shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text, path_effects=edged)]
+    single = alone(np.isfinite(edge.y))
+    point: Any = {"marker": "o", "markersize": 3, "markevery": single} if single.any() else {}
+    shown: list[Artist] = [*ax.plot(x, edge.y, color=colour, label=text, path_effects=edged, **point)]
     if law is not None and facet.line is not None:
         exponent, low, high = law.exponent
         form = rf"${SYMBOLS[keys[1]]} \propto {SYMBOLS[keys[0]]}^{{{law.predicted:.2g}}}$"
